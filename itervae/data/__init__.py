@@ -1,0 +1,35 @@
+"""Data: images, arrays and benchmarks as sources of batches, and files as inputs to a trained run."""
+
+import torch
+
+from itervae.data.arrays import array_source
+from itervae.data.benchmarks import cifar16_source, mnist_source
+from itervae.data.inputs import Inputs, load_inputs
+from itervae.data.photographs import images_source, photos_source
+from itervae.data.settings import DataSettings
+from itervae.data.source import Source
+
+__all__ = ["DataSettings", "Inputs", "Source", "load_inputs", "load_source"]
+
+_SOURCES = {
+    "photos": photos_source,
+    "images": images_source,
+    "array": array_source,
+    "mnist": mnist_source,
+    "cifar16": cifar16_source,
+}
+
+
+def load_source(settings: DataSettings, seed: int, device: str | torch.device = "cpu") -> Source:
+    """The source that `settings` describe, with its data on `device`.
+
+    Args:
+        settings: which data, and how they are prepared.
+        seed: at least 0; decides the training batches, and nothing else: what is held out is the same for every seed.
+        device: where batches and validation data live.
+
+    Raises:
+        InputError: settings that contradict each other, or data that are missing or unfit.
+    """
+    settings.check()
+    return _SOURCES[settings.data](settings, seed, device)

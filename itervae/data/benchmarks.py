@@ -1,0 +1,148 @@
+"""MNIST, and CIFAR-10 as small grey photographs, from torchvision's files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from itervae.data.arrays import content_hash, read_array
+from itervae.data.images import images_from_array
+from itervae.data.patches import PatchSource
+from itervae.data.photographs import shared_source
+from itervae.data.settings import DataSettings
+from itervae.data.source import FIXED_SEED, SPLIT, RowSource, random_stream
+from itervae.errors import InputError
+
+MNIST_VALIDATION = 10_000
+CIFAR_PATCH = 16
+MNIST_FILES = {  # the names that torchvision gives them, and their bytes
+    "train-images-idx3-ubyte": 47_040_016,
+    "train-labels-idx1-ubyte": 60_008,
+    "t10k-images-idx3-ubyte": 7_840_016,
+    "t10k-labels-idx1-ubyte": 10_008,
+}
+CIFAR_ARCHIVE = "cifar10_4000.npz"  # the first 4000 training images as `x`, for machines without the whole set
+
+
+def data_root(settings: DataSettings) -> tuple[Path, bool]:
+    """Where torchvision's files lie, and whether missing ones may be fetched.
+
+    ITERVAE_DATA names the folder where it is set, and then nothing is fetched; otherwise it is `itervae` in the
+    user's cache (XDG_CACHE_HOME, else ~/.cache), and `settings.download` decides.
+    """
+    if named := os.environ.get("ITERVAE_DATA"):
+        return Path(named).expanduser(), False
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "itervae", settings.download
+
+
+def mnist_source(settings: DataSettings, seed: int, device: str | torch.device) -> RowSource:
+    """MNIST digits as rows of 784 intensities in [0, 1].
+
+    10,000 of the 60,000 training images, always the same, are for validation; `load_test` alone reads the test set.
+
+    Raises:
+        InputError: files that are missing, damaged, or cannot be fetched.
+    """
+    images, labels = _mnist(settings, train=True)
+    order = torch.from_numpy(random_stream(FIXED_SEED, SPLIT).permutation(len(images)))
+    held, kept = order[:MNIST_VALIDATION].sort().values, order[MNIST_VALIDATION:].sort().values
+
+    def test() -> tuple[Tensor, Tensor | None]:
+        test_images, test_labels = _mnist(settings, train=False)
+        return _intensities(test_images), test_labels
+
+    return RowSource(
+        "mnist",
+        (28, 28),
+        _intensities(images[kept]),
+        _intensities(images[held]),
+        seed,
+        labels=labels[kept],
+        validation_labels=labels[held],
+        binary=True,
+        test=test,
+        facts={"content": content_hash([images.numpy(), labels.numpy()])},
+        device=device,
+    )
+
+
+def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+    """Patches of 16x16 from CIFAR-10's training images, grey and whitened like photographs.
+
+    A fixed random share of the images is held out. They are read from torchvision's `cifar-10-batches-py` or, where
+    ITERVAE_DATA has none, from its cifar10_4000.npz.
+
+    Raises:
+        InputError: files that are missing, damaged, or cannot be fetched.
+    """
+    root, download = data_root(settings)
+    batches, archive = root / "cifar-10-batches-py", root / CIFAR_ARCHIVE
+    if batches.is_dir() or download:
+        from torchvision.datasets import CIFAR10  # imported here: it takes seconds that other data need not wait
+
+        with _fetching("CIFAR-10", batches):
+            pixels = CIFAR10(root, train=True, download=download).data
+        where = str(batches)
+    elif archive.is_file():
+        pixels, where = read_array(archive, "x"), str(archive)
+    else:
+        raise InputError(
+            f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
+            "ITERVAE_DATA and --no-download to have it fetched."
+        )
+    images = images_from_array(pixels, where, CIFAR_PATCH)
+    facts = {
+        "constant_images": images.constant,
+        "whiten": settings.whiten,
+        "local_contrast": settings.local_contrast,
+        "content": images.content,
+    }
+    return shared_source("cifar16", images, settings, seed, device, facts)
+
+
+def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
+    root, download = data_root(settings)
+    folder = root / "MNIST" / "raw"
+    missing = [name for name in MNIST_FILES if not (folder / name).is_file()]
+    if missing and not download:
+        raise InputError(
+            f"MNIST is not there: {folder / missing[0]} was not found; put torchvision's files there, or leave out "
+            "ITERVAE_DATA and --no-download to have them fetched."
+        )
+    from torchvision.datasets import MNIST  # imported here: it takes seconds that other data need not wait
+
+    with _fetching("MNIST", folder):
+        if missing:
+            MNIST(root, download=True)
+    for name, size in MNIST_FILES.items():
+        if (found := (folder / name).stat().st_size) != size:
+            raise InputError(f"{folder / name} has {found} bytes instead of {size}; delete it and get it again.")
+    data = MNIST(root, train=train)
+    return data.data, data.targets
+
+
+@contextmanager
+def _fetching(what: str, folder: Path) -> Iterator[None]:
+    """Report what torchvision raises for files that it cannot fetch, or finds damaged; anything else passes."""
+    try:
+        yield
+    except (OSError, HTTPException, RuntimeError) as error:
+        # torchvision has no exception of its own: a RuntimeError is told by its words.
+        words = ("Error downloading", "not found or corrupted", "File not found")
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{what} could not be fetched or read in {folder} ({reason}); check the connection and the folder, or "
+            "name one that holds it with the environment variable ITERVAE_DATA."
+        ) from error
+
+
+def _intensities(images: Tensor) -> Tensor:
+    """(N, 28, 28) uint8 to (N, 784) float32 in [0, 1]."""
+    return images.flatten(1).float().div_(255)

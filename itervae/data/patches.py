@@ -1,0 +1,158 @@
+"""Square patches of images: cut at random for training, tiled for encoding."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
+from itervae.errors import InputError
+
+VALIDATION_PATCHES = 2000
+
+# Images have unit variance. A patch whose own variance is below this share of it holds only the rounding of float32
+# (about 1e-14 for a flat region): it is no datum.
+MIN_VARIANCE = 1e-10
+
+# At most this often are zero-variance patches drawn again, so that nearly empty images end in a message, not in a hang.
+MAX_REDRAWS = 1000
+
+
+class PatchPool:
+    """All patches of a set of images, each position equally likely.
+
+    The images lie one after the other in one flat tensor, so that images of different sizes are cut by a single
+    advanced indexing.
+
+    Args:
+        images: (H, W) tensors of unit variance, consumed one by one.
+        sizes: (H, W) of each, none smaller than the patch.
+        patch_size: side of a patch.
+        device: where the images live.
+    """
+
+    def __init__(
+        self,
+        images: Iterable[Tensor],
+        sizes: Sequence[tuple[int, int]],
+        patch_size: int,
+        device: str | torch.device = "cpu",
+    ):
+        height, width = torch.tensor(sizes).unbind(1)
+        self.patch_size = patch_size
+        self.count = len(sizes)
+        self._columns = (width - patch_size + 1).to(device)
+        self._ends = ((height - patch_size + 1) * (width - patch_size + 1)).cumsum(0).to(device)
+        self.positions = int(self._ends[-1])
+        self._width = width.to(device)
+        ends = (height * width).cumsum(0)
+        self._offset = (ends - height * width).to(device)
+        self._pixels = torch.empty(int(ends[-1]), dtype=torch.float32, device=device)
+        for image, end in zip(images, ends.tolist(), strict=True):
+            self._pixels[end - image.numel() : end] = image.reshape(-1)
+        self._side = torch.arange(patch_size, device=device)
+
+    def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, row and column of the upper left corner of each position in 0 .. positions − 1: three (B,) int64."""
+        image = torch.searchsorted(self._ends, positions, right=True)
+        before = torch.where(image > 0, self._ends[image - 1], 0)
+        row = (positions - before) // self._columns[image]
+        return image, row, (positions - before) - row * self._columns[image]
+
+    def cut(self, positions: Tensor) -> Tensor:
+        """The patch at each position, minus its mean: (B,) int64 to (B, patch_size²) float32."""
+        image, row, column = self.locate(positions)
+        width = self._width[image]
+        corner = self._offset[image] + row * width + column
+        index = corner[:, None, None] + width[:, None, None] * self._side[:, None] + self._side
+        patches = self._pixels[index.flatten(1)]
+        return patches.sub_(patches.mean(1, keepdim=True))
+
+    def sample(self, generator: np.random.Generator, count: int) -> tuple[Tensor, int]:
+        """`count` random patches minus their means, (count, D), and how many without variance were drawn again.
+
+        Raises:
+            InputError: after 1000 draws some patches still have no variance.
+        """
+        patches = self.cut(self._draw(generator, count))
+        dropped = 0
+        for _ in range(MAX_REDRAWS):
+            flat = (patches.square().mean(1) < MIN_VARIANCE).nonzero().flatten()
+            if not len(flat):
+                return patches, dropped
+            dropped += len(flat)
+            patches[flat] = self.cut(self._draw(generator, len(flat)))
+        raise InputError(
+            f"hardly any of the {self.positions} patches of side {self.patch_size} has variance; give images with more "
+            "structure, or a larger --patch-size."
+        )
+
+    def _draw(self, generator: np.random.Generator, count: int) -> Tensor:
+        # Drawn on the CPU whatever the device, so that a seed means the same patches everywhere.
+        return torch.from_numpy(generator.integers(self.positions, size=count)).to(self._pixels.device)
+
+
+class PatchSource(Source):
+    """Patches at random positions, cut afresh for every batch, each minus its mean.
+
+    Args:
+        name: see `Source`.
+        train, validation: the images of each; they share no pixel.
+        seed: seed of the training positions.
+        facts: what `describe` adds to the counts.
+        validation_patches: how many patches are cut for validation, once, the same for every seed.
+
+    Raises:
+        InputError: hardly any patch has variance.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train: PatchPool,
+        validation: PatchPool,
+        seed: int,
+        *,
+        facts: dict[str, int | float | str | bool] | None = None,
+        validation_patches: int = VALIDATION_PATCHES,
+    ):
+        self.name, self.seed = name, seed
+        self.shape = (train.patch_size, train.patch_size)
+        self.pool, self.validation_pool = train, validation
+        self._facts = facts or {}
+        self.validation, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
+
+    def batch(self, index: int, size: int) -> Tensor:
+        check_batch(index, size)
+        patches, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size)
+        self.dropped += dropped
+        return patches
+
+    def describe(self) -> dict[str, int | float | str | bool]:
+        return {
+            "data": self.name,
+            "shape": "x".join(map(str, self.shape)),
+            "train_images": self.pool.count,
+            "train_positions": self.pool.positions,
+            "validation_images": self.validation_pool.count,
+            "validation_patches": len(self.validation),
+            "dropped_patches": self.dropped,
+            **self._facts,
+        }
+
+
+def tile_image(image: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
+    """Cut an image (H, W) into patches that do not overlap, each minus its mean.
+
+    Returns:
+        patches (n, patch_size²) and corners (n, 2) int64, the row and column of the upper left pixel of each, row by
+        row; pixels at the right and lower border that fill no patch are left out.
+    """
+    rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
+    inside = image[: rows * patch_size, : columns * patch_size]
+    patches = rearrange(inside, "(r p) (c q) -> (r c) (p q)", p=patch_size, q=patch_size)
+    corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)) * patch_size
+    return patches - patches.mean(1, keepdim=True), corners

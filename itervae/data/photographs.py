@@ -1,0 +1,128 @@
+"""Images as training data: whitened as a whole, divided into training and validation, and cut into patches."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.data.images import ImageSet, images_from_array, read_images
+from itervae.data.patches import PatchPool, PatchSource
+from itervae.data.settings import DataSettings
+from itervae.data.source import held_out
+from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
+from itervae.errors import InputError
+
+# Images of one size are whitened together, up to this many pixels: it bounds the memory of the Fourier transform.
+CHUNK_PIXELS = 4_000_000
+
+
+def prepare_images(images: ImageSet, settings: DataSettings, indices: Sequence[int] | None = None) -> Iterator[Tensor]:
+    """Whiten images (or only centre and scale them), and normalize local contrast if asked.
+
+    Yields:
+        (H, W) float32 images of mean 0 and variance 1, on the CPU.
+
+    Args:
+        images: what was read.
+        settings: `whiten` and `local_contrast` are used.
+        indices: which images, in this order; all by default.
+    """
+    wanted = range(len(images)) if indices is None else indices
+    sizes = images.sizes()
+    for (height, width), group in groupby(wanted, key=lambda index: sizes[index]):
+        members = list(group)
+        step = max(1, CHUNK_PIXELS // (height * width))
+        for start in range(0, len(members), step):
+            grey = torch.stack([images.grey(index) for index in members[start : start + step]])
+            image = whiten_image(grey) if settings.whiten else standardize_image(grey)
+            if settings.local_contrast:
+                image = standardize_image(local_contrast_normalize(image))
+            yield from image
+
+
+def photos_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+    """The two photographs that come with scikit-learn; the right-most `val_share` of the columns is for validation.
+
+    Raises:
+        InputError: a side of the patch that does not fit into one of the regions.
+    """
+    from sklearn.datasets import load_sample_images  # imported here: it takes a second that other data need not wait
+
+    images = images_from_array(np.stack(load_sample_images().images), "scikit-learn's photographs", settings.patch_size)
+    return _regions_source("photos", images, settings, seed, device, _facts(images, settings))
+
+
+def images_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+    """The user's images.
+
+    Validation is another file or array where one is named; else a fixed random share of the images; of a single image,
+    its right-most columns.
+
+    Raises:
+        InputError: see `read_images`; a validation set that is the training set.
+    """
+    assert settings.data_path is not None  # `DataSettings.check` has seen to it
+    path = Path(settings.data_path).expanduser()
+    images = read_images(path, settings.data_key, settings.patch_size)
+    facts = {"path": str(path), **_facts(images, settings)}
+    if settings.val_path is None and settings.val_key is None:
+        if len(images) == 1:
+            return _regions_source("images", images, settings, seed, device, facts)
+        return shared_source("images", images, settings, seed, device, facts)
+    val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
+    held = read_images(val_path, settings.val_key, settings.patch_size)
+    if held.content == images.content:
+        raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
+    facts["validation_content"] = held.content
+    pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
+    return PatchSource("images", pools[0], pools[1], seed, facts=facts)
+
+
+def shared_source(
+    name: str, images: ImageSet, settings: DataSettings, seed: int, device: str | torch.device, facts: dict
+) -> PatchSource:
+    """Several images, a fixed random `val_share` of which are held out: no image gives patches to both sets."""
+    train, validation = held_out(len(images), settings.val_share, "images")
+    pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+
+
+def _regions_source(
+    name: str, images: ImageSet, settings: DataSettings, seed: int, device: str | torch.device, facts: dict
+) -> PatchSource:
+    """Every image is whitened as a whole; validation gets the `val_share` right-most columns, training the others."""
+    size = settings.patch_size
+    left, right = [], []
+    for image, (height, width) in zip(prepare_images(images, settings), images.sizes(), strict=True):
+        held = round(settings.val_share * width)
+        if min(held, width - held) < size:
+            raise InputError(
+                f"--val-share {settings.val_share} divides an image of {height}x{width} into {width - held} and {held} "
+                f"columns, and patches need {size} in each; give another share or a smaller --patch-size."
+            )
+        left.append(image[:, : width - held])
+        right.append(image[:, width - held :])
+    pools = [PatchPool(part, [(p.shape[0], p.shape[1]) for p in part], size, device) for part in (left, right)]
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+
+
+def _pool(
+    images: ImageSet, settings: DataSettings, indices: Sequence[int] | None, device: str | torch.device
+) -> PatchPool:
+    indices = range(len(images)) if indices is None else indices
+    sizes = images.sizes()
+    chosen = [sizes[index] for index in indices]
+    return PatchPool(prepare_images(images, settings, indices), chosen, settings.patch_size, device)
+
+
+def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | str | bool]:
+    return {
+        "skipped_files": images.skipped,
+        "constant_images": images.constant,
+        "whiten": settings.whiten,
+        "local_contrast": settings.local_contrast,
+        "content": images.content,
+    }

@@ -1,0 +1,81 @@
+"""Which data a run reads, and how they are prepared: one flat record for the command line and for configs."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from itervae.errors import InputError
+
+# What each kind of data reads beside `data` and `download`. A setting that is given and not read is refused.
+_READ_BY: dict[str, tuple[str, ...]] = {
+    "photos": ("val_share", "patch_size", "whiten", "local_contrast"),
+    "images": (
+        "data_path",
+        "data_key",
+        "val_path",
+        "val_key",
+        "val_share",
+        "patch_size",
+        "whiten",
+        "local_contrast",
+    ),
+    "array": ("data_path", "data_key", "val_path", "val_key", "val_share"),
+    "mnist": (),
+    "cifar16": ("val_share", "whiten", "local_contrast"),
+}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which data to read, and how to prepare them."""
+
+    data: Literal["photos", "images", "array", "mnist", "cifar16"] = "photos"
+    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST, or grey CIFAR-10."""
+    data_path: Path | None = None
+    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array (.npy, .npz)."""
+    data_key: str | None = None
+    """Name of the array inside an .npz file; needed where the file holds several."""
+    val_path: Path | None = None
+    """A separate validation set, in the same forms as data_path."""
+    val_key: str | None = None
+    """Name of the validation array; without val_path it is looked for in data_path."""
+    val_share: float = 0.2
+    """Share of images, rows or, for a single picture, columns held out where no validation set is named."""
+    patch_size: int = 16
+    """Side of the square patches cut from images, in pixels."""
+    whiten: bool = True
+    """Whiten images before patches are cut; otherwise they are only centred and scaled to unit variance."""
+    local_contrast: bool = False
+    """Divide each pixel by the contrast of its neighbourhood (divisive normalization)."""
+    download: bool = True
+    """Fetch mnist or cifar16 where they are missing; never done where ITERVAE_DATA names a folder."""
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            InputError: an unknown kind of data, a setting that this kind does not read, a missing data_path, or a
+                val_share or patch_size out of range. `download` is exempt: it only ever forbids something.
+        """
+        if self.data not in _READ_BY:
+            raise InputError(f"--data {self.data} is unknown; choose one of {', '.join(_READ_BY)}.")
+        read = _READ_BY[self.data]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("data", "download", *read) or value == field.default:
+                continue
+            flag = field.name.replace("_", "-")
+            given = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {value}"
+            fitting = ", ".join(name for name, names in _READ_BY.items() if field.name in names)
+            raise InputError(f"{given} does not apply to --data {self.data}; leave it out, or use --data {fitting}.")
+        if "data_path" in read and self.data_path is None:
+            raise InputError(f"--data {self.data} needs --data-path, but none is given; name the file or folder.")
+        if not 0 < self.val_share < 1:
+            raise InputError(f"--val-share {self.val_share} is not a share; give a number between 0 and 1.")
+        if (self.val_path is not None or self.val_key is not None) and self.val_share != DataSettings.val_share:
+            raise InputError(
+                f"--val-share {self.val_share} does not apply where --val-path or --val-key names the validation "
+                "set; leave one of them out."
+            )
+        if self.patch_size < 2:
+            raise InputError(f"--patch-size {self.patch_size} is too small; give a side of at least 2 pixels.")

@@ -1,0 +1,172 @@
+"""What a model trains on: a source of batches, and the one for a finite set of rows.
+
+A batch is a pure function of (seed, index, size). Nothing is counted between calls, so a training that was interrupted
+goes on bit for bit by asking for the next index.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.errors import InputError
+
+# Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share numbers.
+TRAINING, EPOCH, VALIDATION, SPLIT = range(4)
+
+# What is held out, and the validation patches, are the same for every seed of a run: runs stay comparable.
+FIXED_SEED = 0
+
+
+def random_stream(seed: int, purpose: int, index: int = 0) -> np.random.Generator:
+    """A generator of its own for each (seed, purpose, index), by NumPy's SeedSequence, which mixes them to 128 bits."""
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; give a whole number of at least 0.")
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, index)))
+
+
+class Source(ABC):
+    """Data for training and validation.
+
+    Attributes:
+        name: the kind of data, as in `DataSettings.data`.
+        shape: shape of one datum, (16, 16) for a patch or (D,) for a row of a plain array.
+        binary: True where the values are intensities in [0, 1] that a Bernoulli likelihood fits.
+        train: (N, D) float32 training rows, None where patches are cut afresh for every batch.
+        validation: (N, D) float32, always the same rows, whatever the seed of the run.
+        labels, validation_labels: (N,) int64 class of each row of train and of validation, None where there are none.
+        dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no batch depends on.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    binary: bool = False
+    train: Tensor | None = None
+    validation: Tensor
+    labels: Tensor | None = None
+    validation_labels: Tensor | None = None
+    dropped: int = 0
+
+    @property
+    def dim(self) -> int:
+        """D, the number of values of one datum."""
+        return prod(self.shape)
+
+    @abstractmethod
+    def batch(self, index: int, size: int) -> Tensor:
+        """Training batch number `index`, from 0: (size, D) float32, a pure function of (seed, index, size).
+
+        Raises:
+            InputError: a negative index or a size below 1.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, int | float | str | bool]:
+        """Counts, shapes and the hash of the content, as plain values for the summary of a run."""
+
+    def load_test(self) -> tuple[Tensor, Tensor | None]:
+        """The test set, read only when asked for: x (N, D) float32 and its labels (N,) or None.
+
+        Raises:
+            InputError: these data have no test set.
+        """
+        raise InputError(f"--data {self.name} has no test set; use its validation set, or --data mnist, which has one.")
+
+
+def check_batch(index: int, size: int) -> None:
+    """Refuse a batch that cannot be: a negative index or a size below 1."""
+    if index < 0 or size < 1:
+        raise InputError(f"batch {index} of size {size} cannot be drawn; give an index from 0 and a size from 1.")
+
+
+class RowSource(Source):
+    """A finite set of rows, visited in a new random order in every epoch.
+
+    The rows of all epochs, one after the other, form one endless sequence; batch i is its rows i·size to
+    (i + 1)·size − 1. A batch may straddle two epochs, and each epoch visits every row exactly once.
+
+    Args:
+        name, shape, train, validation, labels, validation_labels, binary: see `Source`.
+        seed: seed of the order.
+        test: reads the test set, see `Source.load_test`.
+        facts: what `describe` adds to the counts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        train: Tensor,
+        validation: Tensor,
+        seed: int,
+        *,
+        labels: Tensor | None = None,
+        validation_labels: Tensor | None = None,
+        binary: bool = False,
+        test: Callable[[], tuple[Tensor, Tensor | None]] | None = None,
+        facts: dict[str, int | float | str | bool] | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        random_stream(seed, EPOCH)  # refuses a bad seed here rather than in the first batch
+        self.name, self.shape, self.seed, self.binary = name, shape, seed, binary
+        self.train = self._rows = train.to(device)
+        self.validation = validation.to(device)
+        self.labels = None if labels is None else labels.to(device)
+        self.validation_labels = None if validation_labels is None else validation_labels.to(device)
+        self._test = test
+        self._facts = facts or {}
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, index: int, size: int) -> Tensor:
+        check_batch(index, size)
+        count = len(self._rows)
+        first, last = index * size, (index + 1) * size  # in the endless sequence of rows
+        parts = []
+        for epoch in range(first // count, (last - 1) // count + 1):
+            start = epoch * count
+            parts.append(self._order(epoch)[max(first - start, 0) : min(last - start, count)])
+        rows = torch.from_numpy(np.concatenate(parts))
+        return self._rows[rows.to(self._rows.device)]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            while len(self._orders) >= 2:  # a cache only: a batch needs one order, or two where it straddles
+                del self._orders[next(iter(self._orders))]
+            self._orders[epoch] = random_stream(self.seed, EPOCH, epoch).permutation(len(self._rows))
+        return self._orders[epoch]
+
+    def load_test(self) -> tuple[Tensor, Tensor | None]:
+        if self._test is None:
+            return super().load_test()
+        x, labels = self._test()
+        device = self._rows.device
+        return x.to(device), None if labels is None else labels.to(device)
+
+    def describe(self) -> dict[str, int | float | str | bool]:
+        return {
+            "data": self.name,
+            "shape": "x".join(map(str, self.shape)),
+            "train_rows": len(self._rows),
+            "validation_rows": len(self.validation),
+            **self._facts,
+        }
+
+
+def held_out(count: int, share: float, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Divide `count` things into (training, validation) indices, each sorted.
+
+    round(share · count) of them, but at least one, are held out; which ones is random and the same for every run.
+
+    Raises:
+        InputError: fewer than two things, or none left for training.
+    """
+    number = max(1, round(share * count))
+    if number >= count:
+        raise InputError(
+            f"--val-share {share} of {count} {what} leaves nothing to train on; give more {what} or a smaller share."
+        )
+    order = random_stream(FIXED_SEED, SPLIT).permutation(count)
+    return np.sort(order[number:]), np.sort(order[:number])

@@ -1,0 +1,166 @@
+"""Reparameterized Poisson counts by exponential arrival times (EAT), drawn only where they matter.
+
+A Poisson process of rate λ has arrivals t_1 < t_2 < …; the number of arrivals before t = 1 is a Poisson count. A soft
+indicator s makes the count differentiable (Vafaii, Galor & Yates 2024, "Poisson variational autoencoder"):
+
+    z = Σ_i s((1 − t_i) / τ),      ∂z/∂log λ = Σ_i s'((1 − t_i) / τ) · t_i / τ
+
+since t = e/λ at fixed unit-rate times e. The published sampler draws enough arrivals for the largest rate of the batch.
+Here only those that are fractional or carry gradient are drawn: the process has no memory, so the arrivals inside the
+window 1 ± hτ (outside it s is 0 or 1) are Poisson many, at independent uniform times, whatever happened before. Same
+joint law of (z, ∂z/∂log λ); memory O(number of units), work that follows the counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """A soft step s(v), 0 far below v = 0 and 1 far above, with its slope s'(v).
+
+    `half_width` h: s is 0 or 1 (to float32 rounding) and s' is 0 outside |v| ≤ h.
+    """
+
+    half_width: float
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+
+def _cubic(v: Tensor) -> Tensor:
+    v = v.clamp(-1, 1)
+    return 0.5 + v * (0.75 - 0.25 * v.square())
+
+
+def _cubic_slope(v: Tensor) -> Tensor:
+    return 0.75 * (1 - v.clamp(-1, 1).square())
+
+
+def _sigmoid_slope(v: Tensor) -> Tensor:
+    s = torch.sigmoid(v)
+    return s * (1 - s)
+
+
+INDICATORS: dict[str, Indicator] = {
+    # s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 − 9τ/35).
+    "cubic": Indicator(1.0, _cubic, _cubic_slope),
+    # s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ}).
+    "sigmoid": Indicator(17.0, torch.sigmoid, _sigmoid_slope),
+}
+
+ARRIVALS_AT_ONCE = 1 << 18
+"""Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there are units."""
+
+
+def relaxed_poisson_sample(
+    log_rate: Tensor,
+    temperature: float,
+    indicator: str = "cubic",
+    generator: torch.Generator | None = None,
+    straight_through: bool = False,
+) -> Tensor:
+    """Draw relaxed Poisson counts, differentiable in `log_rate` (first derivatives).
+
+    Args:
+        log_rate: log λ, any shape, finite, at most 10 (checked by `RelaxedPoisson`, not here).
+        temperature: τ ≥ 0. 0 gives integer counts without gradient.
+        indicator: "cubic" or "sigmoid".
+        generator: source of randomness, on the device of `log_rate`.
+        straight_through: return the integer count of the same arrivals, with the gradient of the relaxed one.
+
+    Returns:
+        z, the shape of `log_rate`, non-negative.
+    """
+    if temperature == 0:
+        return torch.poisson(log_rate.detach().exp(), generator=generator)
+    return _Relaxed.apply(  # pyright: ignore[reportReturnType]
+        log_rate, temperature, INDICATORS[indicator], generator, straight_through
+    )
+
+
+class _Relaxed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_rate: Tensor,
+        temperature: float,
+        indicator: Indicator,
+        generator: torch.Generator | None,
+        integer: bool,
+    ) -> Tensor:
+        z, pathwise = _draw(log_rate, temperature, indicator, generator, integer, slope=ctx.needs_input_grad[0])
+        ctx.save_for_backward(pathwise)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
+        (pathwise,) = ctx.saved_tensors
+        return _FirstOrder.apply(grad_outputs[0], pathwise), None, None, None, None
+
+
+class _FirstOrder(torch.autograd.Function):
+    """grad · ∂z/∂log λ, which refuses to be differentiated again instead of answering zero."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, pathwise: Tensor) -> Tensor:
+        return grad * pathwise
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError(
+            "a relaxed Poisson sample has first derivatives only, and a second one was asked for "
+            "(create_graph=True): use the exact free energy of a linear decoder, which can be differentiated twice"
+        )
+
+
+@torch.no_grad()
+def _draw(
+    log_rate: Tensor,
+    temperature: float,
+    indicator: Indicator,
+    generator: torch.Generator | None,
+    integer: bool,
+    slope: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """One draw of z (with `integer`, of the hard count of its arrivals) and, with `slope`, of ∂z/∂log λ."""
+    rate = log_rate.detach().exp().reshape(-1)
+    reach = indicator.half_width * temperature
+    start, end = max(0.0, 1 - reach), 1 + reach
+
+    # All arrivals up to the end of the window; each falls inside the window with probability (end − start) / end.
+    arrivals = torch.poisson(rate * end, generator=generator)
+    owner = arrivals.nonzero().squeeze(1)
+    arrivals = arrivals[owner]
+    inside = arrivals
+    if start > 0:
+        inside = torch.binomial(arrivals, torch.full_like(arrivals, (end - start) / end), generator=generator)
+    z = torch.zeros_like(rate)
+    z[owner] = arrivals - inside
+    pathwise = torch.zeros_like(rate) if slope else None
+
+    for unit in _in_passes(owner, inside.long(), max(ARRIVALS_AT_ONCE, rate.numel())):
+        time = torch.rand(len(unit), dtype=rate.dtype, device=rate.device, generator=generator)
+        time = start + (end - start) * time
+        v = (1 - time) / temperature
+        z.index_add_(0, unit, (time < 1).to(z.dtype) if integer else indicator.value(v))
+        if pathwise is not None:
+            pathwise.index_add_(0, unit, indicator.slope(v) * time / temperature)
+    return z.view_as(log_rate), None if pathwise is None else pathwise.view_as(log_rate)
+
+
+def _in_passes(owner: Tensor, count: Tensor, limit: int):
+    """Yield `owner`, each repeated `count` times, in pieces of at most `limit` entries."""
+    total = int(count.sum())
+    if total <= limit:
+        yield torch.repeat_interleave(owner, count, output_size=total)
+        return
+    upto = count.cumsum(0)
+    for first in range(0, total, limit):
+        length = min(limit, total - first)
+        here = (upto - first).clamp(0, length)
+        here = torch.diff(here, prepend=here.new_zeros(1))
+        yield torch.repeat_interleave(owner, here, output_size=length)

@@ -1,0 +1,150 @@
+"""The relaxed Poisson family: integer-count statistics, a reparameterized sample, and a closed-form KL.
+
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder"; estimators: Vafaii et al. (2026), EAT-cubic.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints, register_kl
+
+from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
+
+MAX_LOG_RATE = 10.0
+"""`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model, not a code."""
+
+
+class RelaxedPoisson(Distribution):
+    """A Poisson count z with rate λ = exp(log_rate), whose `rsample` is differentiable.
+
+    `mean`, `variance`, `log_prob` and the KL are those of the integer Poisson; only `rsample` is relaxed:
+    z = Σ_i s((1 − t_i)/τ) over the arrivals t_i of a Poisson process of rate λ (see `itervae.distributions.arrivals`).
+
+    Args:
+        log_rate: log λ, any shape.
+        temperature: τ ≥ 0; 0 makes `rsample` draw integer counts without gradient. The cubic indicator has mean
+            exactly λ for τ ≤ 1.
+        indicator: soft indicator s, "cubic" (default) or "sigmoid" (the P-VAE's).
+
+    Raises:
+        ValueError: unknown indicator, negative temperature; from `rsample`, a non-finite log-rate or one above 10.
+
+    Example:
+        >>> q = RelaxedPoisson(torch.zeros(2, 3), temperature=0.1)
+        >>> q.rsample().shape, q.mean[0, 0].item()
+        (torch.Size([2, 3]), 1.0)
+    """
+
+    arg_constraints = {"log_rate": constraints.real}  # noqa: RUF012 (torch's own convention)
+    support = constraints.nonnegative  # pyright: ignore[reportAssignmentType]
+    has_rsample = True
+
+    def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
+        if indicator not in INDICATORS:
+            raise ValueError(f"indicator is {indicator!r}; expected one of {', '.join(INDICATORS)}")
+        if not temperature >= 0:
+            raise ValueError(f"temperature is {temperature}; expected a number ≥ 0 (0 gives integer counts)")
+        self.log_rate = log_rate
+        self.temperature = float(temperature)
+        self.indicator = indicator
+        # NaNs are let through to `rsample`, which names them: a check here would synchronize with a GPU at every use.
+        super().__init__(log_rate.shape, validate_args=False)
+
+    @property
+    def rate(self) -> Tensor:
+        """λ, spikes."""
+        return self.log_rate.exp()
+
+    mean = rate  # pyright: ignore[reportAssignmentType]
+    variance = rate  # pyright: ignore[reportAssignmentType]
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "RelaxedPoisson":
+        """The same distribution, its log-rates expanded to `batch_shape`."""
+        return RelaxedPoisson(self.log_rate.expand(batch_shape), self.temperature, self.indicator)
+
+    def at(self, temperature: float) -> "RelaxedPoisson":
+        """The same distribution with another temperature of `rsample`."""
+        return RelaxedPoisson(self.log_rate, temperature, self.indicator)
+
+    def detach(self) -> "RelaxedPoisson":
+        """The same distribution, cut from the graph."""
+        return RelaxedPoisson(self.log_rate.detach(), self.temperature, self.indicator)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log Pois(z; λ) = z log λ − λ − log z!, elementwise, at integer counts `value`."""
+        return value * self.log_rate - self.rate - torch.lgamma(value + 1)
+
+    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """Integer counts, without gradient; shape `sample_shape + batch_shape`."""
+        with torch.no_grad():
+            return relaxed_poisson_sample(self._checked(sample_shape), 0.0, generator=generator)
+
+    def rsample(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None, straight_through: bool = False
+    ) -> Tensor:
+        """Relaxed counts with pathwise gradient (first order); shape `sample_shape + batch_shape`.
+
+        With `straight_through` the value is the integer count and the gradient that of the relaxed count of the same
+        arrivals.
+        """
+        log_rate = self._checked(sample_shape)
+        return relaxed_poisson_sample(log_rate, self.temperature, self.indicator, generator, straight_through)
+
+    def _checked(self, sample_shape: Any) -> Tensor:
+        if self.log_rate.numel():
+            low, high = torch.stack(self.log_rate.detach().aminmax()).tolist()  # NaN where any is NaN
+            if not (low > -math.inf and high <= MAX_LOG_RATE):
+                raise ValueError(
+                    f"cannot sample: log-rates run from {low:.4g} to {high:.4g}; expected finite values of at most "
+                    f"{MAX_LOG_RATE:g} (inference or training has diverged: lower the learning rate or clip gradients)"
+                )
+        return self.log_rate.expand(self._extended_shape(sample_shape))
+
+
+def poisson_kl(log_rate: Tensor, prior_log_rate: Tensor) -> Tensor:
+    """KL(Pois(λ) ‖ Pois(r)) = r (1 − δ + δ log δ), δ = λ/r, elementwise, in nats: a metabolic cost of firing.
+
+    Evaluated as r·(1 − e^d + d·e^d) for d = log δ < 0, λ·(e^{−d} − 1 + d) for d ≥ 0, and by series near 0, so that
+    nothing cancels or overflows for log-rates from −40 to 10. Differentiable to any order:
+    ∂KL/∂log λ = λ d and ∂KL/∂log r = r − λ.
+
+    Args:
+        log_rate: log λ of the posterior, any shape.
+        prior_log_rate: log r of the prior, broadcast against it.
+    """
+    return _PoissonKL.apply(*torch.broadcast_tensors(log_rate, prior_log_rate))  # pyright: ignore[reportReturnType]
+
+
+class _PoissonKL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, log_rate: Tensor, prior_log_rate: Tensor) -> Tensor:
+        ctx.save_for_backward(log_rate, prior_log_rate)
+        d = log_rate - prior_log_rate
+        down = -d.abs()  # e^down never overflows
+        e = torch.expm1(down)
+        # d < 0: r(d(1 + e) − e); d ≥ 0: λ(e + d)
+        away = torch.where(d < 0, down * (1 + e) - e, e - down)
+        # near d = 0, the series λ(d²/2 − d³/6 + d⁴/24 − …)
+        near = d.square() * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d * (1 / 720 - d * (1 / 5040 - d / 40320))))))
+        small = d.abs() < 0.06
+        rate = torch.where(small | (d >= 0), log_rate, prior_log_rate).exp()
+        return rate * torch.where(small, near, away)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (grad,) = grad_outputs
+        log_rate, prior_log_rate = ctx.saved_tensors
+        d = log_rate - prior_log_rate
+        to_rate = grad * log_rate.exp() * d if ctx.needs_input_grad[0] else None
+        to_prior = None
+        if ctx.needs_input_grad[1]:  # r − λ without cancellation, and without overflow on either side
+            larger = torch.maximum(log_rate, prior_log_rate).exp()
+            to_prior = grad * torch.sign(d) * larger * torch.expm1(-d.abs())
+        return to_rate, to_prior
+
+
+@register_kl(RelaxedPoisson, RelaxedPoisson)
+def _kl_relaxed_poisson(posterior: RelaxedPoisson, prior: RelaxedPoisson) -> Tensor:
+    return poisson_kl(posterior.log_rate, prior.log_rate)

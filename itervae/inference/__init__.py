@@ -1,0 +1,44 @@
+"""Inference as an exchangeable part: the driver, the engines, and the ways back for gradients.
+
+`ENGINES` is the registry; only the command line and configurations use its strings.
+"""
+
+from itervae.inference.amortized import Amortized
+from itervae.inference.base import Engine, Inference, Problem, check_fit, infer
+from itervae.inference.energies import PoissonEnergy, SampledEnergy
+from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
+from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.lca import LCAUnrolled
+from itervae.inference.optimal import Optimal
+from itervae.inference.state import State
+
+ENGINES: dict[str, type[Engine]] = {
+    "amortized": Amortized,
+    "lca-unrolled": LCAUnrolled,
+    "ista-unrolled": ISTAUnrolled,
+    "fista-unrolled": FISTAUnrolled,
+    "optimal": Optimal,
+}
+
+__all__ = [
+    "ENGINES",
+    "GRADIENTS",
+    "Amortized",
+    "Checkpoint",
+    "Engine",
+    "Envelope",
+    "FISTAUnrolled",
+    "Gradient",
+    "ISTAUnrolled",
+    "Inference",
+    "LCAUnrolled",
+    "Optimal",
+    "PoissonEnergy",
+    "Problem",
+    "SampledEnergy",
+    "State",
+    "Truncate",
+    "Unroll",
+    "check_fit",
+    "infer",
+]

@@ -1,0 +1,270 @@
+"""The driver of inference: one loop for every engine; problem, method, gradient mode and record are separate."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from itervae.distributions import RelaxedPoisson
+from itervae.errors import InputError
+from itervae.inference.energies import PoissonEnergy, SampledEnergy
+from itervae.inference.gradients import Envelope, Gradient, Unroll
+from itervae.inference.state import State
+from itervae.model import GenerativeModel
+
+RECORDS = ("free_energy", "certificate", "log_rate")
+LOOK_EVERY = 10
+"""Steps between looks for finished data, where an engine stops per datum."""
+
+
+class Problem:
+    """A batch of data, the model that should explain it, and the prior of each datum.
+
+    Args:
+        model: the generative model.
+        x: data (B, D).
+        prior: p(z), batch shape (K,) or (B, K).
+        generator: source of randomness for engines and energies that sample.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson, generator: torch.Generator | None = None
+    ) -> None:
+        self.model = model
+        self.x = x
+        self.prior = prior
+        self.generator = generator
+
+    @cached_property
+    def energy(self) -> PoissonEnergy | SampledEnergy:
+        """The free energy as a function of log-rates: exact for a linear decoder under a Gaussian likelihood."""
+        if self.model.exact:
+            return PoissonEnergy(self.model, self.x, self.prior.log_rate)
+        return SampledEnergy(self.model, self.x, self.prior.log_rate, self.generator)
+
+    def start(self) -> Tensor:
+        """The log-rates of the prior, one row a datum (B, K)."""
+        return self.prior.log_rate.to(self.x.dtype).expand(len(self.x), -1)
+
+    def select(self, index: Tensor) -> "Problem":
+        """The problem of some of the data."""
+        log_rate = self.prior.log_rate
+        prior = self.prior if log_rate.ndim == 1 else RelaxedPoisson(log_rate[index])
+        return Problem(self.model, self.x[index], prior, self.generator)
+
+
+class Engine(nn.Module):
+    """A method of inference: it writes `init` and `step`, and owns nothing of the model.
+
+    `requires` names the capabilities of a model without which the engine does not work (see
+    `GenerativeModel.capabilities`); `energy` says what it minimizes. `steps` is the default number of steps and
+    `tolerance`, where not None, the certificate in nats at which a datum is finished and leaves the batch.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    Settings: ClassVar[type]
+    dtype: ClassVar[torch.dtype | None] = None
+    steps: int = 0
+    tolerance: float | None = None
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":
+        """The engine with these settings, for data of `shape`."""
+        return cls(**vars(settings))
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        """The state before the first step, from nothing or from a given state."""
+        raise NotImplementedError
+
+    def step(self, problem: Problem, state: State) -> State:
+        """One iteration."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The answer of `infer`, the same for every engine.
+
+    `posterior` has batch shape (B, K); `state` continues or warm-starts the next call. `stats` holds per datum (B,)
+    what happened: `steps`, `certificate` (nats; NaN where there is none), and what the engine counts.
+    `trace` holds what `record` asked for, (steps + 1, B, …) each, and is empty otherwise.
+    """
+
+    posterior: RelaxedPoisson
+    state: State
+    stats: dict[str, Tensor]
+    trace: dict[str, Tensor] = field(default_factory=dict)
+
+
+def infer(
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    *,
+    prior: RelaxedPoisson | None = None,
+    state: State | None = None,
+    steps: int | None = None,
+    gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
+    record: Collection[str] = (),
+    generator: torch.Generator | None = None,
+) -> Inference:
+    """Infer the posterior of each datum.
+
+    Args:
+        model: generative model with K latents and data of dimension D.
+        engine: the method (see `itervae.inference.ENGINES`).
+        x: data (B, D), finite.
+        prior: p(z), batch shape (K,) or (B, K); the model's static prior where None.
+        state: where to go on from; `State(log_rate)` warm-starts on new data.
+        steps: number of iterations; the engine's own default where None.
+        gradient: how the gradient goes back through the steps. An engine with a tolerance is always run as Envelope,
+            which is exact at the optimum that it certifies.
+        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "log_rate".
+        generator: source of randomness for engines that sample.
+
+    Raises:
+        InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
+    """
+    prior = model.prior() if prior is None else prior
+    _check(model, engine, x, prior, state, steps, record)
+    steps = engine.steps if steps is None else steps
+    caller_dtype = x.dtype
+    if engine.dtype is not None:
+        x = x.to(engine.dtype)
+        state = state.map(lambda value: value.to(engine.dtype)) if state is not None else None
+    problem = Problem(model, x, prior, generator)
+
+    trace: dict[str, list[Tensor]] = {name: [] for name in record}
+
+    def keep(state: State) -> State:
+        for name, kept in trace.items():
+            kept.append(_read(problem, state, name))
+        return state
+
+    if engine.tolerance is None:
+        state = gradient.run(
+            lambda: keep(engine.init(problem, state)), lambda state: keep(engine.step(problem, state)), steps
+        )
+        taken = torch.full((len(x),), steps, device=x.device)
+        certificate = _certificate(problem, state)
+    else:
+        state, taken, certificate = _until_certified(problem, engine, state, steps)
+    counts = state.counts
+    if isinstance(gradient, Envelope):
+        state = state.detach()
+    state = state.map(lambda value: value.to(caller_dtype))
+    return Inference(
+        posterior=model.posterior(state.log_rate),
+        state=state,
+        stats={"steps": taken, "certificate": certificate, **counts},
+        trace={name: torch.stack(kept) for name, kept in trace.items()},
+    )
+
+
+@torch.no_grad()
+def _until_certified(
+    problem: Problem, engine: Engine, state: State | None, steps: int
+) -> tuple[State, Tensor, Tensor]:
+    """Step until each datum's certificate is below the engine's tolerance; finished data leave the batch."""
+    size, device = len(problem.x), problem.x.device
+    finished: dict[str, Tensor] = {}
+    rows = torch.arange(size, device=device)
+    state = engine.init(problem, state)
+    done = 0
+    while True:
+        here = {
+            "log_rate": state.log_rate,
+            "taken": torch.full((len(rows),), done, device=device),
+            "certificate": _certificate(problem, state),
+            **{f"memory {name}": value for name, value in state.memory.items()},
+            **{f"count {name}": value for name, value in state.counts.items()},
+        }
+        for name, value in here.items():
+            finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))[rows] = value
+        left = (~(here["certificate"] <= engine.tolerance)).nonzero().squeeze(1)
+        if not len(left) or done >= steps:
+            break
+        if len(left) < len(rows):
+            rows, problem = rows[left], problem.select(left)
+            counts = {name: value[left] for name, value in state.counts.items()}
+            state = replace(engine.init(problem, state.map(lambda value, left=left: value[left])), counts=counts)
+        for _ in range(min(LOOK_EVERY, steps - done)):
+            state = engine.step(problem, state)
+            done += 1
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in finished.items() if name.startswith(prefix)}
+
+    state = State(finished["log_rate"], named("memory "), counts=named("count "))
+    return state, finished["taken"], finished["certificate"]
+
+
+def _certificate(problem: Problem, state: State) -> Tensor:
+    if not problem.energy.exact or state.point is None:
+        return problem.x.new_full((len(problem.x),), torch.nan)
+    return problem.energy.certificate(state.log_rate, state.point.gradient)
+
+
+def _read(problem: Problem, state: State, name: str) -> Tensor:
+    if name == "log_rate":
+        return state.log_rate.detach()
+    if name == "certificate":
+        return _certificate(problem, state)
+    posterior = problem.model.posterior(state.log_rate.detach())
+    with torch.no_grad():
+        return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total
+
+
+def _check(
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    prior: RelaxedPoisson,
+    state: State | None,
+    steps: int | None,
+    record: Collection[str],
+) -> None:
+    check_fit(type(engine), model)
+    latents = model.latents
+    if x.ndim != 2:
+        raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
+    if x.shape[1] != model.size:
+        raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}")
+    if not torch.isfinite(x).all():
+        bad = (~torch.isfinite(x)).any(1).sum().item()
+        raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
+    shape = prior.log_rate.shape
+    if shape not in ((latents,), (len(x), latents)):
+        raise InputError(f"the prior has shape {tuple(shape)}; expected ({latents},) or ({len(x)}, {latents})")
+    if state is not None and state.log_rate.shape != (len(x), latents):
+        raise InputError(f"the state has shape {tuple(state.log_rate.shape)}; expected ({len(x)}, {latents})")
+    if steps is not None and steps < 0:
+        raise InputError(f"steps is {steps}; expected a number ≥ 0")
+    if steps and not engine.steps:
+        raise InputError(f"steps is {steps}, but {type(engine).__name__} infers in one pass; leave steps out")
+    if unknown := set(record) - set(RECORDS):
+        raise InputError(f"cannot record {', '.join(sorted(unknown))}; expected some of {', '.join(RECORDS)}")
+    if record and engine.tolerance is not None:
+        raise InputError(
+            f"cannot record {', '.join(record)}: {type(engine).__name__} stops each datum by its own certificate; "
+            "leave record out, or use an engine with a fixed number of steps"
+        )
+
+
+def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
+    """Raise InputError, naming what is missing and the engines that would fit, where `engine` cannot run on `model`."""
+    missing = engine.requires - model.capabilities
+    if not missing:
+        return
+    from itervae.inference import ENGINES  # the registry imports this module
+
+    names = {cls: name for name, cls in ENGINES.items()}
+    fitting = [name for name, cls in ENGINES.items() if cls.requires <= model.capabilities]
+    raise InputError(
+        f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has "
+        f"{', '.join(sorted(model.capabilities))} and a {type(model.decoder).__name__} under a "
+        f"{type(model.likelihood).__name__}; engines that fit: {', '.join(fitting)}"
+    )

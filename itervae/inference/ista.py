@@ -1,0 +1,53 @@
+"""Proximal gradient inference, unrolled: ISTA and FISTA with the shrinkage of the Poisson KL.
+
+Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The reconstruction term is linearized at
+y; the KL, which plays the part of the sparsity penalty, is kept exact: its proximal operator is λ = a·W(e^s), a
+Lambert-W shrinkage (`PoissonEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from itervae.inference.descent import Descent
+from itervae.inference.energies import Point, PoissonEnergy
+from itervae.inference.state import State
+
+
+@dataclass
+class ISTASettings:
+    """Settings of `ista-unrolled` and `fista-unrolled`."""
+
+    steps: int = 20
+    """Number of inference steps."""
+
+
+class FISTAUnrolled(Descent):
+    """Proximal steps from the extrapolated point y = λ + inertia·(last Δλ).
+
+    The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the energy is evaluated at
+    the iterates themselves.
+    """
+
+    Settings = ISTASettings
+
+    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rate, smooth = state.point.rate, state.point.smooth
+        if "velocity" in state.memory:
+            rate = rate + inertia * state.memory["velocity"]
+            smooth = smooth + inertia * state.memory["velocity_smooth"]
+        return energy.proximal_step(rate, smooth, self.metric(state)), rate, smooth
+
+    def velocity(self, old: State, log_rate: Tensor, new: Point) -> dict[str, Tensor]:
+        return {"velocity": new.rate - old.point.rate, "velocity_smooth": new.smooth - old.point.smooth}
+
+
+class ISTAUnrolled(FISTAUnrolled):
+    """Proximal steps from the last iterate, without momentum."""
+
+    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        point = state.point
+        return energy.proximal_step(point.rate, point.smooth, self.metric(state)), point.rate, point.smooth
+
+    def velocity(self, old: State, log_rate: Tensor, new: Point) -> dict[str, Tensor]:
+        return {}

@@ -1,0 +1,106 @@
+"""Decoders from counts z (..., K) to the mean, or the logits, of x (..., D)."""
+
+import math
+
+import torch
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from itervae.errors import InputError
+
+
+class LinearDecoder(nn.Module):
+    """x̂ = Φz: the dictionary Φ (D, K) of sparse coding, one atom a column, no bias.
+
+    Args:
+        size: D.
+        latents: K.
+        unit_norm: atoms are Φ_k / ‖Φ_k‖ of the stored weight, at every use.
+        generator: source of randomness of the start, N(0, .05²) as published.
+    """
+
+    def __init__(
+        self, size: int, latents: int, unit_norm: bool = False, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.unit_norm = unit_norm
+        self.weight = nn.Parameter(0.05 * torch.randn(size, latents, generator=generator))
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Φ (D, K)."""
+        return functional.normalize(self.weight, dim=0) if self.unit_norm else self.weight
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z @ self.dictionary.mT
+
+
+class MLPDecoder(nn.Sequential):
+    """Counts through fully connected hidden layers with SiLU; `hidden` lists their widths."""
+
+    def __init__(self, size: int, latents: int, hidden: tuple[int, ...] = (512, 512)) -> None:
+        widths = (latents, *hidden)
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.SiLU()]
+        super().__init__(*layers, nn.Linear(widths[-1], size))
+
+
+class ConvDecoder(nn.Module):
+    """Counts to a quarter-size map of `channels`, then two upsampling convolutions, to one grey image.
+
+    Args:
+        shape: (H, W), both multiples of 4.
+        latents: K.
+        channels: channels at half and full resolution; twice as many at a quarter.
+    """
+
+    def __init__(self, shape: tuple[int, int], latents: int, channels: int = 32) -> None:
+        super().__init__()
+        height, width = quarter(shape)
+        self.layers = nn.Sequential(
+            nn.Linear(latents, 2 * channels * height * width),
+            Rearrange("b (c h w) -> b c h w", h=height, w=width),
+            nn.SiLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(2 * channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels, 1, 3, padding=1),
+            nn.Flatten(),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        flat = self.layers(z.reshape(-1, z.shape[-1]))
+        return flat.reshape(*z.shape[:-1], flat.shape[-1])
+
+
+def quarter(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(H/4, W/4) of an image shape; InputError where that does not exist."""
+    if len(shape) != 2 or shape[0] % 4 or shape[1] % 4:
+        raise InputError(
+            f"data of shape {tuple(shape)} do not fit a conv encoder or decoder: expected images (H, W) with both "
+            "sides multiples of 4; use linear or mlp"
+        )
+    return shape[0] // 4, shape[1] // 4
+
+
+DECODERS = ("linear", "mlp", "conv")
+
+
+def build_decoder(
+    name: str, shape: tuple[int, ...], latents: int, unit_norm: bool, generator: torch.Generator | None = None
+) -> nn.Module:
+    """The decoder of that name for data of `shape`."""
+    if unit_norm and name != "linear":
+        raise InputError(f"unit-norm atoms were asked of decoder {name}; only the linear decoder has atoms: use linear")
+    if name == "linear":
+        return LinearDecoder(math.prod(shape), latents, unit_norm, generator)
+    if name == "mlp":
+        return MLPDecoder(math.prod(shape), latents)
+    if name == "conv":
+        return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]
+    raise InputError(f"decoder is {name!r}; expected one of {', '.join(DECODERS)}")

@@ -1,0 +1,61 @@
+"""Data settings: what applies to which data, and what the command line makes of them."""
+
+from pathlib import Path
+
+import pytest
+import tyro
+
+from itervae.data import DataSettings, load_source
+from itervae.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"data_key": "train"}, "--data-key train does not apply to --data photos"),
+        ({"data": "mnist", "data_path": Path("x")}, "--data-path x does not apply to --data mnist"),
+        ({"data": "mnist", "val_share": 0.3}, "--val-share 0.3 does not apply to --data mnist"),
+        ({"data": "mnist", "whiten": False}, "--no-whiten does not apply to --data mnist"),
+        ({"data": "array", "data_path": Path("x"), "local_contrast": True}, "--local-contrast does not apply"),
+        ({"data": "cifar16", "patch_size": 8}, "--patch-size 8 does not apply to --data cifar16"),
+        ({"data": "array"}, "--data array needs --data-path"),
+        ({"data": "images"}, "--data images needs --data-path"),
+        ({"data": "digits"}, "--data digits is unknown; choose one of photos"),
+        ({"val_share": 0.0}, "--val-share 0.0 is not a share"),
+        ({"val_share": 1.0}, "--val-share 1.0 is not a share"),
+        ({"patch_size": 1}, "--patch-size 1 is too small"),
+        ({"data": "images", "data_path": Path("x"), "val_key": "v", "val_share": 0.3}, "does not apply where --val"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        load_source(DataSettings(**given), 0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"download": False},
+        {"data": "mnist"},
+        {"val_share": 0.1, "patch_size": 8, "whiten": False, "local_contrast": True},
+        {"data": "images", "data_path": Path("x"), "val_path": Path("y"), "val_key": "v"},
+        {"data": "array", "data_path": Path("x"), "data_key": "k", "val_share": 0.5},
+    ],
+)
+def test_settings_that_fit_pass(given):
+    DataSettings(**given).check()
+
+
+def test_the_command_line_fills_every_setting():
+    line = "--data images --data-path a.npz --data-key t --val-key v --patch-size 12 --no-whiten --no-download"
+    settings = tyro.cli(DataSettings, args=line.split())
+    assert settings == DataSettings(
+        data="images",
+        data_path=Path("a.npz"),
+        data_key="t",
+        val_key="v",
+        patch_size=12,
+        whiten=False,
+        download=False,
+    )
