@@ -37,7 +37,7 @@ class RelaxedPoisson(Distribution):
         (torch.Size([2, 3]), 1.0)
     """
 
-    arg_constraints = {"log_rate": constraints.real}  # noqa: RUF012 (torch's own convention)
+    arg_constraints = {"log_rate": constraints.real}  # pyright: ignore[reportAssignmentType]  # noqa: RUF012
     support = constraints.nonnegative  # pyright: ignore[reportAssignmentType]
     has_rsample = True
 
@@ -127,7 +127,9 @@ class _PoissonKL(torch.autograd.Function):
         # d < 0: r(d(1 + e) − e); d ≥ 0: λ(e + d)
         away = torch.where(d < 0, down * (1 + e) - e, e - down)
         # near d = 0, the series λ(d²/2 − d³/6 + d⁴/24 − …)
-        near = d.square() * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d * (1 / 720 - d * (1 / 5040 - d / 40320))))))
+        near = d.square() * (
+            1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d * (1 / 720 - d * (1 / 5040 - d / 40320)))))
+        )
         small = d.abs() < 0.06
         rate = torch.where(small | (d >= 0), log_rate, prior_log_rate).exp()
         return rate * torch.where(small, near, away)

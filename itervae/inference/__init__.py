@@ -4,8 +4,8 @@
 """
 
 from itervae.inference.amortized import Amortized
-from itervae.inference.base import Engine, Inference, Problem, check_fit, infer
-from itervae.inference.energies import PoissonEnergy, SampledEnergy
+from itervae.inference.base import Engine, Inference, Problem, certificate, check_fit, infer
+from itervae.inference.energies import Energy, PoissonEnergy, SampledEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
@@ -25,6 +25,7 @@ __all__ = [
     "GRADIENTS",
     "Amortized",
     "Checkpoint",
+    "Energy",
     "Engine",
     "Envelope",
     "FISTAUnrolled",
@@ -39,6 +40,7 @@ __all__ = [
     "State",
     "Truncate",
     "Unroll",
+    "certificate",
     "check_fit",
     "infer",
 ]

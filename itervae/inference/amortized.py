@@ -33,13 +33,14 @@ def soft_clamp(log_rate: Tensor) -> Tensor:
 
 
 class Amortized(Engine):
-    """log λ = soft_clamp(log r + encoder(x)), in no steps.
+    """One pass of an encoder that gives the residual log δr on the prior.
 
-    The clamp is applied once, so KL and sample see the same rates; `stats["clamped"]` counts, per datum, the units
-    that hit it.
+    log λ = soft_clamp(log r + encoder(x)). The clamp is applied once, so KL and sample see the same rates;
+    `stats["clamped"]` counts, per datum, the units that hit it.
     """
 
     requires = frozenset({"Poisson family"})
+    learned = True
     Settings = AmortizedSettings
 
     def __init__(self, encoder: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
-from itervae.inference.energies import PoissonEnergy, SampledEnergy
+from itervae.inference.energies import Energy, PoissonEnergy, SampledEnergy
 from itervae.inference.gradients import Envelope, Gradient, Unroll
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
@@ -39,7 +39,7 @@ class Problem:
         self.generator = generator
 
     @cached_property
-    def energy(self) -> PoissonEnergy | SampledEnergy:
+    def energy(self) -> Energy:
         """The free energy as a function of log-rates: exact for a linear decoder under a Gaussian likelihood."""
         if self.model.exact:
             return PoissonEnergy(self.model, self.x, self.prior.log_rate)
@@ -65,6 +65,8 @@ class Engine(nn.Module):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    learned: ClassVar[bool] = False
+    """Whether the engine has to be trained."""
     Settings: ClassVar[type]
     dtype: ClassVar[torch.dtype | None] = None
     steps: int = 0
@@ -89,7 +91,8 @@ class Inference:
     """The answer of `infer`, the same for every engine.
 
     `posterior` has batch shape (B, K); `state` continues or warm-starts the next call. `stats` holds per datum (B,)
-    what happened: `steps`, `certificate` (nats; NaN where there is none), and what the engine counts.
+    what happened: `steps`, `certificate` (nats; NaN where the engine has not looked at the free energy), and what the
+    engine counts.
     `trace` holds what `record` asked for, (steps + 1, B, …) each, and is empty otherwise.
     """
 
@@ -128,14 +131,14 @@ def infer(
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
-    prior = model.prior() if prior is None else prior
-    _check(model, engine, x, prior, state, steps, record)
+    given: RelaxedPoisson = model.prior() if prior is None else prior
+    _check(model, engine, x, given, state, steps, record)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
         x = x.to(engine.dtype)
         state = state.map(lambda value: value.to(engine.dtype)) if state is not None else None
-    problem = Problem(model, x, prior, generator)
+    problem = Problem(model, x, given, generator)
 
     trace: dict[str, list[Tensor]] = {name: [] for name in record}
 
@@ -165,11 +168,11 @@ def infer(
 
 
 @torch.no_grad()
-def _until_certified(
-    problem: Problem, engine: Engine, state: State | None, steps: int
-) -> tuple[State, Tensor, Tensor]:
+def _until_certified(problem: Problem, engine: Engine, state: State | None, steps: int) -> tuple[State, Tensor, Tensor]:
     """Step until each datum's certificate is below the engine's tolerance; finished data leave the batch."""
     size, device = len(problem.x), problem.x.device
+    tolerance = engine.tolerance
+    assert tolerance is not None
     finished: dict[str, Tensor] = {}
     rows = torch.arange(size, device=device)
     state = engine.init(problem, state)
@@ -184,7 +187,7 @@ def _until_certified(
         }
         for name, value in here.items():
             finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))[rows] = value
-        left = (~(here["certificate"] <= engine.tolerance)).nonzero().squeeze(1)
+        left = (~(here["certificate"] <= tolerance)).nonzero().squeeze(1)
         if not len(left) or done >= steps:
             break
         if len(left) < len(rows):
@@ -202,8 +205,26 @@ def _until_certified(
     return state, finished["taken"], finished["certificate"]
 
 
+def certificate(
+    model: GenerativeModel, x: Tensor, posterior: RelaxedPoisson, prior: RelaxedPoisson | None = None
+) -> Tensor:
+    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see `PoissonEnergy.certificate`.
+
+    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood.
+    """
+    problem = Problem(model, x, model.prior() if prior is None else prior)
+    with torch.no_grad():
+        return _evaluated_certificate(problem, posterior.log_rate)
+
+
+def _evaluated_certificate(problem: Problem, log_rate: Tensor) -> Tensor:
+    if not problem.energy.exact:
+        return problem.x.new_full((len(log_rate),), torch.nan)
+    return problem.energy.certificate(log_rate, problem.energy.evaluate(log_rate).gradient)
+
+
 def _certificate(problem: Problem, state: State) -> Tensor:
-    if not problem.energy.exact or state.point is None:
+    if state.point is None:  # the engine has not looked at the energy, and is not made to
         return problem.x.new_full((len(problem.x),), torch.nan)
     return problem.energy.certificate(state.log_rate, state.point.gradient)
 
@@ -211,10 +232,10 @@ def _certificate(problem: Problem, state: State) -> Tensor:
 def _read(problem: Problem, state: State, name: str) -> Tensor:
     if name == "log_rate":
         return state.log_rate.detach()
-    if name == "certificate":
-        return _certificate(problem, state)
     posterior = problem.model.posterior(state.log_rate.detach())
     with torch.no_grad():
+        if name == "certificate":
+            return _evaluated_certificate(problem, posterior.log_rate)
         return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total
 
 

@@ -39,9 +39,7 @@ class Descent(Engine):
             raise InputError(f"steps is {steps}; expected a number ≥ 1")
         self.steps = steps
 
-    def propose(
-        self, energy: PoissonEnergy, state: State, inertia: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-rates to try, and the rate and smooth gradient of the point that the step was made from.
 
         `inertia` (B, 1) is the share of the last step to repeat, 0 after a restart.
@@ -63,6 +61,7 @@ class Descent(Engine):
 
     def step(self, problem: Problem, state: State) -> State:
         energy, old, memory = problem.energy, state.point, state.memory
+        assert isinstance(energy, PoissonEnergy)
         momentum = memory["momentum"]
         longer = 0.5 + (0.25 + momentum.square()).sqrt()
         log_rate, base_rate, base_smooth = self.propose(energy, state, (momentum - 1) / longer)
@@ -83,13 +82,17 @@ class Descent(Engine):
         def choose(before: Tensor, after: Tensor) -> Tensor:
             return torch.where(rejected if before.ndim > 1 else rejected[:, 0], before, after)
 
-        velocity = {
-            name: torch.where(restart, 0, value) for name, value in self.velocity(state, log_rate, new).items()
-        }
+        velocity = {name: torch.where(restart, 0, value) for name, value in self.velocity(state, log_rate, new).items()}
         return State(
             choose(state.log_rate, log_rate),
             {"damping": damping, "momentum": momentum, **velocity},
-            Point(*map(choose, old[:4], new[:4]), new.diagonal),
+            Point(
+                choose(old.value, new.value),
+                choose(old.rate, new.rate),
+                choose(old.smooth, new.smooth),
+                choose(old.gradient, new.gradient),
+                new.diagonal,
+            ),
             {"rejected": state.counts["rejected"] + rejected[:, 0]},
         )
 

@@ -4,14 +4,15 @@
 decoder, by sampling and automatic differentiation. An engine asks for the same things of either.
 """
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from itervae.distributions import poisson_kl
 from itervae.inference.lambertw import log_lambertw_exp
-from itervae.model import GaussianLikelihood, GenerativeModel
+from itervae.model import GaussianLikelihood, GenerativeModel, full_precision
 
 
 class Point(NamedTuple):
@@ -29,7 +30,28 @@ class Point(NamedTuple):
     diagonal: Tensor
 
 
-class PoissonEnergy:
+class Energy(ABC):
+    """A function of log-rates u to be minimized, for a batch of data."""
+
+    exact: ClassVar[bool]
+    """Whether `evaluate` is free of sampling noise, so that two values can be compared."""
+    beta: Tensor
+    prior_log_rate: Tensor
+
+    @abstractmethod
+    def evaluate(self, log_rate: Tensor) -> Point:
+        """The energy and its gradients at u (B, K)."""
+
+    def tolerance(self, point: Point) -> Tensor:
+        """Rises of F below this (B,) are noise; inf where values cannot be compared."""
+        return torch.full_like(point.value, torch.inf)
+
+    def certificate(self, log_rate: Tensor, gradient: Tensor) -> Tensor:
+        """A proved bound of F − F* (B,), nats; NaN where there is none."""
+        return torch.full_like(log_rate[:, 0], torch.nan)
+
+
+class PoissonEnergy(Energy):
     """F(λ) = (‖x − Φλ‖² + c·λ) / 2σ² + β KL(Pois λ ‖ Pois r), c_k = ‖φ_k‖²: strictly convex in λ.
 
     ∂F/∂λ = (ΦᵀΦλ − Φᵀx + c/2)/σ² + β(u − log r): lateral inhibition, drive and leak of the LCA. The Gram matrix ΦᵀΦ
@@ -41,6 +63,7 @@ class PoissonEnergy:
 
     exact = True
 
+    @full_precision
     def __init__(self, model: GenerativeModel, x: Tensor, prior_log_rate: Tensor) -> None:
         assert isinstance(model.likelihood, GaussianLikelihood)
         dtype = x.dtype
@@ -63,6 +86,7 @@ class PoissonEnergy:
             self._offset = x.square().sum(-1) / (2 * variance)
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
+    @full_precision
     def evaluate(self, log_rate: Tensor) -> Point:
         """F, λ and the gradients at u = `log_rate` (B, K): two products with Φ, or one with ΦᵀΦ."""
         rate = log_rate.exp()
@@ -84,7 +108,6 @@ class PoissonEnergy:
         return residual.square().sum(-1) / (2 * self._variance) + rate @ self._half_diagonal + kl
 
     def tolerance(self, point: Point) -> Tensor:
-        """Rises of F below this (B,) are rounding."""
         return 8 * torch.finfo(point.value.dtype).eps * (point.value.abs() + self._offset)
 
     def proximal_step(self, rate: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
@@ -102,13 +125,13 @@ class PoissonEnergy:
         return log_a + log_lambertw_exp(s)
 
     def certificate(self, log_rate: Tensor, gradient: Tensor) -> Tensor:
-        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats; without gradient. inf where the dual is unbounded."""
+        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""
         with torch.no_grad():
             called_for = log_rate - gradient / self.beta
             return self.beta * poisson_kl(log_rate, called_for).sum(-1)
 
 
-class SampledEnergy:
+class SampledEnergy(Energy):
     """The free energy of any decoder and likelihood, by sampling and automatic differentiation.
 
     The gradient of E_q[f(z)], f = −log p(x | z), in a Poisson rate is E_q[f(z + e_k) − f(z)]; to second order in the

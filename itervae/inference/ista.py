@@ -23,7 +23,9 @@ class ISTASettings:
 
 
 class FISTAUnrolled(Descent):
-    """Proximal steps from the extrapolated point y = λ + inertia·(last Δλ).
+    """Accelerated proximal gradient steps with a Lambert-W shrinkage, safeguarded.
+
+    Proximal steps from the extrapolated point y = λ + inertia·(last Δλ).
 
     The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the energy is evaluated at
     the iterates themselves.
@@ -43,7 +45,7 @@ class FISTAUnrolled(Descent):
 
 
 class ISTAUnrolled(FISTAUnrolled):
-    """Proximal steps from the last iterate, without momentum."""
+    """Proximal gradient steps with a Lambert-W shrinkage, safeguarded: FISTA without momentum."""
 
     def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point

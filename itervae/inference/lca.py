@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itervae.inference.descent import Descent
+from itervae.inference.base import Problem
+from itervae.inference.descent import START_CURVATURE, Descent
 from itervae.inference.energies import Point, PoissonEnergy
 from itervae.inference.state import State
 
@@ -22,6 +23,10 @@ LEAK = 4.0
 """Damping of the leak: a step of the leak alone goes 1/4 of the way."""
 LARGEST = 4.0
 """No log-rate changes by more in one step, before momentum."""
+LARGEST_SAMPLED = 2.0
+"""The same, where the gradient is sampled."""
+NEWEST = 0.2
+"""Weight of the newest draw in the running means of sampled gradients."""
 
 
 @dataclass
@@ -33,17 +38,39 @@ class LCASettings:
 
 
 class LCAUnrolled(Descent):
-    """Semi-implicit Euler steps of the LCA with momentum and the safeguards of `Descent`:
+    """The locally competitive algorithm: semi-implicit Euler steps in log-rate, safeguarded.
+
+    With momentum, and the safeguards of `Descent`:
 
         Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ) + inertia·(last Δu)
 
     The diagonal of the Jacobian of the flow is β + cλ/σ²; κ per datum stands for its off-diagonal part. The first
     step, from which rates may have to grow a thousandfold, is a proximal one (`PoissonEnergy.proximal_step`).
-    On a model without a closed form the gradient is that of the sampled free energy, κ = 1, and no step is taken back.
+    On a model without a closed form there is no value to compare, so nothing is taken back and there is no momentum:
+    κ = 4, and gradient and curvature are means over the last few draws of `SampledEnergy`.
     """
 
     requires = frozenset({"Poisson family"})
     Settings = LCASettings
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        if problem.energy.exact:
+            return super().init(problem, state)
+        return State(problem.start()) if state is None else State(state.log_rate, dict(state.memory))
+
+    def step(self, problem: Problem, state: State) -> State:
+        if problem.energy.exact:
+            return super().step(problem, state)
+        energy, memory = problem.energy, state.memory
+        draw = energy.evaluate(state.log_rate)
+        age = memory.get("age", torch.zeros_like(draw.value)[:, None]) + 1
+        weight = (1 / age).clamp_min(NEWEST)
+        smooth = torch.lerp(memory.get("smooth", draw.smooth), draw.smooth, weight)
+        diagonal = torch.lerp(memory.get("diagonal", draw.diagonal), draw.diagonal, weight)
+        gradient = smooth + energy.beta * (state.log_rate - energy.prior_log_rate)
+        flow = -gradient / (LEAK * energy.beta + START_CURVATURE * diagonal * draw.rate)
+        log_rate = state.log_rate + flow.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED)
+        return State(log_rate, {"age": age, "smooth": smooth, "diagonal": diagonal})
 
     def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point, memory = state.point, state.memory

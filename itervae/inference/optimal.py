@@ -23,7 +23,7 @@ class OptimalSettings:
 
 
 class Optimal(FISTAUnrolled):
-    """Safeguarded proximal steps in float64; each datum stops when its certificate is below `tolerance` nats.
+    """The certified optimum: proximal steps in float64 until each datum's duality gap is below the tolerance.
 
     `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps are returned with a
     larger certificate, never silently.

@@ -1,9 +1,11 @@
 """The generative model: prior, decoder, likelihood, and the free energy of a posterior under them."""
 
 from itervae.model.decoders import DECODERS, ConvDecoder, LinearDecoder, MLPDecoder
-from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel
+from itervae.model.dictionary import load_dictionary, save_dictionary
+from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel, full_precision
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.prior import PoissonPrior
+from itervae.model.settings import ModelSettings, build_model
 
 __all__ = [
     "DECODERS",
@@ -15,5 +17,10 @@ __all__ = [
     "GenerativeModel",
     "LinearDecoder",
     "MLPDecoder",
+    "ModelSettings",
     "PoissonPrior",
+    "build_model",
+    "full_precision",
+    "load_dictionary",
+    "save_dictionary",
 ]

@@ -1,6 +1,7 @@
 """Decoders from counts z (..., K) to the mean, or the logits, of x (..., D)."""
 
 import math
+from itertools import pairwise
 
 import torch
 from einops.layers.torch import Rearrange
@@ -17,15 +18,14 @@ class LinearDecoder(nn.Module):
         size: D.
         latents: K.
         unit_norm: atoms are Φ_k / ‖Φ_k‖ of the stored weight, at every use.
-        generator: source of randomness of the start, N(0, .05²) as published.
+
+    The weight starts as N(0, .05²), as published.
     """
 
-    def __init__(
-        self, size: int, latents: int, unit_norm: bool = False, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, size: int, latents: int, unit_norm: bool = False) -> None:
         super().__init__()
         self.unit_norm = unit_norm
-        self.weight = nn.Parameter(0.05 * torch.randn(size, latents, generator=generator))
+        self.weight = nn.Parameter(0.05 * torch.randn(size, latents))
 
     @property
     def dictionary(self) -> Tensor:
@@ -42,7 +42,7 @@ class MLPDecoder(nn.Sequential):
     def __init__(self, size: int, latents: int, hidden: tuple[int, ...] = (512, 512)) -> None:
         widths = (latents, *hidden)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.SiLU()]
         super().__init__(*layers, nn.Linear(widths[-1], size))
 
@@ -91,14 +91,12 @@ def quarter(shape: tuple[int, ...]) -> tuple[int, int]:
 DECODERS = ("linear", "mlp", "conv")
 
 
-def build_decoder(
-    name: str, shape: tuple[int, ...], latents: int, unit_norm: bool, generator: torch.Generator | None = None
-) -> nn.Module:
+def build_decoder(name: str, shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
     """The decoder of that name for data of `shape`."""
     if unit_norm and name != "linear":
         raise InputError(f"unit-norm atoms were asked of decoder {name}; only the linear decoder has atoms: use linear")
     if name == "linear":
-        return LinearDecoder(math.prod(shape), latents, unit_norm, generator)
+        return LinearDecoder(math.prod(shape), latents, unit_norm)
     if name == "mlp":
         return MLPDecoder(math.prod(shape), latents)
     if name == "conv":

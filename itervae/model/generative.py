@@ -5,8 +5,11 @@ Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Free energy F =
     F = E_q[−log p(x | z)] + β·KL(q(z) ‖ p(z))
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,17 @@ from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.prior import PoissonPrior
 
 ESTIMATORS = ("exact", "eat", "straight-through")
+
+
+def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a method outside mixed precision: sums over thousands of squares do not survive bfloat16."""
+
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return method(*args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,7 @@ class GenerativeModel(nn.Module):
         kl = kl_divergence(posterior, self.prior() if prior is None else prior).sum(-1)
         return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
 
+    @full_precision
     def _exact_reconstruction(self, x: Tensor, posterior: RelaxedPoisson) -> Tensor:
         if not self.exact:
             raise InputError(

@@ -12,14 +12,11 @@ class PoissonPrior(nn.Module):
     Args:
         latents: K.
         low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a linear decoder.
-        generator: source of randomness of the start.
     """
 
-    def __init__(
-        self, latents: int, low: float = -6.0, high: float = -4.0, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, latents: int, low: float = -6.0, high: float = -4.0) -> None:
         super().__init__()
-        self.log_rate = nn.Parameter(low + (high - low) * torch.rand(latents, generator=generator))
+        self.log_rate = nn.Parameter(low + (high - low) * torch.rand(latents))
 
     def posterior(self, log_rate: Tensor, temperature: float = 0.0) -> RelaxedPoisson:
         """A member of the prior's family with these log-rates (B, K)."""

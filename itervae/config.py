@@ -1,0 +1,180 @@
+"""From YAML files and command lines to `RunSettings`: each engine has its own settings, and a setting that does not
+apply is an error.
+
+A first pass reads `--config`, `--resume` and `--inference`; they decide which settings class the rest is parsed into.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+
+from itervae.data import DataSettings
+from itervae.errors import InputError
+from itervae.inference import ENGINES
+from itervae.model import ModelSettings
+from itervae.training import RunSettings, TrainingSettings, resume_settings
+
+DEFAULT_INFERENCE = "lca-unrolled"
+FIRST_PASS = ("config", "resume", "run_dir")
+"""Options of the command that are not settings of the run."""
+CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads")
+"""Settings that may change when a run is resumed."""
+
+
+def setting_names(inference: str) -> list[str]:
+    """Every setting that applies with this engine, by its name in YAML."""
+    groups = (DataSettings, ModelSettings, ENGINES[inference].Settings, TrainingSettings)
+    return ["inference", *(setting.name for group in groups for setting in fields(group))]
+
+
+def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | None]:
+    """(settings, run_dir, run to resume) of `itervae train ARGS`.
+
+    Raises:
+        InputError: an unknown or unfitting option or YAML key, a missing or malformed file.
+    """
+    given = _options(args)
+    resume = Path(given["resume"]) if given.get("resume") is not None else None
+    if resume is not None:
+        changed = set(given) - {"resume", *CHANGEABLE}
+        if changed and not _asks_help(args):
+            raise InputError(
+                f"{_flag(sorted(changed)[0])} cannot change when a run is resumed; only "
+                f"{', '.join(map(_flag, CHANGEABLE))} can: leave it out, or start a new run"
+            )
+        base = resume_settings(resume).flat()
+    elif given.get("config") is not None:
+        base = read_yaml(Path(given["config"]))
+    else:
+        base = {}
+    inference = given.get("inference") or base.get("inference", DEFAULT_INFERENCE)
+    _check_engine(inference)
+    names = setting_names(inference)
+    for name in given:
+        if name not in names and name not in FIRST_PASS:
+            raise InputError(_unknown(_flag(name), name, inference, _flag))
+
+    # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
+    kept = {name: value for name, value in base.items() if name in names and name not in given}
+    settings = tyro.cli(
+        _command(inference),
+        prog="itervae train",
+        args=[*_tokens(kept), *args],
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    run = RunSettings(inference, settings.data, settings.model, settings.engine, settings.training)
+    return run, settings.run_dir, resume
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file: one flat mapping, checked against the engine that it names.
+
+    Raises:
+        InputError: no such file, not a mapping, or an unknown key (the nearest valid one is named).
+    """
+    if not path.is_file():
+        raise InputError(f"there is no config file at {path}; expected a YAML file, such as those in configs/")
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = str(error).replace("\n", " ")
+        raise InputError(f"config file {path} is not valid YAML ({place}); expected lines 'name: value'") from error
+    if not isinstance(content, dict):
+        raise InputError(f"config file {path} holds a {type(content).__name__}; expected lines 'name: value'")
+    content = {str(name).replace("-", "_"): value for name, value in content.items()}
+    inference = content.get("inference", DEFAULT_INFERENCE)
+    _check_engine(inference)
+    for name in content:
+        if name not in setting_names(inference):
+            raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, str))
+    return content
+
+
+def _check_engine(name: Any) -> None:
+    if name not in ENGINES:
+        near = difflib.get_close_matches(str(name), ENGINES, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"inference engine {name!r} is unknown; {hint}expected one of {', '.join(ENGINES)}")
+
+
+def _unknown(shown: str, name: str, inference: str, show: Any) -> str:
+    names = setting_names(inference)
+    elsewhere = [engine for engine in ENGINES if name in setting_names(engine)]
+    if elsewhere:
+        own = [setting.name for setting in fields(ENGINES[inference].Settings)]
+        return (
+            f"{shown} does not apply to inference {inference}, whose own settings are "
+            f"{', '.join(map(show, own)) or 'none'}; leave it out, or use one of {', '.join(elsewhere)}"
+        )
+    near = difflib.get_close_matches(name, [*names, *FIRST_PASS], 1, cutoff=0.5)
+    hint = f"did you mean {show(near[0])}?" if near else "see itervae train --help for the names"
+    return f"{shown} is not a setting; {hint}"
+
+
+def _command(inference: str) -> type:
+    """The dataclass of everything that `itervae train --inference NAME` takes."""
+    options = [
+        ("inference", Literal[tuple(ENGINES)], inference),
+        ("config", Path | None, None),
+        ("resume", Path | None, None),
+        ("run_dir", Path | None, None),
+        ("engine", ENGINES[inference].Settings, ENGINES[inference].Settings()),
+        ("data", DataSettings, DataSettings()),
+        ("model", ModelSettings, ModelSettings()),
+        ("training", TrainingSettings, TrainingSettings()),
+    ]
+    helps = {
+        "inference": "Engine of inference; it decides which settings of its own there are.",
+        "config": "YAML file of settings; the command line overrides it.",
+        "resume": "Run folder to go on with.",
+        "run_dir": "Folder of the new run; by default runs/ and the date, data and engine.",
+    }
+    annotated = []
+    for name, kind, default in options:
+        documented = Annotated[kind, tyro.conf.arg(help=helps[name])] if name in helps else kind
+        annotated.append((name, documented, field(default_factory=lambda default=default: default)))
+    command = make_dataclass("Train", annotated)
+    command.__doc__ = (
+        "Train a Poisson variational autoencoder together with its inference engine. With no options: patches of two "
+        "photographs, a linear decoder, 2.5 minutes."
+    )
+    return command
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _asks_help(args: Sequence[str]) -> bool:
+    return "-h" in args or "--help" in args
+
+
+def _options(args: Sequence[str]) -> dict[str, str | None]:
+    """The options on a command line: name → the value that follows, or None."""
+    found: dict[str, str | None] = {}
+    for position, token in enumerate(args):
+        if not token.startswith("--") or token == "--help":
+            continue
+        name, equals, value = token[2:].partition("=")
+        following = args[position + 1] if position + 1 < len(args) else None
+        name = name.replace("-", "_")
+        if name.startswith("no_"):  # --no-whiten
+            name = name.removeprefix("no_")
+        found[name] = value if equals else following
+    return found
+
+
+def _tokens(values: dict[str, Any]) -> list[str]:
+    """Settings as command-line tokens, so that one parser checks both."""
+    tokens = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            tokens.append(_flag(name) if value else "--no-" + name.replace("_", "-"))
+        elif value is not None:
+            tokens += [_flag(name), str(value)]
+    return tokens

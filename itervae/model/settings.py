@@ -1,0 +1,60 @@
+"""Settings of a generative model, and the model they describe."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from itervae.errors import InputError
+from itervae.model.decoders import build_decoder
+from itervae.model.generative import GenerativeModel
+from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.prior import PoissonPrior
+
+
+@dataclass
+class ModelSettings:
+    """The generative model."""
+
+    latents: int = 512
+    """Number of latent units K."""
+    decoder: Literal["linear", "mlp", "conv"] = "linear"
+    """Decoder from spike counts to data; the linear one is a dictionary and has an exact free energy."""
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    """Gaussian for any data, Bernoulli for data in [0, 1]."""
+    observation_variance: float = 0.5
+    """Variance of the Gaussian likelihood, squared units of the data."""
+    learn_variance: bool = False
+    """Learn the observation variance; its normalizer then enters the free energy."""
+    unit_norm: bool = False
+    """Atoms of unit norm (linear decoder)."""
+    beta: float = 1.0
+    """Weight of the KL in the free energy."""
+
+
+def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
+    """A new model for data of `shape`, its start decided by `seed`; the global random state is left as it was.
+
+    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the others.
+
+    Raises:
+        InputError: a setting out of range, or a decoder that does not fit the shape.
+    """
+    if settings.latents < 1:
+        raise InputError(f"latents is {settings.latents}; expected a number ≥ 1")
+    if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
+        raise InputError(
+            "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        low, high = (-6.0, -4.0) if settings.decoder == "linear" else (-2.0, 0.0)
+        prior = PoissonPrior(settings.latents, low, high)
+        decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
+        likelihood: nn.Module
+        if settings.likelihood == "gaussian":
+            likelihood = GaussianLikelihood(settings.observation_variance, settings.learn_variance)
+        else:
+            likelihood = BernoulliLikelihood()
+        return GenerativeModel(prior, decoder, likelihood, shape, settings.beta)

@@ -1,0 +1,47 @@
+"""What figures ask of the arrays they are given."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from itervae.errors import InputError
+
+
+def matrix(value: np.ndarray, name: str, axes: str) -> np.ndarray:
+    """A float64 copy of a two-dimensional array; values that are not finite become NaN.
+
+    Args:
+        value: the array.
+        name: what to call it in a message.
+        axes: the shape expected, as text, such as "(N, D)".
+    """
+    array = numbers(value, name)
+    if array.ndim != 2 or not array.size:
+        raise InputError(f"{name} has shape {array.shape}; expected {axes}, none of them 0: reshape it")
+    return array
+
+
+def numbers(value: np.ndarray, name: str) -> np.ndarray:
+    """A float64 copy of any array of real numbers; values that are not finite become NaN."""
+    try:
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise TypeError("complex values")
+        array = array.astype(np.float64)  # always a copy
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is no array of real numbers ({error}); pass a NumPy array of numbers") from error
+    array[~np.isfinite(array)] = np.nan
+    return array
+
+
+def datum_shape(shape: Sequence[int], size: int, name: str) -> tuple[int, ...]:
+    """`shape` as a tuple, checked: (H, W) or (D,) with `size` values in all."""
+    found = tuple(int(side) for side in shape)
+    if len(found) not in (1, 2) or min(found) < 1:
+        raise InputError(f"shape is {found}; expected (H, W) for images or (D,) for other data: pass one of these")
+    if prod(found) != size:
+        raise InputError(
+            f"shape {found} has {prod(found)} values but a datum of {name} has {size}; pass the shape of one datum"
+        )
+    return found

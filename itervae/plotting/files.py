@@ -1,0 +1,38 @@
+"""Writing a figure."""
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itervae.errors import InputError
+from itervae.plotting.canvas import DPI
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save(figure: "Figure", path: str | Path) -> None:
+    """Write a PNG at 200 dots per inch; `path` holds the whole picture or what it held before, never half a file.
+
+    At this resolution one pixel of an image covers a whole number of pixels of the file.
+
+    Raises:
+        InputError: the name does not end in .png, or the file cannot be written; what stood at `path` is untouched.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"the picture's name is {path}; expected one that ends in .png: figures are written as PNG")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"could not write the picture {path} ({error}); give a name in a folder that exists, can be written to and "
+            "has space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,23 @@
+"""Training: settings, schedules, the loop, checkpoints, and what a run leaves behind."""
+
+from itervae.training.checkpoint import BEST, LAST, load, load_settings, read_checkpoint, write_checkpoint
+from itervae.training.schedules import Schedule
+from itervae.training.settings import RunSettings, TrainingSettings
+from itervae.training.trainer import Summary, choose_device, resume_settings, train, validate
+
+__all__ = [
+    "BEST",
+    "LAST",
+    "RunSettings",
+    "Schedule",
+    "Summary",
+    "TrainingSettings",
+    "choose_device",
+    "load",
+    "load_settings",
+    "read_checkpoint",
+    "resume_settings",
+    "train",
+    "validate",
+    "write_checkpoint",
+]

@@ -1,0 +1,102 @@
+"""Checkpoints of a run: written whole or not at all, loadable without executing code."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itervae.errors import InputError
+from itervae.inference import ENGINES, Engine
+from itervae.model import GenerativeModel
+from itervae.model.settings import build_model
+from itervae.training.settings import RunSettings
+
+LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+FORMAT = 1
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to a temporary file beside `path`, then put it in place: a reader never sees half a file.
+
+    Raises:
+        InputError: the file cannot be written (a full disk, say); what stood at `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"could not write {path} ({error}); the earlier checkpoint, if any, is intact: free some space and go on "
+            f"with itervae train --resume {path.parent}"
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, refusing anything that is not one.
+
+    Raises:
+        InputError: no such file, or a truncated or foreign one.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        other = path.with_name(BEST if path.name == LAST else LAST)
+        remedy = f"use {other}" if other.is_file() else "train again"
+        raise InputError(
+            f"checkpoint {path} is truncated or corrupt ({path.stat().st_size} bytes); expected a file written by "
+            f"itervae train: {remedy}"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path} is not an itervae checkpoint of format {FORMAT}; expected one of itervae train")
+    return content
+
+
+def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
+    """A new model and engine, their start decided by the run's seed."""
+    model = build_model(settings.model, shape, settings.training.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.training.seed + 1)
+        engine = ENGINES[settings.inference].build(settings.engine, model, shape)
+    return model, engine
+
+
+def find_checkpoint(target: str | Path) -> Path:
+    """The checkpoint that `target` names: itself, or the best (else the last) of a run folder."""
+    target = Path(target)
+    if not target.is_dir():
+        return target
+    return next((target / name for name in (BEST, LAST) if (target / name).is_file()), target / BEST)
+
+
+def load_settings(content: dict[str, Any]) -> RunSettings:
+    """The settings that a checkpoint was made with."""
+    return RunSettings.from_flat(content["config"])
+
+
+def load(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine]:
+    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
+
+    Example:
+        model, engine = itervae.load("runs/my-run")
+        posterior = itervae.infer(model, engine, x).posterior
+
+    Raises:
+        InputError: nothing there, or a truncated or foreign file.
+    """
+    content = read_checkpoint(find_checkpoint(target))
+    model, engine = build(load_settings(content), tuple(content["shape"]))
+    model.load_state_dict(content["model"])
+    engine.load_state_dict(content["engine"])
+    return model.to(device).eval(), engine.to(device).eval()

@@ -1,0 +1,59 @@
+"""The pictures of a run: dictionary, reconstructions of held-out data, samples of the prior, curves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.inference import Engine, infer
+from itervae.model import GenerativeModel, LinearDecoder
+from itervae.plotting import (
+    dictionary_figure,
+    reconstructions_figure,
+    samples_figure,
+    save,
+    tile_atoms,
+    training_figure,
+)
+
+SHOWN = 16
+
+
+@torch.no_grad()
+def draw_pictures(
+    run_dir: Path, model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
+) -> None:
+    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` and `curves.png`."""
+    generator = torch.Generator(x.device).manual_seed(seed)
+    x = x[:1000]
+    inference = infer(model, engine, x, generator=generator)
+    if isinstance(model.decoder, LinearDecoder):
+        usage = inference.posterior.mean.mean(0)
+        save(dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage)), run_dir / "dictionary.png")
+    shown = torch.linspace(0, len(x) - 1, min(SHOWN, len(x)), device=x.device).long()
+    posterior = model.posterior(inference.posterior.log_rate[shown])
+    reconstruction = model.decode(posterior.mean)
+    energy = model.free_energy(x[shown], posterior, generator=generator).total
+    captions = [f"F {value:.0f}" for value in energy.tolist()]
+    figure = reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions)
+    save(figure, run_dir / "reconstructions.png")
+    save(
+        samples_figure(_numpy(model.sample(64, generator)), model.shape, "Samples of the prior"),
+        run_dir / "samples.png",
+    )
+    if records:
+        save(training_figure(records), run_dir / "curves.png")
+
+
+def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
+    """The atoms as one grey image, most used first; None where there are none or data are not images."""
+    if not isinstance(model.decoder, LinearDecoder) or len(model.shape) != 2:
+        return None
+    order = _numpy(rates.mean(0).argsort(descending=True))
+    return tile_atoms(_numpy(model.dictionary.detach()), model.shape, order)
+
+
+def _numpy(value: Tensor) -> np.ndarray:
+    return value.float().cpu().numpy()

@@ -1,0 +1,98 @@
+"""Settings of a training run: how to train, and the record of everything a run depends on."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from itervae.data import DataSettings
+from itervae.inference import ENGINES
+from itervae.model.settings import ModelSettings
+
+DEFAULT_MINUTES = 2.5
+
+
+@dataclass
+class TrainingSettings:
+    """Optimization, schedules and budget."""
+
+    updates: int | None = None
+    """Number of parameter updates; the run ends when either budget does."""
+    minutes: float | None = None
+    """Wall-clock budget in minutes; 2.5 where neither budget is given."""
+    batch_size: int = 200
+    """Data per update."""
+    lr: float = 0.005
+    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5."""
+    gradient: Literal["unroll", "checkpoint", "truncate", "envelope"] | None = None
+    """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll."""
+    truncate_steps: int = 5
+    """Steps kept by --gradient truncate."""
+    estimator: Literal["exact", "eat", "straight-through"] | None = None
+    """Gradient of the reconstruction term; by default exact where there is a closed form, else eat."""
+    samples: int = 1
+    """Samples per datum of the estimators that sample."""
+    temperature: float = 0.05
+    """Final temperature of relaxed samples; it falls from 1 over the first half of the run."""
+    beta_ramp: float = 0.0
+    """Share of the run over which beta rises linearly, from a ten-thousandth of its value (published: 0.5)."""
+    clip: float = 500.0
+    """Largest norm of the gradient of the mean free energy; larger ones are scaled down."""
+    mixed_precision: bool = False
+    """bfloat16 in encoders and in decoders that are not linear."""
+    validate_every: int = 500
+    """Updates between validations, each of which also writes a checkpoint."""
+    seed: int = 0
+    """Seed of the model's start, the data order and the samples."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto: the first GPU where there is one."""
+    threads: int | None = None
+    """CPU threads; all cores by default."""
+
+    def budget(self) -> tuple[int | None, float | None]:
+        """(updates, minutes), with the default where neither is given."""
+        if self.updates is None and self.minutes is None:
+            return None, DEFAULT_MINUTES
+        return self.updates, self.minutes
+
+
+@dataclass
+class RunSettings:
+    """Everything a run depends on. Written flat, one name a setting, in `config.yaml` and in checkpoints."""
+
+    inference: str = "lca-unrolled"
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    engine: Any = None
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def __post_init__(self) -> None:
+        if self.engine is None:
+            self.engine = ENGINES[self.inference].Settings()
+
+    def flat(self) -> dict[str, Any]:
+        """Plain values by name, without nesting."""
+        values: dict[str, Any] = {"inference": self.inference}
+        for group in (self.data, self.model, self.engine, self.training):
+            values |= asdict(group)
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @classmethod
+    def from_flat(cls, values: dict[str, Any]) -> "RunSettings":
+        """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's to refuse."""
+        inference = values.get("inference", "lca-unrolled")
+
+        def group(kind: type) -> Any:
+            names = {field.name for field in fields(kind)}
+            chosen = {name: value for name, value in values.items() if name in names}
+            for name in ("data_path", "val_path"):
+                if isinstance(chosen.get(name), str):
+                    chosen[name] = Path(chosen[name])
+            return kind(**chosen)
+
+        return cls(
+            inference,
+            group(DataSettings),
+            group(ModelSettings),
+            group(ENGINES[inference].Settings),
+            group(TrainingSettings),
+        )

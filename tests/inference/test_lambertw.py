@@ -1,0 +1,21 @@
+"""The Lambert W function against its definition and its derivative."""
+
+import pytest
+import torch
+
+from itervae.inference.lambertw import log_lambertw_exp
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 4e-16), (torch.float32, 3e-7)])
+def test_solves_its_equation(dtype, tolerance):
+    s = torch.cat([torch.linspace(-60, 60, 4001), torch.tensor([-1e4, -20.0, -19.999, 1e3, 1e6])]).to(dtype)
+    ell = log_lambertw_exp(s)
+    # ℓ + e^ℓ = s; the error in ℓ is the residual over the slope 1 + e^ℓ
+    error = (ell + ell.exp() - s) / (1 + ell.exp())
+    assert (error.abs() <= tolerance * s.abs().clamp_min(1)).all()
+
+
+def test_derivatives():
+    s = torch.linspace(-30, 30, 25, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(log_lambertw_exp, s)
+    assert torch.autograd.gradgradcheck(log_lambertw_exp, s)
