@@ -18,6 +18,10 @@ from itervae.errors import InputError
 # Images of one size are whitened together, up to this many pixels: it bounds the memory of the Fourier transform.
 CHUNK_PIXELS = 4_000_000
 
+# Where one image gives both sets, validation is the band of columns from this share of the width on. In the two sample
+# photographs its variance (.78 and .88 of the whole image's) comes closest to the mean; their margins are out of focus.
+BAND_START = 0.6
+
 
 def prepare_images(images: ImageSet, settings: DataSettings, indices: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Whiten images (or only centre and scale them), and normalize local contrast if asked.
@@ -44,7 +48,7 @@ def prepare_images(images: ImageSet, settings: DataSettings, indices: Sequence[i
 
 
 def photos_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
-    """The two photographs that come with scikit-learn; the right-most `val_share` of the columns is for validation.
+    """The two photographs that come with scikit-learn; a band of columns, `val_share` of the width, is for validation.
 
     Raises:
         InputError: a side of the patch that does not fit into one of the regions.
@@ -59,7 +63,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
     """The user's images.
 
     Validation is another file or array where one is named; else a fixed random share of the images; of a single image,
-    its right-most columns.
+    a band of its columns.
 
     Raises:
         InputError: see `read_images`; a validation set that is the training set.
@@ -93,19 +97,21 @@ def shared_source(
 def _regions_source(
     name: str, images: ImageSet, settings: DataSettings, seed: int, device: str | torch.device, facts: dict
 ) -> PatchSource:
-    """Every image is whitened as a whole; validation gets the `val_share` right-most columns, training the others."""
+    """Every image is whitened as a whole; a band of columns is for validation, what lies beside it for training."""
     size = settings.patch_size
-    left, right = [], []
+    training, validation = [], []
     for image, (height, width) in zip(prepare_images(images, settings), images.sizes(), strict=True):
         held = round(settings.val_share * width)
-        if min(held, width - held) < size:
+        first = min(round(BAND_START * width), width - held)
+        beside = [part for part in (image[:, :first], image[:, first + held :]) if part.shape[1] >= size]
+        if held < size or not beside:
             raise InputError(
                 f"--val-share {settings.val_share} divides an image of {height}x{width} into {width - held} and {held} "
                 f"columns, and patches need {size} in each; give another share or a smaller --patch-size."
             )
-        left.append(image[:, : width - held])
-        right.append(image[:, width - held :])
-    pools = [PatchPool(part, [(p.shape[0], p.shape[1]) for p in part], size, device) for part in (left, right)]
+        training += beside
+        validation.append(image[:, first : first + held])
+    pools = [PatchPool(part, [(p.shape[0], p.shape[1]) for p in part], size, device) for part in (training, validation)]
     return PatchSource(name, pools[0], pools[1], seed, facts=facts)
 
 

@@ -37,12 +37,15 @@ class Problem:
         self.x = x
         self.prior = prior
         self.generator = generator
+        self._differentiable = torch.is_grad_enabled()
 
     @cached_property
     def energy(self) -> Energy:
         """The free energy as a function of log-rates: exact for a linear decoder under a Gaussian likelihood."""
         if self.model.exact:
-            return PoissonEnergy(self.model, self.x, self.prior.log_rate)
+            # what steps share is made with gradient even if the first of them runs without
+            with torch.set_grad_enabled(self._differentiable):
+                return PoissonEnergy(self.model, self.x, self.prior.log_rate)
         return SampledEnergy(self.model, self.x, self.prior.log_rate, self.generator)
 
     def start(self) -> Tensor:
@@ -147,10 +150,13 @@ def infer(
             kept.append(_read(problem, state, name))
         return state
 
+    def init(reached: State | None) -> State:
+        if reached is None:
+            return keep(engine.init(problem, state))
+        return replace(engine.init(problem, reached), counts=reached.counts)
+
     if engine.tolerance is None:
-        state = gradient.run(
-            lambda: keep(engine.init(problem, state)), lambda state: keep(engine.step(problem, state)), steps
-        )
+        state = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps)
         taken = torch.full((len(x),), steps, device=x.device)
         certificate = _certificate(problem, state)
     else:
@@ -285,7 +291,7 @@ def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
     names = {cls: name for name, cls in ENGINES.items()}
     fitting = [name for name, cls in ENGINES.items() if cls.requires <= model.capabilities]
     raise InputError(
-        f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has "
-        f"{', '.join(sorted(model.capabilities))} and a {type(model.decoder).__name__} under a "
-        f"{type(model.likelihood).__name__}; engines that fit: {', '.join(fitting)}"
+        f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has a "
+        f"{type(model.decoder).__name__} under a {type(model.likelihood).__name__}; engines that fit: "
+        f"{', '.join(fitting)}"
     )

@@ -20,7 +20,7 @@ class Point(NamedTuple):
 
     `value` F (B,), without gradient, up to a constant per datum; `rate` λ = exp(u) (B, K); `smooth` the gradient of the
     reconstruction term in λ (B, K), linear in λ for a linear decoder; `gradient` ∂F/∂λ = smooth + β(u − log r) (B, K);
-    `diagonal` that of the curvature of the reconstruction term, without gradient, c/σ² (K,) for a linear decoder.
+    `diagonal` that of the curvature of the reconstruction term, c/σ² (K,) for a linear decoder.
     """
 
     value: Tensor
@@ -75,7 +75,7 @@ class PoissonEnergy(Energy):
         self._scaled = self._dictionary / variance
         norms = self._dictionary.square().sum(0)
         self._half_diagonal = norms / (2 * variance)
-        self._diagonal = norms.detach() / variance.detach()
+        self._diagonal = norms / variance
         size, latents = self._dictionary.shape
         self._gram = None
         if latents < 2 * size:

@@ -9,6 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from itervae.inference.state import State
 
+Init = Callable[[State | None], State]
+"""Makes the first state from None, or looks at a later one anew (with gradient, where it was reached without)."""
 Step = Callable[[State], State]
 
 
@@ -22,16 +24,16 @@ def _repeat(step: Step, state: State, steps: int) -> State:
 class Unroll:
     """Back-propagate through every step; memory grows with the number of steps."""
 
-    def run(self, init: Callable[[], State], step: Step, steps: int) -> State:
-        return _repeat(step, init(), steps)
+    def run(self, init: Init, step: Step, steps: int) -> State:
+        return _repeat(step, init(None), steps)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The gradient of `Unroll`, recomputing segments of about √steps steps in the backward pass: memory O(√steps)."""
 
-    def run(self, init: Callable[[], State], step: Step, steps: int) -> State:
-        state = init()
+    def run(self, init: Init, step: Step, steps: int) -> State:
+        state = init(None)
         segment = max(1, math.isqrt(steps))
         for first in range(0, steps, segment):
             length = min(segment, steps - first)
@@ -45,11 +47,12 @@ class Truncate:
 
     steps: int = 1
 
-    def run(self, init: Callable[[], State], step: Step, steps: int) -> State:
-        kept = min(self.steps, steps)
+    def run(self, init: Init, step: Step, steps: int) -> State:
+        if self.steps >= steps:
+            return _repeat(step, init(None), steps)
         with torch.no_grad():
-            state = _repeat(step, init(), steps - kept)
-        return _repeat(step, state, kept)
+            state = _repeat(step, init(None), steps - self.steps)
+        return _repeat(step, init(state), self.steps)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ class Envelope:
     """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the model's parameters is
     the partial derivative at fixed λ (the envelope theorem): exact there, off by O(gap) near it, free of memory."""
 
-    def run(self, init: Callable[[], State], step: Step, steps: int) -> State:
+    def run(self, init: Init, step: Step, steps: int) -> State:
         with torch.no_grad():
-            return _repeat(step, init(), steps)
+            return _repeat(step, init(None), steps)
 
 
 Gradient = Unroll | Checkpoint | Truncate | Envelope

@@ -21,6 +21,8 @@ INK = "#222222"
 QUIET = "#666666"
 RED = "#d7191c"
 """The colour of values that are not finite."""
+STEPS = (1, 2, 2.5, 5, 10)
+"""Distances of ticks, times a power of ten."""
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
@@ -42,8 +44,8 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def wide_columns(count: int, shape: tuple[int, ...]) -> int:
-    """Images per row for a mosaic about twice as wide as tall, without an incomplete row where one is near."""
-    ideal = math.sqrt(2 * count * shape[0] / shape[1])
+    """Images per row, about 32 at most: a mosaic twice as wide as tall, with no incomplete row where one is near."""
+    ideal = min(math.sqrt(2 * count * shape[0] / shape[1]), 32)
 
     def distance(columns: int) -> tuple[float, int]:
         return round(abs(math.log(columns / ideal)), 1), -columns  # of two as near, the wider
@@ -107,8 +109,14 @@ def add_pixels(figure: "Figure", image: np.ndarray, left: int, top: int, scale: 
     width, height = (round(side * DPI) for side in figure.get_size_inches())
     rows, columns = image.shape[0] * scale, image.shape[1] * scale
     axes = figure.add_axes((left / width, 1 - (top + rows) / height, columns / width, rows / height))
-    colours = colormaps["gray"].copy()
-    colours.set_bad(RED)
-    axes.imshow(np.ma.masked_invalid(image), cmap=colours, vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    colours = colormaps["gray"].with_extremes(bad=RED)
+    axes.imshow(
+        np.ma.masked_invalid(image),
+        cmap=colours,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        aspect="auto",
+    )
     axes.set_axis_off()
     return axes

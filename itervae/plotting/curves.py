@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itervae.errors import InputError
-from itervae.plotting.canvas import DPI, INK, QUIET, RED, WIDTH
+from itervae.plotting.canvas import DPI, INK, QUIET, RED, STEPS, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, PURPLE = ("#0072b2", "#9dcbe8"), ("#d55e00", "#f4c19f"), ("#7b4f9d", "#cdb8dd")
 """Colours of a quantity, told apart by colour-blind readers: validation, and single batches of training behind it."""
-COLUMNS = 3
 SKIP = 0.05
 """Share of a run, from its start, that does not set the limits of a vertical axis."""
 
@@ -82,7 +81,7 @@ def training_figure(records: Records) -> "Figure":
             f"none of the {len(records)} records has an update and a finite value of free_energy or the like; pass "
             "lines of the metrics.jsonl of a run that has logged some"
         )
-    columns = min(COLUMNS, count)
+    columns = 2 if count in (2, 4) else min(3, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH / DPI, 2.1 * rows + 0.3), dpi=DPI, facecolor="white", layout="constrained")
     grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
@@ -144,7 +143,7 @@ def _draw(axes: "Axes", panel: Panel, lines: list[Line]) -> None:
         axes.set_yscale("log")
         return
     axes.set_ylim(*_limits([drawn for line in lines for drawn in (line.train, line.validation)]))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     bad = [update for line in lines for update in line.bad]
     at_bottom: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
     if bad:
@@ -167,7 +166,7 @@ def _draw_schedules(axes: "Axes", schedules: list[tuple[str, tuple[str, str], Se
 def _finish(axes: "Axes") -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("updates")
     axes.xaxis.label.set(fontsize=8, color=INK)
@@ -206,11 +205,10 @@ def _numbers(records: Records, keys: tuple[str, ...]) -> list[tuple[float, float
 def _limits(drawn: Sequence[Series]) -> tuple[float, float]:
     """Lowest and highest value of a vertical axis, from the later part of the run, rare outliers aside."""
     drawn = [(updates, values) for updates, values in drawn if len(updates)]
-    first = min(updates.min() for updates, _ in drawn)
     last = max(updates.max() for updates, _ in drawn)
     lows, highs = [], []
     for updates, values in drawn:
-        later = values[updates >= first + SKIP * (last - first)]
+        later = values[updates >= SKIP * last]
         later = later if len(later) else values[-1:]
         low, middle, high = np.quantile(later, (0.1, 0.5, 0.9), method="nearest")
         lows.append(max(later.min(), low - 4 * (middle - low)))

@@ -12,6 +12,7 @@ from itervae.plotting.canvas import (
     MARGIN,
     QUIET,
     RED,
+    STEPS,
     WIDTH,
     blank,
     font_size,
@@ -93,7 +94,7 @@ def dictionary_figure(
         order = np.argsort(-usage, kind="stable")  # NaN goes last
     order = order[:MOST]
 
-    many = f"{len(order)} atoms" if len(order) == count else f"{len(order)} of {count} atoms"
+    many = f"{count} atom{'s' * (count > 1)}" if len(order) == count else f"{len(order)} of {count} atoms"
     note = many + (", most used first (mean rate over the data)" if usage is not None else "")
     red = "" if np.isfinite(dictionary[:, order]).all() else "; red: not finite"
     if len(shape) == 2:
@@ -119,8 +120,7 @@ def _heat_map(atoms: np.ndarray, title: str, note: str, ranked: bool) -> "Figure
     full = top + height + bottom
 
     largest = np.nan_to_num(np.abs(atoms)).max() or 1.0
-    colours = colormaps["PuOr_r"].copy()
-    colours.set_bad(RED)
+    colours = colormaps["PuOr_r"].with_extremes(bad=RED)
     axes = figure.add_axes((left / page, bottom / full, width / page, height / full))
     image = axes.imshow(
         np.ma.masked_invalid(atoms),
@@ -133,14 +133,14 @@ def _heat_map(atoms: np.ndarray, title: str, note: str, ranked: bool) -> "Figure
     )
     axes.set_xlabel("dimension", fontsize=font_size(page, 8), color=INK)
     axes.set_ylabel("rank by mean rate" if ranked else "atom", fontsize=font_size(page, 8), color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(max(1, min(8, height // 60)), integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=STEPS, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(max(1, min(8, height // 60)), steps=STEPS, integer=True, min_n_ticks=1))
     scale_height = min(height, 500)
     bar_axes = figure.add_axes(
         ((left + width + MARGIN) / page, 1 - (top + scale_height) / full, 24 / page, scale_height / full)
     )
     bar = figure.colorbar(image, cax=bar_axes)
-    bar.locator = MaxNLocator(4, symmetric=True)
+    bar.locator = MaxNLocator(4, steps=STEPS, symmetric=True)
     bar.set_label("value", fontsize=font_size(page, 8), color=INK)
     for part in (axes, bar_axes):
         part.tick_params(labelsize=font_size(page, 7), colors=QUIET, labelcolor=INK, length=3, width=0.6)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itervae.plotting.canvas import DPI, INK, MARGIN, QUIET, RED, WIDTH, header, header_height
+from itervae.plotting.canvas import DPI, INK, MARGIN, QUIET, RED, STEPS, WIDTH, header, header_height
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ COLUMNS = 4
 
 
 def line_panels(
-    lines: dict[str, tuple[np.ndarray, str]],
+    lines: dict[str, tuple[np.ndarray, str, int]],
     captions: Sequence[str],
     limits: Sequence[tuple[float, float]],
     title: str,
@@ -23,7 +23,7 @@ def line_panels(
     """A panel of lines over the dimensions of each datum.
 
     Args:
-        lines: by name: values (N, D) and their colour; the first is drawn first. NaN is a red tick below the lines.
+        lines: by name: values (N, D), their colour and which lie on top (larger numbers). NaN is a red tick below.
         captions: a short text over each of the N panels.
         limits: lowest and highest value of each panel.
         title: a title, if any.
@@ -44,14 +44,14 @@ def line_panels(
         if index >= count:
             panel.set_axis_off()
             continue
-        for name, (values, colour) in lines.items():
-            panel.plot(at, values[index], color=colour, lw=0.9, marker=marker, ms=2, label=name)
+        for name, (values, colour, layer) in lines.items():
+            panel.plot(at, values[index], color=colour, lw=0.9, marker=marker, ms=2, label=name, zorder=2 + layer)
             bad = at[np.isnan(values[index])]
             panel.plot(bad, np.zeros(len(bad)), "|", color=RED, ms=5, transform=panel.get_xaxis_transform())
         panel.set_ylim(*limits[index])
         panel.set_title(captions[index], fontsize=7, color=INK, loc="left", pad=2)
-        panel.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
-        panel.yaxis.set_major_locator(MaxNLocator(2))
+        panel.xaxis.set_major_locator(MaxNLocator(3, steps=STEPS, integer=True, min_n_ticks=1))
+        panel.yaxis.set_major_locator(MaxNLocator(2, steps=STEPS))
         panel.tick_params(labelsize=6.5, colors=QUIET, length=2, width=0.6)
         panel.tick_params(labelbottom=index // columns == rows - 1)
         for side, spine in panel.spines.items():

@@ -45,8 +45,8 @@ def reconstructions_figure(
     """Data, reconstruction and residual, one below the other, all of one datum on the datum's own scale.
 
     The largest absolute value of the datum sets the scale: signed data run from −m to m with zero mid-grey, data
-    without a negative value from 0 to m. The residual, data minus reconstruction, always runs from −m to m. Data that are not
-    images are drawn as lines. The first 32 data are shown. Values that are not finite are drawn in red.
+    without a negative value from 0 to m. The residual, data minus reconstruction, always runs from −m to m. Data that
+    are not images are drawn as lines. The first 32 data are shown. Values that are not finite are drawn in red.
 
     Args:
         x: (N, D) data.
@@ -90,7 +90,7 @@ def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, 
     bands = [slice(start, start + count) for start in range(0, len(x), count)]
     zoom = max(1, min(160 // shape[1], round((1 - LABELS) * WIDTH / (COLUMNS * (shape[1] + 1) + 1))))
     across, down = (shape[1] + 1) * zoom, (shape[0] + 1) * zoom
-    page = max(round((count * across + 2 * MARGIN) / (1 - LABELS)), 1000)
+    page = max(round((count * across + zoom + 2 * MARGIN) / (1 - LABELS)), 1000)
     labels = MARGIN + round(LABELS * page)
     line = round(52 * page / WIDTH)  # of captions
     band_height = len(rows) * down + zoom + line
@@ -123,11 +123,9 @@ def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, 
 
 
 def _explain(rows: dict[str, np.ndarray], signed: bool) -> str:
-    note = (
-        "grey scale of a column: " + ("−m to m" if signed else "0 to m") + ", m the largest absolute value of the datum"
-    )
+    note = f"grey scale of a column: {'−m' if signed else '0'} to m = max |datum|"
     if "residual" in rows and not signed:
-        note += "; residual: −m to m"
+        note += ", of its residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):
         note += "; red: not finite"
     return note
@@ -135,11 +133,8 @@ def _explain(rows: dict[str, np.ndarray], signed: bool) -> str:
 
 def _lines(rows: dict[str, np.ndarray], captions: list[str], note: str) -> "Figure":
     colours = {"data": INK, "reconstruction": "#0072b2", "sampled counts": "#e69f00", "residual": "#b0b0b0"}
-    lines = {
-        name: (rows[name], colours[name])
-        for name in ("residual", "data", "sampled counts", "reconstruction")
-        if name in rows
-    }
+    layers = {"residual": 0, "data": 1, "sampled counts": 2, "reconstruction": 3}
+    lines = {name: (values, colours[name], layers[name]) for name, values in rows.items()}
     limits = []
     for index, largest in enumerate(_largest(rows["data"], rows["reconstruction"])):
         values = np.concatenate([values[index] for values in rows.values()])
@@ -168,6 +163,6 @@ def _r_squared(x: np.ndarray, reconstruction: np.ndarray) -> str:
     """R² of one datum as a caption: a dash where it is not defined."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         value = 1 - ((x - reconstruction) ** 2).sum() / ((x - x.mean()) ** 2).sum()
-    if np.isnan(value):
+    if not np.isfinite(value):
         return "R² –"
     return "R² < −9" if value < -9 else f"R² {value + 1e-9:.2f}".replace("-", "−")  # no minus before 0.00

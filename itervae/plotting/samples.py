@@ -39,12 +39,12 @@ def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -
     largest = largest or 1.0
     signed = bool((finite < 0).any())
 
-    note = f"{total} samples" if len(samples) == total else f"{len(samples)} of {total} samples"
+    note = f"{total} sample{'s' * (total > 1)}" if len(samples) == total else f"{len(samples)} of {total} samples"
     if len(shape) == 1:
         low, high = np.quantile(finite, (0.001, 0.999)) if finite.size else (-1.0, 1.0)
         margin = 0.08 * (high - low) or 0.08 * largest
         limits = [(float(low - margin), float(high + margin))] * len(samples)
-        return line_panels({"sample": (samples, INK)}, [""] * len(samples), limits, title, note)
+        return line_panels({"sample": (samples, INK, 0)}, [""] * len(samples), limits, title, note)
     note += f"; one grey scale, {-largest if signed else 0:.3g} to {largest:.3g}".replace("-", "−")
     if finite.size < samples.size:
         note += "; red: not finite"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from itervae.data import Source, load_source
 from itervae.errors import InputError
-from itervae.inference import GRADIENTS, Engine, Gradient, Truncate, certificate, infer
+from itervae.inference import GRADIENTS, Engine, Gradient, Truncate, certificate, check_fit, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
 from itervae.training.monitor import Monitor
@@ -89,6 +89,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
 
     model, engine = build(settings, source.shape)
+    check_fit(type(engine), model)
     model, engine = model.to(device), engine.to(device)
     gradient = choose_gradient(settings, engine)
     parameters = [*model.parameters(), *engine.parameters()]

@@ -1,0 +1,68 @@
+"""Saved dictionaries: what is written comes back, and what cannot be read says why."""
+
+import numpy as np
+import pytest
+import torch
+from problems import any_model, random_data, random_model
+
+import itervae
+from itervae import InputError
+from itervae.model import save_dictionary
+
+
+def test_round_trip_keeps_the_free_energy(tmp_path):
+    model = random_model(variance=0.2, beta=1.7, log_rate=-2.5).float()
+    save_dictionary(model, tmp_path / "phi.npz")
+    with np.load(tmp_path / "phi.npz") as file:
+        assert file["dictionary"].shape == (64, 128)
+        assert file["log_rate"].shape == (128,)
+        assert file["observation_variance"] == pytest.approx(0.2)
+    again = itervae.load_dictionary(tmp_path / "phi.npz")
+    x = random_data(model, 3)
+    log_rate = torch.zeros(3, 128)
+    expected = model.free_energy(x, model.posterior(log_rate)).total
+    torch.testing.assert_close(again.free_energy(x, again.posterior(log_rate)).total, expected)
+
+
+def test_bare_array_takes_defaults(tmp_path):
+    phi = np.random.default_rng(0).normal(size=(16, 5))
+    np.save(tmp_path / "phi.npy", phi)
+    model = itervae.load_dictionary(tmp_path / "phi.npy")
+    np.testing.assert_allclose(model.dictionary.detach().numpy(), phi, rtol=1e-6)
+    assert model.prior.log_rate.tolist() == [-5.0] * 5
+    assert model.likelihood.variance.item() == pytest.approx(0.5)
+    assert model.shape == (4, 4)
+    other = itervae.load_dictionary(tmp_path / "phi.npy", log_rate=-1.0, observation_variance=2.0)
+    assert other.prior.log_rate.tolist() == [-1.0] * 5
+    assert other.likelihood.variance.item() == pytest.approx(2.0)
+
+
+def test_errors(tmp_path):
+    rng = np.random.default_rng(0)
+    phi = rng.normal(size=(6, 3))
+    np.savez(tmp_path / "named.npz", weights=phi)
+    np.save(tmp_path / "vector.npy", phi[0])
+    np.save(tmp_path / "nan.npy", np.where(phi > 0, phi, np.nan))
+    np.savez(tmp_path / "rates.npz", dictionary=phi, log_rate=np.zeros(7))
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not a zip")
+    np.savez(tmp_path / "whole.npz", dictionary=phi)
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:150])
+    for name, message in (
+        ("missing.npz", "there is no dictionary file"),
+        ("named.npz", "holds weights; expected an array named dictionary"),
+        ("vector.npy", r"shape \(3,\); expected \(D, K\)"),
+        ("nan.npy", "not finite numbers"),
+        ("text.npy", "not finite numbers"),
+        ("rates.npz", r"log_rate of .* has shape \(7,\); expected \(3,\)"),
+        ("broken.npz", "cannot be read"),
+        ("half.npz", "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            itervae.load_dictionary(tmp_path / name)
+    with pytest.raises(InputError, match=r"named .*phi.txt; expected a name ending in .npz"):
+        save_dictionary(random_model(), tmp_path / "phi.txt")
+    with pytest.raises(InputError, match="Bernoulli"):
+        save_dictionary(any_model(likelihood="bernoulli"), tmp_path / "phi.npz")
+    with pytest.raises(InputError, match="has no dictionary"):
+        save_dictionary(any_model("mlp"), tmp_path / "phi.npz")
