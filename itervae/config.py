@@ -39,7 +39,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         InputError: an unknown or unfitting option or YAML key, a missing or malformed file.
     """
     given = _options(args)
-    resume = Path(given["resume"]) if given.get("resume") is not None else None
+    resume = _path(given, "resume")
+    config = _path(given, "config")
     if resume is not None:
         changed = set(given) - {"resume", *CHANGEABLE}
         if changed and not _asks_help(args):
@@ -48,8 +49,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 f"{', '.join(map(_flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
         base = resume_settings(resume).flat()
-    elif given.get("config") is not None:
-        base = read_yaml(Path(given["config"]))
+    elif config is not None:
+        base = read_yaml(config)
     else:
         base = {}
     inference = given.get("inference") or base.get("inference", DEFAULT_INFERENCE)
@@ -148,6 +149,11 @@ def _command(inference: str) -> type:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _path(given: dict[str, str | None], name: str) -> Path | None:
+    value = given.get(name)
+    return None if value is None else Path(value)
 
 
 def _asks_help(args: Sequence[str]) -> bool:

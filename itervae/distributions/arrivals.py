@@ -93,24 +93,27 @@ class _Relaxed(torch.autograd.Function):
         integer: bool,
     ) -> Tensor:
         z, pathwise = _draw(log_rate, temperature, indicator, generator, integer, slope=ctx.needs_input_grad[0])
-        ctx.save_for_backward(pathwise)
+        ctx.save_for_backward(log_rate, pathwise)
         return z
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        (pathwise,) = ctx.saved_tensors
-        return _FirstOrder.apply(grad_outputs[0], pathwise), None, None, None, None
+        log_rate, pathwise = ctx.saved_tensors
+        return _FirstOrder.apply(grad_outputs[0], pathwise, log_rate), None, None, None, None
 
 
 class _FirstOrder(torch.autograd.Function):
-    """grad · ∂z/∂log λ, which refuses to be differentiated again instead of answering zero."""
+    """grad · ∂z/∂log λ, which refuses to be differentiated again instead of answering zero.
+
+    It takes `log_rate` so that the answer is seen to depend on it, also where the loss is linear in z.
+    """
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, pathwise: Tensor) -> Tensor:
+    def forward(ctx: Any, grad: Tensor, pathwise: Tensor, log_rate: Tensor) -> Tensor:
         return grad * pathwise
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:
         raise RuntimeError(
             "a relaxed Poisson sample has first derivatives only, and a second one was asked for "
             "(create_graph=True): use the exact free energy of a linear decoder, which can be differentiated twice"
@@ -127,7 +130,9 @@ def _draw(
     slope: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """One draw of z (with `integer`, of the hard count of its arrivals) and, with `slope`, of ∂z/∂log λ."""
-    rate = log_rate.detach().exp().reshape(-1)
+    # half precision has no Poisson sampler, and could not count beyond 256
+    working = torch.promote_types(log_rate.dtype, torch.float32)
+    rate = log_rate.detach().to(working).exp().reshape(-1)
     reach = indicator.half_width * temperature
     start, end = max(0.0, 1 - reach), 1 + reach
 
@@ -149,7 +154,8 @@ def _draw(
         z.index_add_(0, unit, (time < 1).to(z.dtype) if integer else indicator.value(v))
         if pathwise is not None:
             pathwise.index_add_(0, unit, indicator.slope(v) * time / temperature)
-    return z.view_as(log_rate), None if pathwise is None else pathwise.view_as(log_rate)
+    z = z.view_as(log_rate).to(log_rate.dtype)
+    return z, None if pathwise is None else pathwise.view_as(log_rate).to(log_rate.dtype)
 
 
 def _in_passes(owner: Tensor, count: Tensor, limit: int):

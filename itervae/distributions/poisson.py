@@ -44,8 +44,8 @@ class RelaxedPoisson(Distribution):
     def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
         if indicator not in INDICATORS:
             raise ValueError(f"indicator is {indicator!r}; expected one of {', '.join(INDICATORS)}")
-        if not temperature >= 0:
-            raise ValueError(f"temperature is {temperature}; expected a number ≥ 0 (0 gives integer counts)")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature is {temperature}; expected a finite number ≥ 0 (0 gives integer counts)")
         self.log_rate = log_rate
         self.temperature = float(temperature)
         self.indicator = indicator
@@ -142,8 +142,10 @@ class _PoissonKL(torch.autograd.Function):
         to_rate = grad * log_rate.exp() * d if ctx.needs_input_grad[0] else None
         to_prior = None
         if ctx.needs_input_grad[1]:  # r − λ without cancellation, and without overflow on either side
-            larger = torch.maximum(log_rate, prior_log_rate).exp()
-            to_prior = grad * torch.sign(d) * larger * torch.expm1(-d.abs())
+            above = d >= 0  # smooth at d = 0, where |d| and sign(d) would have derivative 0
+            larger = torch.where(above, log_rate, prior_log_rate).exp()
+            loss = larger * torch.expm1(torch.where(above, -d, d))
+            to_prior = grad * torch.where(above, loss, -loss)
         return to_rate, to_prior
 
 

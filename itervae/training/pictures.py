@@ -52,7 +52,7 @@ def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
     if not isinstance(model.decoder, LinearDecoder) or len(model.shape) != 2:
         return None
     order = _numpy(rates.mean(0).argsort(descending=True))
-    return tile_atoms(_numpy(model.dictionary.detach()), model.shape, order)
+    return np.nan_to_num(tile_atoms(_numpy(model.dictionary.detach()), model.shape, order), nan=0.0)
 
 
 def _numpy(value: Tensor) -> np.ndarray:

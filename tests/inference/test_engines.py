@@ -20,7 +20,7 @@ def pairs():
             yield pytest.param(name, case, fits, id=f"{name}-{case}")
 
 
-@pytest.mark.parametrize(("name", "case", "fits"), pairs())
+@pytest.mark.parametrize(("name", "case", "fits"), list(pairs()))
 def test_runs_where_it_fits_and_is_refused_where_not(name, case, fits):
     model = any_model(*KINDS[case])
     engine = build_engine(name, model)

@@ -131,8 +131,8 @@ def test_errors():
         model.free_energy(x, model.posterior(torch.zeros(2, 128)))
     with pytest.raises(InputError, match="estimator is 'magic'; expected one of exact, eat, straight-through"):
         model.free_energy(x, model.posterior(torch.zeros(3, 128, dtype=torch.float64)), estimator="magic")
+    nonlinear = any_model("mlp")
     with pytest.raises(InputError, match="use estimator eat"):
-        nonlinear = any_model("mlp")
         nonlinear.free_energy(torch.rand(2, 64), nonlinear.posterior(torch.zeros(2, 24)), estimator="exact")
     with pytest.raises(InputError, match=r"beta is 0\.0; expected a positive number"):
         GenerativeModel(PoissonPrior(3), LinearDecoder(4, 3), GaussianLikelihood(), (4,), 0.0)

@@ -1,0 +1,237 @@
+"""Runs: what they leave, that they learn, that they go on exactly where they stopped."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import itervae
+from itervae import InputError
+from itervae.data import DataSettings
+from itervae.inference import ENGINES, certificate
+from itervae.model import ModelSettings
+from itervae.training import LAST, RunSettings, TrainingSettings, load_settings, read_checkpoint, train
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Sparse data with a known dictionary: 600 rows of 20 values, two of 16 random atoms each."""
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(20, 16)) / math.sqrt(20)
+    counts = np.zeros((600, 16))
+    for row in counts:
+        row[rng.choice(16, 2, replace=False)] = rng.integers(1, 4, 2)
+    path = tmp_path_factory.mktemp("rows") / "x.npy"
+    np.save(path, 3 * counts @ atoms.T)
+    return path
+
+
+def settings(rows, inference="lca-unrolled", engine=None, model=None, **training):
+    training = {"updates": 30, "batch_size": 50, "validate_every": 10, "device": "cpu", "lr": 0.02, **training}
+    return RunSettings(
+        inference,
+        DataSettings(data="array", data_path=rows),
+        ModelSettings(**{"latents": 16, **(model or {})}),
+        ENGINES[inference].Settings(**(engine or {})),
+        TrainingSettings(**training),
+    )
+
+
+def validation(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["split"] == "validation"]
+
+
+def test_a_run_leaves_everything(rows, tmp_path):
+    run = tmp_path / "run"
+    summary = train(settings(rows), run)
+    names = {file.name for file in run.iterdir()}
+    expected = "config.yaml checkpoint_last.pt checkpoint_best.pt metrics.jsonl summary.json dictionary.png"
+    assert set(expected.split()) | {"reconstructions.png", "samples.png", "curves.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".tmp") for name in names)
+    assert summary.finished
+    assert summary.updates == 30
+    assert [line["update"] for line in validation(run)] == [10, 20, 30]
+    assert json.loads((run / "summary.json").read_text())["validation"] == summary.validation
+    flat = yaml.safe_load((run / "config.yaml").read_text())
+    assert RunSettings.from_flat(flat) == settings(rows) == load_settings(read_checkpoint(run / LAST))
+
+
+def test_tensorboard_events_can_be_read(rows, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(settings(rows), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert {"train/free_energy", "validation/free_energy", "train/residual"} <= set(events.Tags()["scalars"])
+    assert "log10_rates" in events.Tags()["histograms"]
+
+
+@pytest.mark.parametrize(
+    ("inference", "extra"),
+    [
+        ("lca-unrolled", {}),
+        ("lca-unrolled", {"gradient": "unroll"}),
+        ("fista-unrolled", {"gradient": "truncate", "truncate_steps": 2}),
+        ("ista-unrolled", {"gradient": "checkpoint"}),
+        ("optimal", {}),
+        ("amortized", {}),
+        ("amortized", {"estimator": "eat", "beta_ramp": 0.5}),
+        ("amortized", {"estimator": "straight-through", "samples": 2}),
+    ],
+)
+def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
+    """From the first validation to the last, held-out free energy at β = 1 falls well below that of the start."""
+    run = settings(rows, inference, updates=150, validate_every=10, lr=0.05, **extra)
+    summary = train(run, tmp_path / "run")
+    first = validation(tmp_path / "run")[0]["free_energy_beta_1"]
+    assert summary.validation["free_energy_beta_1"] < 0.93 * first
+
+
+def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
+    """Two active atoms of sixteen: most learned atoms point along a true one."""
+    train(settings(rows, updates=1500, batch_size=100, validate_every=1500, lr=0.03), tmp_path / "run")
+    model, _ = itervae.load(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    atoms = torch.tensor(rng.normal(size=(20, 16)) / math.sqrt(20), dtype=torch.float32)
+    learned = model.dictionary.detach()
+    cosine = (atoms / atoms.norm(dim=0)).T @ (learned / learned.norm(dim=0))
+    assert (cosine.max(1).values > 0.95).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("inference", ["lca-unrolled", "amortized"])
+def test_resume_is_exact(rows, tmp_path, inference):
+    """40 updates at once equal 40 updates interrupted after 17, bit for bit, sampled losses included."""
+    extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(settings(rows, inference, **extra), whole)
+
+    import itervae.training.trainer as trainer
+
+    class Stop(trainer._Interrupt):
+        """Asks to stop when the run has asked 17 times whether it should."""
+
+        def __init__(self):
+            self.count = 0
+
+        @property
+        def asked(self):
+            self.count += 1
+            return self.count > 17
+
+        @asked.setter
+        def asked(self, value):
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_Interrupt", Stop)
+        stopped = train(settings(rows, inference, **extra), parts)
+    assert not stopped.finished
+    assert stopped.updates == 17
+    train(settings(rows, inference, **extra), parts, resume=True)
+    a, b = read_checkpoint(whole / LAST), read_checkpoint(parts / LAST)
+    for part in ("model", "engine"):
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
+    assert torch.equal(a["generator"], b["generator"])
+    assert a["best"] == b["best"]
+
+    def numbers(run):
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k not in ("seconds", "data_per_s")} for line in lines]
+
+    assert numbers(whole) == numbers(parts)
+
+
+def test_metrics_of_a_killed_run_are_cut_at_its_checkpoint(rows, tmp_path):
+    run = tmp_path / "run"
+    train(settings(rows, updates=20), run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"split": "train", "update": 25, "free_energy": 1}\n{"split": "tra')
+    resumed = settings(rows, updates=40)
+    train(resumed, run, resume=True)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines if line["split"] == "validation"] == [10, 20, 30, 40]
+    assert all(line["update"] != 25 for line in lines)
+
+
+def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_path, monkeypatch):
+    import itervae.training.trainer as trainer
+
+    load_source = trainer.load_source
+
+    def poisoned(*args):
+        source = load_source(*args)
+        batch = source.batch
+        source.batch = lambda index, size: batch(index, size) * (1e20 if index == 15 else 1.0)
+        return source
+
+    monkeypatch.setattr(trainer, "load_source", poisoned)
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"not finite at update 15 .*last good checkpoint is kept"):
+        train(settings(rows), run)
+    assert read_checkpoint(run / LAST)["update"] == 10
+    facts = json.loads((run / "failure.json").read_text())
+    assert facts["update"] == 15
+    assert facts["batch"]["max"] > 1e19
+    itervae.load(run)
+
+
+def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(settings(rows), run)
+    path = run / LAST
+    before = path.read_bytes()
+
+    def full_disk(*args, **kwargs):
+        args[1].write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(InputError, match=r"No space left on device.*earlier checkpoint, if any, is intact"):
+        train(settings(rows, updates=40), run, resume=True)
+    assert path.read_bytes() == before
+    assert not list(run.glob(".*.tmp"))
+    monkeypatch.undo()
+
+    path.write_bytes(before[: len(before) // 2])
+    with pytest.raises(InputError, match=r"truncated or corrupt .*use .*checkpoint_best.pt"):
+        read_checkpoint(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="truncated or corrupt"):
+        read_checkpoint(path)
+    torch.save([1, 2], path)
+    with pytest.raises(InputError, match="not an itervae checkpoint"):
+        read_checkpoint(path)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        itervae.load(tmp_path / "nowhere")
+
+
+def test_loaded_run_infers_as_the_run_did(rows, tmp_path):
+    summary = train(settings(rows, "amortized"), tmp_path / "run")
+    model, engine = itervae.load(tmp_path / "run" / LAST)
+    from itervae.data import load_source
+
+    x = load_source(DataSettings(data="array", data_path=rows), 0).validation
+    posterior = itervae.infer(model, engine, x).posterior
+    mean = model.free_energy(x, posterior).total.mean().item()
+    assert mean == pytest.approx(summary.validation["free_energy"], rel=1e-6)
+    assert certificate(model, x, posterior).mean().item() == pytest.approx(summary.validation["certificate"], rel=1e-5)
+
+
+def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
+    for wrong, message in (
+        (settings(rows, "amortized", gradient="envelope"), "amortized would not train; use unroll"),
+        (settings(rows, updates=0), "updates is 0; expected a positive number"),
+        (settings(rows, lr=-1.0), "lr is -1.0"),
+        (settings(rows, beta_ramp=1.5), "beta_ramp is 1.5"),
+        (settings(rows, temperature=0.0), "temperature is 0.0"),
+        (settings(rows, device="gpu7"), "device 'gpu7' is not available here"),
+        (settings(rows, model={"likelihood": "bernoulli"}, inference="amortized"), r"needs data in \[0, 1\]"),
+        (settings(rows, "fista-unrolled", model={"decoder": "mlp"}), "engines that fit: amortized, lca-unrolled"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(wrong, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
