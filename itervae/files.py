@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import io
 import os
 from pathlib import Path
 
@@ -8,21 +9,32 @@ import numpy as np
 from itervae.errors import InputError
 
 
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file: to a temporary one beside it first, then in place.
+
+    Raises:
+        InputError: the file cannot be written; what stood there is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays to an .npz file: to a temporary one beside it first, then in place.
+    """Write named arrays to an .npz file, whole or not at all.
 
     Raises:
         InputError: the name does not end in .npz, or the file cannot be written; what stood there is untouched.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
+    if Path(path).suffix != ".npz":
         raise InputError(f"the file to write is named {path}; expected a name ending in .npz")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
+    write_bytes(path, content.getvalue())

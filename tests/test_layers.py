@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "data": set(),
     "plotting": set(),
     "training": {"distributions", "model", "inference", "data", "plotting"},
+    "evaluation": {"distributions", "model", "inference"},
     "config": {"model", "inference", "data", "training"},
-    "cli": {"model", "inference", "data", "training", "plotting", "config"},
+    "cli": {"model", "inference", "data", "training", "evaluation", "plotting", "config"},
     "errors": set(),
     "files": set(),
 }

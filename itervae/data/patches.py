@@ -125,6 +125,10 @@ class PatchSource(Source):
         self.validation, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
 
+    @property
+    def held_share(self) -> float:
+        return self.validation_pool.positions / (self.pool.positions + self.validation_pool.positions)
+
     def batch(self, index: int, size: int) -> Tensor:
         check_batch(index, size)
         patches, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size)
@@ -135,9 +139,9 @@ class PatchSource(Source):
         return {
             "data": self.name,
             "shape": "x".join(map(str, self.shape)),
-            "train_images": self.pool.count,
+            "train_areas": self.pool.count,
             "train_positions": self.pool.positions,
-            "validation_images": self.validation_pool.count,
+            "validation_areas": self.validation_pool.count,
             "validation_patches": len(self.validation),
             "dropped_patches": self.dropped,
             **self._facts,

@@ -55,6 +55,11 @@ class Source(ABC):
         """D, the number of values of one datum."""
         return prod(self.shape)
 
+    @property
+    @abstractmethod
+    def held_share(self) -> float:
+        """Share of all data that is held out for validation."""
+
     @abstractmethod
     def batch(self, index: int, size: int) -> Tensor:
         """Training batch number `index`, from 0: (size, D) float32, a pure function of (seed, index, size).
@@ -137,6 +142,10 @@ class RowSource(Source):
                 del self._orders[next(iter(self._orders))]
             self._orders[epoch] = random_stream(self.seed, EPOCH, epoch).permutation(len(self._rows))
         return self._orders[epoch]
+
+    @property
+    def held_share(self) -> float:
+        return len(self.validation) / (len(self._rows) + len(self.validation))
 
     def load_test(self) -> tuple[Tensor, Tensor | None]:
         if self._test is None:

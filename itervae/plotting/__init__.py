@@ -7,11 +7,13 @@ is made. A value that is not finite is drawn in red and not refused: the picture
 from itervae.plotting.curves import training_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
 from itervae.plotting.files import save
+from itervae.plotting.gaps import gap_figure
 from itervae.plotting.reconstructions import reconstructions_figure
 from itervae.plotting.samples import samples_figure
 
 __all__ = [
     "dictionary_figure",
+    "gap_figure",
     "reconstructions_figure",
     "samples_figure",
     "save",

@@ -1,11 +1,11 @@
 """Writing a figure."""
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itervae.errors import InputError
+from itervae.files import write_bytes
 from itervae.plotting.canvas import DPI
 
 if TYPE_CHECKING:
@@ -25,14 +25,4 @@ def save(figure: "Figure", path: str | Path) -> None:
         raise InputError(f"the picture's name is {path}; expected one that ends in .png: figures are written as PNG")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"could not write the picture {path} ({error}); give a name in a folder that exists, can be written to and "
-            "has space"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, content.getvalue())

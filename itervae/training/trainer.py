@@ -59,7 +59,7 @@ def choose_device(name: str) -> torch.device:
 
 def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
     """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
-    learned = any(parameter.requires_grad for parameter in engine.parameters())
+    learned = has_parameters(engine)
     name = settings.training.gradient or ("unroll" if learned else "envelope")
     if name == "envelope" and learned:
         raise InputError(
@@ -68,6 +68,21 @@ def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)
     return GRADIENTS[name]()
+
+
+def choose_lr(settings: RunSettings, engine: Engine) -> float:
+    """The peak learning rate of a run: the one given, else 0.005 if the engine has parameters to train, else 0.03.
+
+    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; a solver has no such tail.
+    """
+    if settings.training.lr is not None:
+        return settings.training.lr
+    return 0.005 if has_parameters(engine) else 0.03
+
+
+def has_parameters(engine: Engine) -> bool:
+    """Whether training the engine means anything."""
+    return any(parameter.requires_grad for parameter in engine.parameters())
 
 
 def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary:
@@ -93,9 +108,10 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     model, engine = model.to(device), engine.to(device)
     gradient = choose_gradient(settings, engine)
     parameters = [*model.parameters(), *engine.parameters()]
-    optimizer = torch.optim.Adamax(parameters, lr=options.lr)
+    lr = choose_lr(settings, engine)
+    optimizer = torch.optim.Adamax(parameters, lr=lr)
     generator = torch.Generator(device).manual_seed(options.seed)
-    schedule = Schedule(options.lr, settings.model.beta, options.beta_ramp, options.temperature)
+    schedule = Schedule(lr, settings.model.beta, options.beta_ramp, options.temperature)
     update, seconds_before, best = 0, 0.0, float("inf")
 
     if resume:

@@ -66,7 +66,7 @@ def test_cifar16_gives_white_patches(tmp_path, monkeypatch):
     monkeypatch.setenv("ITERVAE_DATA", str(tmp_path))
     source = load_source(CIFAR, 0)
     assert (source.name, source.shape) == ("cifar16", (16, 16))
-    assert source.describe()["validation_images"] == 6
+    assert source.describe()["validation_areas"] == 6
     x = source.batch(0, 2000)
     assert x.mean(1).abs().max() < 1e-5
     assert 0.8 < x.square().mean() < 1.2
@@ -77,7 +77,7 @@ def test_cifar16_gives_white_patches(tmp_path, monkeypatch):
 def test_cifar16_reads_the_shared_images():
     shared("cifar10_4000.npz")
     source = load_source(CIFAR, 0)
-    assert source.describe()["train_images"] + source.describe()["validation_images"] == 4000
+    assert source.describe()["train_areas"] + source.describe()["validation_areas"] == 4000
     assert source.validation.shape == (2000, 256)
 
 

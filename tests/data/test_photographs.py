@@ -105,7 +105,7 @@ def test_a_named_validation_set_is_used(tmp_path):
     assert torch.equal(by_key.validation, by_path.validation)
     assert torch.equal(by_key.batch(0, 9), by_path.batch(0, 9))
     facts = by_key.describe()
-    assert (facts["train_images"], facts["validation_images"]) == (3, 2)
+    assert (facts["train_areas"], facts["validation_areas"]) == (3, 2)
     assert facts["content"] == by_path.describe()["content"] != facts["validation_content"]
     with pytest.raises(InputError, match="holds the training images themselves"):
         load_source(image_settings(tmp_path / "x.npz", data_key="t", val_path=tmp_path / "t.npy"), 0)

@@ -1,0 +1,35 @@
+"""The command: itervae train | infer | gap | export | engines."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from itervae.errors import InputError
+
+COMMANDS = {
+    "train": "learn a model and its inference engine from images or arrays",
+    "infer": "encode data with a trained run or a saved dictionary",
+    "gap": "measure how far engines are from the best posterior",
+    "export": "write the dictionary of a run",
+    "engines": "list the inference engines and what each needs",
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command; errors of input end it with exit code 2 and one sentence."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+        print(f"usage: itervae COMMAND ...\n\n{lines}\n\nitervae COMMAND --help explains each.")
+        return
+    try:
+        if args[0] not in COMMANDS:
+            raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
+        import_module(f"itervae.cli.{args[0]}").run(args[1:])
+    except InputError as error:
+        print(f"itervae: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("itervae: stopped", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,174 @@
+"""`itervae gap`: the certified amortization gap of any engines on any model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from itervae.cli.target import Target, named_engine, open_target
+from itervae.data import DataSettings, Source, load_source
+from itervae.errors import InputError
+from itervae.evaluation import GapReport, amortization_gap
+from itervae.files import write_arrays, write_bytes
+from itervae.inference import Engine
+from itervae.plotting import gap_figure, save
+from itervae.training import choose_device, load
+
+DEFAULT_ENGINES = "lca-unrolled:20,fista-unrolled:20"
+
+
+@dataclass
+class Gap:
+    """Measure the amortization gap: the free energy of each engine's posterior above the best one, per datum in nats,
+    proved by a duality certificate."""
+
+    target: tyro.conf.Positional[Path]
+    """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    data: DataSettings
+    engines: str | None = None
+    """Comma-separated: an engine of the registry, or the run's own, with :STEPS; or the folder of another run, whose
+    trained engine is brought here. By default the run's own, lca-unrolled:20 and fista-unrolled:20."""
+    split: Literal["train", "validation", "all"] | None = None
+    """Which data; by default validation for a run, all for a dictionary."""
+    num: int = 1000
+    """Number of data."""
+    certificate: float = 1e-6
+    """Largest certificate of the optimum, nats."""
+    log_rate: float | None = None
+    """Prior log-rate of a dictionary file that has none; -5 by default."""
+    observation_variance: float | None = None
+    """Observation variance of a dictionary file that has none; 0.5 by default."""
+    trace: bool = False
+    """Also the mean gap after every step."""
+    json: Path | None = None
+    """File for the report."""
+    save: Path | None = None
+    """File (.npz) for the free energies and certificates per datum."""
+    figure: Path | None = None
+    """File (.png) for a picture of the gaps over the data."""
+    seed: int = 0
+    """Seed of the data drawn and of engines that sample."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+
+def run(args: list[str]) -> None:
+    options = tyro.cli(Gap, prog="itervae gap", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    if options.num < 1:
+        raise InputError(f"--num is {options.num}; expected a number ≥ 1")
+    device = choose_device(options.device)
+    target = open_target(options.target, options.log_rate, options.observation_variance)
+    x, described = _data(options, target)
+    model = target.model.to(device)
+    engines = _engines(options.engines, target)
+    x = x.to(device)
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks = {name: progress.add_task(name, total=len(x)) for name in ("optimal", *engines)}
+        report = amortization_gap(
+            model,
+            {name: (engine.to(device), steps) for name, (engine, steps) in engines.items()},
+            x,
+            tolerance=options.certificate,
+            trace=options.trace,
+            seed=options.seed,
+            advance=lambda name, count: progress.advance(tasks[name], count),
+        )
+    _print(report, described)
+    if options.json is not None:
+        write_bytes(options.json, (json.dumps(report.to_dict(described), indent=2) + "\n").encode())
+    if options.save is not None:
+        write_arrays(options.save, {name: value.cpu().numpy() for name, value in report.arrays.items()})
+    if options.figure is not None:
+        optimum = report.arrays["free_energy_optimal"]
+        gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
+        save(gap_figure(gaps, options.certificate), options.figure)
+
+
+def _data(options: Gap, target: Target) -> tuple[torch.Tensor, str]:
+    """The data (N, D) to measure on, and their description."""
+    given = options.data != DataSettings()
+    settings = target.data if target.data is not None and not given else options.data
+    source = load_source(settings, options.seed)
+    split = options.split or ("validation" if target.data is not None else "all")
+    x = _rows(source, split, options.num)
+    if x.shape[1] != target.model.size:
+        raise InputError(
+            f"the data have {x.shape[1]} values per datum and {options.target} explains {target.model.size}; name data "
+            "that fit with --data and --data-path, or another --patch-size"
+        )
+    facts = source.describe()
+    return x, f"{source.name} {split} {facts.get('content', '')}".strip()
+
+
+def _rows(source: Source, split: str, num: int) -> torch.Tensor:
+    """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own proportion."""
+    if split == "validation":
+        return source.validation[:num]
+    if source.train is not None:
+        rows = source.train if split == "train" else torch.cat([source.train, source.validation])
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:num]
+        return rows[chosen.sort().values]
+    if split == "train":
+        return source.batch(0, num)
+    held = min(len(source.validation), round(num * source.held_share))
+    return torch.cat([source.batch(0, num - held), source.validation[:held]])
+
+
+def _engines(names: str | None, target: Target) -> dict[str, tuple[Engine, int | None]]:
+    """The engines asked for, by the names given."""
+    own = () if target.data is None else (target.inference,)
+    asked = (*own, *DEFAULT_ENGINES.split(",")) if names is None else names.split(",")
+    found: dict[str, tuple[Engine, int | None]] = {}
+    for name in filter(None, (name.strip() for name in asked)):
+        base, _, number = name.rpartition(":") if ":" in name else (name, "", "")
+        if number and not number.isdigit():
+            raise InputError(f"{name!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number")
+        path = Path(base)
+        engine = load(path)[1] if path.is_dir() or path.suffix == ".pt" else named_engine(base, target)
+        found[name] = (engine, int(number) if number else None)
+    if not found:
+        raise InputError(f"--engines {names!r} names no engine; expected a list such as {DEFAULT_ENGINES}")
+    return found
+
+
+def _print(report: GapReport, data: str) -> None:
+    table = Table(
+        title=f"amortization gap, nats per datum ({report.num} data: {data})", title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.add_column("engine", no_wrap=True)
+    for heading in ("steps", "free energy", "gap", "± s.e.", "median", "p99", "max", "> 1 nat", "s/1000"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, gap in report.engines.items():
+        numbers = (gap.gap_mean, gap.gap_se, gap.gap_median, gap.gap_p99, gap.gap_max)
+        table.add_row(
+            name,
+            str(gap.steps),
+            f"{gap.free_energy_mean:.3f}",
+            *(f"{value:.2g}" for value in numbers),
+            f"{100 * gap.share_above_1_nat:.1f}%",
+            f"{gap.seconds_per_1000:.3f}",
+        )
+        if gap.non_finite:
+            table.add_row(f"  {gap.non_finite} data are not finite")
+    best = report.optimal
+    table.add_section()
+    table.add_row("optimal", f"≤ {best.steps}", f"{best.free_energy_mean:.3f}")
+    console = Console()
+    console.width = max(console.width, 110)  # a narrower table would lose digits, in files and pipes above all
+    console.print(table)
+    proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
+    console.print(proof + f"; {best.seconds:.1f} s", highlight=False)
+    if best.not_certified:
+        console.print(
+            f"[red]{best.not_certified} of {report.num} data did not reach the certificate asked for", highlight=False
+        )

@@ -1,0 +1,75 @@
+"""`itervae infer`: codes of a user's data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from itervae.cli.target import named_engine, open_target
+from itervae.data import DataSettings, load_inputs
+from itervae.errors import InputError
+from itervae.files import write_arrays
+from itervae.inference import infer
+from itervae.training import choose_device
+
+BATCH = 1000
+
+
+@dataclass
+class Infer:
+    """Encode data: log-rates, sampled counts, reconstructions of the mean rate and free energy, one row a datum."""
+
+    target: tyro.conf.Positional[Path]
+    """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    input: Path
+    """Array (N, D) or (N, H, W), taken as it is, or images larger than the patch, whitened and tiled as in the run."""
+    output: Path
+    """File to write, .npz."""
+    key: str | None = None
+    """Array inside an .npz input."""
+    inference: str | None = None
+    """Another engine than the run's own; lca-unrolled for a dictionary."""
+    steps: int | None = None
+    """Number of inference steps; the engine's own by default."""
+    seed: int = 0
+    """Seed of the sampled counts."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+
+def run(args: list[str]) -> None:
+    options = tyro.cli(Infer, prog="itervae infer", args=args)
+    if options.output.suffix != ".npz":  # said before the work, not after
+        raise InputError(f"--output is {options.output}; expected a name ending in .npz")
+    device = choose_device(options.device)
+    target = open_target(options.target)
+    model = target.model
+    engine = target.engine if options.inference is None else named_engine(options.inference, target)
+    model, engine = model.to(device), engine.to(device)
+    inputs = load_inputs(options.input, options.key, target.data or DataSettings(), model.shape)
+    generator = torch.Generator(device).manual_seed(options.seed)
+    columns: dict[str, list[np.ndarray]] = {}
+    console = Console(stderr=True)
+    with torch.no_grad():
+        batches = inputs.x.split(BATCH)
+        for batch in track(batches, "inferring", console=console, disable=len(batches) < 5, transient=True):
+            x = batch.to(device)
+            posterior = infer(model, engine, x, steps=options.steps, generator=generator).posterior
+            found = {
+                "log_rate": posterior.log_rate,
+                "counts": posterior.sample(generator=generator).int(),
+                "reconstruction": model.decode(posterior.mean),
+                "free_energy": model.free_energy(x, posterior, generator=generator).total,
+            }
+            for name, value in found.items():
+                columns.setdefault(name, []).append(value.cpu().numpy())
+    arrays = {name: np.concatenate(values) for name, values in columns.items()}
+    if inputs.positions is not None:
+        arrays["positions"] = inputs.positions.numpy()
+    write_arrays(options.output, arrays)
+    mean = arrays["free_energy"].mean()
+    print(f"{len(inputs.x)} data, free energy {mean:.2f} nats in the mean, written to {options.output}")

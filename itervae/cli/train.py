@@ -1,0 +1,46 @@
+"""`itervae train`: see `itervae.config` for how its options come about."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from itervae.config import parse_train
+from itervae.errors import InputError
+from itervae.training import train
+
+
+def run(args: list[str]) -> None:
+    settings, run_dir, resume = parse_train(args)
+    if resume is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        run_dir = run_dir or Path("runs") / f"{stamp}-{settings.data.data}-{settings.inference}"
+        if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+            raise InputError(
+                f"run folder {run_dir} exists and is not empty; name another, or go on with it by --resume {run_dir}"
+            )
+    summary = train(settings, resume or run_dir or Path("runs"), resume=resume is not None)
+    console = Console()
+    if not summary.finished:
+        console.print(f"stopped and saved after update {summary.updates}; go on with:", highlight=False)
+        console.print(f"  itervae train --resume {summary.run_dir}", highlight=False, soft_wrap=True)
+        return
+    table = Table(title=f"{summary.updates} updates in {summary.seconds / 60:.1f} minutes", title_justify="left")
+    table.add_column("held-out data")
+    table.add_column("mean", justify="right")
+    found = summary.validation
+    rows = {
+        "free energy": f"{found['free_energy']:.2f} ± {found['free_energy_se']:.2f} nats",
+        "  reconstruction": f"{found['reconstruction']:.2f} nats",
+        "  KL": f"{found['kl']:.2f} nats",
+        "spikes per datum": f"{found['spikes']:.2f}",
+        "share of zeros": f"{found['share_zero']:.3f}",
+    }
+    if np.isfinite(found["certificate"]):
+        rows["certificate (bound of the gap)"] = f"{found['certificate']:.2g} nats"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    console.print(f"run folder: {summary.run_dir}", highlight=False, soft_wrap=True)

@@ -1,0 +1,54 @@
+"""The amortization gap of engines, over data."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from itervae.errors import InputError
+from itervae.plotting.arrays import numbers
+from itervae.plotting.canvas import DPI, INK, QUIET
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b4f9d", "#e69f00", "#56b4e9", "#555555")
+"""Colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+
+
+def gap_figure(gaps: Mapping[str, np.ndarray], floor: float) -> "Figure":
+    """The distribution of each engine's gap over data: the share of data above a gap, both axes logarithmic.
+
+    A tail that a mean would hide is a line that reaches far to the right. Infinite and undefined gaps count as larger
+    than any other; the legend says how many there are.
+
+    Args:
+        gaps: engine → gap of each datum (N,), nats.
+        floor: certificate of the optimum, nats: gaps are not known any finer and are drawn from there on.
+
+    Raises:
+        InputError: no engine, or an engine without data.
+    """
+    from matplotlib.figure import Figure
+
+    if not gaps:
+        raise InputError("there is no engine to draw; pass the gaps of at least one")
+    figure = Figure(figsize=(7.0, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, values), colour in zip(gaps.items(), COLOURS * len(gaps), strict=False):
+        gap = numbers(values, f"the gap of {name}")
+        if gap.ndim != 1 or not len(gap):
+            raise InputError(f"the gap of {name} has shape {gap.shape}; expected (N,) with at least one datum")
+        ordered = np.sort(np.where(np.isnan(gap), np.inf, np.maximum(gap, floor)))
+        above = 1 - np.arange(len(ordered)) / len(ordered)  # share of data with at least this gap
+        finite = np.isfinite(ordered)
+        bad = int((~finite).sum())
+        label = f"{name} (mean {np.nanmean(gap):.2g}" + (f"; {bad} not finite)" if bad else ")")
+        axes.step(ordered[finite], above[finite], where="post", color=colour, linewidth=1.4, label=label)
+    axes.axvline(1.0, color=QUIET, linewidth=0.6, linestyle=":")
+    axes.set(xscale="log", yscale="log", xlim=(floor, None), ylim=(None, 1.05))
+    axes.set_xlabel("amortization gap F − F* (nats)", color=INK)
+    axes.set_ylabel("share of data above", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
