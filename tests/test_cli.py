@@ -202,3 +202,24 @@ def test_killed_run_resumes_from_its_last_checkpoint(rows, tmp_path):
     assert update % 20 == 0
     cli.main(["train", "--resume", str(folder), "--updates", str(update + 5)])
     assert json.loads((folder / "summary.json").read_text())["updates"] == update + 5
+
+
+def test_photographs_end_to_end(tmp_path, capsys):
+    """The main job in small: images in, pictures out, TensorBoard image of the atoms, codes of a whole image."""
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run"
+    extra = ["--validate-every", "10", "--patch-size", "8"]
+    cli.main(["train", "--inference", "lca-unrolled", "--steps", "5", "--run-dir", str(folder), *QUICK, *extra])
+    assert "free energy" in capsys.readouterr().out
+    for name in ("dictionary", "reconstructions", "samples", "curves"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+    events = EventAccumulator(str(folder)).Reload()
+    assert len(events.Images("dictionary")) == 2
+    np.save(tmp_path / "image.npy", np.random.default_rng(0).random((40, 50)))
+    cli.main(["infer", str(folder), "--input", str(tmp_path / "image.npy"), "--output", str(tmp_path / "codes.npz")])
+    codes = np.load(tmp_path / "codes.npz")
+    assert codes["log_rate"].shape == (5 * 6, 12)
+    assert codes["positions"].shape == (30, 3)

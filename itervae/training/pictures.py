@@ -51,7 +51,7 @@ def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
     """The atoms as one grey image, most used first; None where there are none or data are not images."""
     if not isinstance(model.decoder, LinearDecoder) or len(model.shape) != 2:
         return None
-    order = _numpy(rates.mean(0).argsort(descending=True))
+    order = rates.mean(0).argsort(descending=True).cpu().numpy()
     return np.nan_to_num(tile_atoms(_numpy(model.dictionary.detach()), model.shape, order), nan=0.0)
 
 
