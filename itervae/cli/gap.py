@@ -65,10 +65,9 @@ def run(args: list[str]) -> None:
         raise InputError(f"--num is {options.num}; expected a number ≥ 1")
     device = choose_device(options.device)
     target = open_target(options.target, options.log_rate, options.observation_variance)
-    x, described = _data(options, target)
-    model = target.model.to(device)
     engines = _engines(options.engines, target)
-    x = x.to(device)
+    x, described = _data(options, target)
+    x, model = x.to(device), target.model.to(device)
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

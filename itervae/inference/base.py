@@ -88,6 +88,10 @@ class Engine(nn.Module):
         """One iteration."""
         raise NotImplementedError
 
+    def stride(self, done: int) -> int:
+        """Steps to take after `done` before finished data are looked for, where the engine has a tolerance."""
+        return LOOK_EVERY
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -200,7 +204,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
             rows, problem = rows[left], problem.select(left)
             counts = {name: value[left] for name, value in state.counts.items()}
             state = replace(engine.init(problem, state.map(lambda value, left=left: value[left])), counts=counts)
-        for _ in range(min(LOOK_EVERY, steps - done)):
+        for _ in range(min(engine.stride(done), steps - done)):
             state = engine.step(problem, state)
             done += 1
 

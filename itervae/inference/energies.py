@@ -71,18 +71,18 @@ class PoissonEnergy(Energy):
         self.beta = model.beta.to(dtype)
         self.x = x
         variance = model.likelihood.variance.to(dtype)
-        self._dictionary = model.dictionary.to(dtype)
-        self._scaled = self._dictionary / variance
-        norms = self._dictionary.square().sum(0)
+        self.dictionary = model.dictionary.to(dtype)
+        self._scaled = self.dictionary / variance
+        norms = self.dictionary.square().sum(0)
         self._half_diagonal = norms / (2 * variance)
         self._diagonal = norms / variance
-        size, latents = self._dictionary.shape
+        size, latents = self.dictionary.shape
         self._gram = None
         if latents < 2 * size:
-            self._gram = self._dictionary.mT @ self._scaled
+            self._gram = self.dictionary.mT @ self._scaled
             self._drive = x @ self._scaled - self._half_diagonal
         with torch.no_grad():
-            self._variance = variance.detach()
+            self.variance = variance.detach()
             self._offset = x.square().sum(-1) / (2 * variance)
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
@@ -94,7 +94,7 @@ class PoissonEnergy(Energy):
             residual = None
             smooth = rate @ self._gram - self._drive
         else:
-            residual = self.x - rate @ self._dictionary.mT
+            residual = self.x - rate @ self.dictionary.mT
             smooth = self._half_diagonal - residual @ self._scaled
         leak = self.beta * (log_rate - self.prior_log_rate)
         value = self._value(rate.detach(), smooth.detach(), leak.detach(), residual)
@@ -105,7 +105,7 @@ class PoissonEnergy(Energy):
         kl = (rate * (leak - self.beta)).sum(-1) + self._prior_mass
         if residual is None:  # ‖x − Φλ‖² = ‖x‖² − 2λᵀΦᵀx + λᵀΦᵀΦλ
             return 0.5 * (rate * (smooth - self._drive)).sum(-1) + self._offset + kl
-        return residual.square().sum(-1) / (2 * self._variance) + rate @ self._half_diagonal + kl
+        return residual.square().sum(-1) / (2 * self.variance) + rate @ self._half_diagonal + kl
 
     def tolerance(self, point: Point) -> Tensor:
         return 8 * torch.finfo(point.value.dtype).eps * (point.value.abs() + self._offset)

@@ -1,0 +1,88 @@
+"""Damped Newton steps on the Poisson free energy, for the data that first-order steps leave unfinished.
+
+The Hessian in λ is diag(β/λ) + ΦᵀΦ/σ². With S = (λ/β)^½ it is S⁻¹(I + SΦᵀΦS/σ²)S⁻¹, and by Woodbury's identity the
+system to solve is of size min(D, K) (interior-point practice, e.g. Boyd & Vandenberghe 2004, chapter 11).
+"""
+
+import torch
+from torch import Tensor
+
+from itervae.inference.energies import Point, PoissonEnergy
+
+HALVINGS = 30
+"""Halvings of a step before a datum stays where it is."""
+SUFFICIENT = 1e-4
+"""Share of the promised fall of F that a step has to bring (Armijo's rule)."""
+NEGLIGIBLE = 1e-3
+"""A rate is negligible where its own curvature λc/σ² is below this share of the leak β."""
+SYSTEM_BYTES = 1 << 28
+"""Memory for the batch of linear systems; larger batches are solved in pieces."""
+
+
+def newton_step(energy: PoissonEnergy, log_rate: Tensor, point: Point) -> tuple[Tensor, Point]:
+    """One Newton step per datum with backtracking: F falls, or the datum stays.
+
+    A relative step p = Δλ/λ becomes Δu = p downward, which is exact for a unit whose rate is negligible, and
+    Δu = log(1 + p) upward; a unit below the rate at which it matters (λc/σ² = β/1000) may jump up to it.
+
+    Args:
+        energy: the problem, float64.
+        log_rate: u (B, K), and `point`, the energy evaluated there.
+
+    Returns:
+        The next log-rates and the energy there.
+    """
+    relative = newton_direction(energy, point)
+    slope = (point.gradient * point.rate * relative).sum(-1)  # of F along the step, negative
+    negligible = (NEGLIGIBLE * energy.beta / point.diagonal.clamp_min(torch.finfo(slope.dtype).tiny)).log()
+    size = torch.ones_like(slope)
+    best, best_point = log_rate, point
+    waiting = torch.ones_like(slope, dtype=torch.bool)
+    for _ in range(HALVINGS):
+        scaled = size[:, None] * relative
+        upward = torch.maximum(scaled.clamp_min(0).log1p(), torch.minimum(scaled, negligible - log_rate))
+        trial = log_rate + torch.where(scaled > 0, upward, scaled)
+        new = energy.evaluate(trial)
+        falls = new.value <= point.value + SUFFICIENT * size * slope + energy.tolerance(point)
+        accepted = waiting & falls
+        best, best_point = _choose(accepted, best, best_point, trial, new)
+        waiting = waiting & ~accepted
+        if not waiting.any():
+            break
+        size = torch.where(waiting, size / 2, size)
+    return best, best_point
+
+
+def newton_direction(energy: PoissonEnergy, point: Point) -> Tensor:
+    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), without a division by λ, which may underflow:
+
+    p = −(∂F/∂λ − Φᵀw/σ)/β, where w = (I + AAᵀ)⁻¹A·S·∂F/∂λ and A = ΦS/σ.
+    """
+    dictionary, beta = energy.dictionary, energy.beta
+    whitened = dictionary / energy.variance.sqrt()
+    size, latents = dictionary.shape
+    width = min(size, latents)
+    eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
+    at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
+    pieces = []
+    for rate, gradient in zip(point.rate.split(at_once), point.gradient.split(at_once), strict=True):
+        scale = (rate / beta).sqrt()
+        right = (scale * gradient)[..., None]
+        atoms = whitened * scale[:, None, :]  # A (b, D, K)
+        if size < latents:
+            inner = torch.cholesky_solve(atoms @ right, torch.linalg.cholesky(eye + atoms @ atoms.mT))
+        else:
+            inner = atoms @ torch.cholesky_solve(right, torch.linalg.cholesky(eye + atoms.mT @ atoms))
+        pieces.append((inner[..., 0] @ whitened - gradient) / beta)
+    return torch.cat(pieces)
+
+
+def _choose(chosen: Tensor, old: Tensor, old_point: Point, new: Tensor, new_point: Point) -> tuple[Tensor, Point]:
+    rows = chosen[:, None]
+    return torch.where(rows, new, old), Point(
+        torch.where(chosen, new_point.value, old_point.value),
+        torch.where(rows, new_point.rate, old_point.rate),
+        torch.where(rows, new_point.smooth, old_point.smooth),
+        torch.where(rows, new_point.gradient, old_point.gradient),
+        new_point.diagonal,
+    )
