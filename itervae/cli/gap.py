@@ -39,6 +39,8 @@ class Gap:
     """Which data; by default validation for a run, all for a dictionary."""
     num: int = 1000
     """Number of data."""
+    contrast: float = 1.0
+    """Factor on the data: 2 is a test outside the distribution that engines were trained on."""
     certificate: float = 1e-6
     """Largest certificate of the optimum, nats."""
     log_rate: float | None = None
@@ -105,8 +107,8 @@ def _data(options: Gap, target: Target) -> tuple[torch.Tensor, str]:
             f"the data have {x.shape[1]} values per datum and {options.target} explains {target.model.size}; name data "
             "that fit with --data and --data-path, or another --patch-size"
         )
-    facts = source.describe()
-    return x, f"{source.name} {split} {facts.get('content', '')}".strip()
+    described = f"{source.name} {split} {source.describe().get('content', '')}".strip()
+    return options.contrast * x, described + (f" x {options.contrast:g}" if options.contrast != 1 else "")
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:

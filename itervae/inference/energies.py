@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import poisson_kl
@@ -23,11 +24,11 @@ class Point(NamedTuple):
     `diagonal` that of the curvature of the reconstruction term, c/σ² (K,) for a linear decoder.
     """
 
-    value: Tensor
-    rate: Tensor
-    smooth: Tensor
-    gradient: Tensor
-    diagonal: Tensor
+    value: Float[Tensor, " batch"]
+    rate: Float[Tensor, "batch latents"]
+    smooth: Float[Tensor, "batch latents"]
+    gradient: Float[Tensor, "batch latents"]
+    diagonal: Float[Tensor, "*batch latents"]
 
 
 class Energy(ABC):
@@ -39,14 +40,16 @@ class Energy(ABC):
     prior_log_rate: Tensor
 
     @abstractmethod
-    def evaluate(self, log_rate: Tensor) -> Point:
+    def evaluate(self, log_rate: Float[Tensor, "batch latents"]) -> Point:
         """The energy and its gradients at u (B, K)."""
 
-    def tolerance(self, point: Point) -> Tensor:
+    def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
         """Rises of F below this (B,) are noise; inf where values cannot be compared."""
         return torch.full_like(point.value, torch.inf)
 
-    def certificate(self, log_rate: Tensor, gradient: Tensor) -> Tensor:
+    def certificate(
+        self, log_rate: Float[Tensor, "batch latents"], gradient: Float[Tensor, "batch latents"]
+    ) -> Float[Tensor, " batch"]:
         """A proved bound of F − F* (B,), nats; NaN where there is none."""
         return torch.full_like(log_rate[:, 0], torch.nan)
 
@@ -87,7 +90,7 @@ class PoissonEnergy(Energy):
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
     @full_precision
-    def evaluate(self, log_rate: Tensor) -> Point:
+    def evaluate(self, log_rate: Float[Tensor, "batch latents"]) -> Point:
         """F, λ and the gradients at u = `log_rate` (B, K): two products with Φ, or one with ΦᵀΦ."""
         rate = log_rate.exp()
         if self._gram is not None:
@@ -107,10 +110,15 @@ class PoissonEnergy(Energy):
             return 0.5 * (rate * (smooth - self._drive)).sum(-1) + self._offset + kl
         return residual.square().sum(-1) / (2 * self.variance) + rate @ self._half_diagonal + kl
 
-    def tolerance(self, point: Point) -> Tensor:
+    def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
         return 8 * torch.finfo(point.value.dtype).eps * (point.value.abs() + self._offset)
 
-    def proximal_step(self, rate: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
+    def proximal_step(
+        self,
+        rate: Float[Tensor, "batch latents"],
+        smooth: Float[Tensor, "batch latents"],
+        curvature: Float[Tensor, "#batch latents"],
+    ) -> Float[Tensor, "batch latents"]:
         """Log-rates of argmin_λ smooth·(λ − rate) + ½ Σ h_k (λ_k − rate_k)² + β KL(λ ‖ r), a Lambert-W shrinkage.
 
         λ = a·W(e^s), a = β/h, s = y/a + log r − log a with the gradient step y = rate − smooth/h.
@@ -124,7 +132,9 @@ class PoissonEnergy(Energy):
         s = (curvature * rate - smooth) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
-    def certificate(self, log_rate: Tensor, gradient: Tensor) -> Tensor:
+    def certificate(
+        self, log_rate: Float[Tensor, "batch latents"], gradient: Float[Tensor, "batch latents"]
+    ) -> Float[Tensor, " batch"]:
         """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""
         with torch.no_grad():
             called_for = log_rate - gradient / self.beta
@@ -158,7 +168,7 @@ class SampledEnergy(Energy):
         self.beta = model.beta
         self.generator = generator
 
-    def evaluate(self, log_rate: Tensor) -> Point:
+    def evaluate(self, log_rate: Float[Tensor, "batch latents"]) -> Point:
         """A draw of F and of its gradient at u = `log_rate` (B, K), from one integer sample per datum."""
         model, likelihood = self.model, self.model.likelihood
         posterior = model.posterior(log_rate.detach())

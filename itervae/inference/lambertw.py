@@ -7,11 +7,12 @@ very negative s (where ℓ → s). Iteration: Fritsch, Shafer & Crowley (1973), 
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 
-def log_lambertw_exp(s: Tensor) -> Tensor:
+def log_lambertw_exp(s: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """ℓ with ℓ + e^ℓ = s, elementwise; W(e^s) = e^ℓ. Any finite s; dℓ/ds = 1 / (1 + e^ℓ), any order."""
     return _LogLambertW.apply(s)  # pyright: ignore[reportReturnType]
 

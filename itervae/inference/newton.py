@@ -5,6 +5,7 @@ system to solve is of size min(D, K) (interior-point practice, e.g. Boyd & Vande
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from itervae.inference.energies import Point, PoissonEnergy
@@ -19,7 +20,9 @@ SYSTEM_BYTES = 1 << 28
 """Memory for the batch of linear systems; larger batches are solved in pieces."""
 
 
-def newton_step(energy: PoissonEnergy, log_rate: Tensor, point: Point) -> tuple[Tensor, Point]:
+def newton_step(
+    energy: PoissonEnergy, log_rate: Float[Tensor, "batch latents"], point: Point
+) -> tuple[Float[Tensor, "batch latents"], Point]:
     """One Newton step per datum with backtracking: F falls, or the datum stays.
 
     A relative step p = Δλ/λ becomes Δu = p downward, which is exact for a unit whose rate is negligible, and
@@ -53,7 +56,7 @@ def newton_step(energy: PoissonEnergy, log_rate: Tensor, point: Point) -> tuple[
     return best, best_point
 
 
-def newton_direction(energy: PoissonEnergy, point: Point) -> Tensor:
+def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batch latents"]:
     """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), without a division by λ, which may underflow:
 
     p = −(∂F/∂λ − Φᵀw/σ)/β, where w = (I + AAᵀ)⁻¹A·S·∂F/∂λ and A = ΦS/σ.

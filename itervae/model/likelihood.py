@@ -3,6 +3,7 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,11 +41,13 @@ class GaussianLikelihood(nn.Module):
         """(D/2)·log 2πσ² where σ² is learned, else 0."""
         return 0.5 * size * (math.log(2 * math.pi) + self.log_variance) if self.learned else 0.0
 
-    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
+    def negative_log_likelihood(
+        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+    ) -> Float[Tensor, "*samples batch"]:
         """‖x − output‖² / 2σ² (+ normalizer); x (B, D), output (..., B, D), answer (..., B)."""
         return (x - output).square().sum(-1) / (2 * self.variance) + self.normalizer(x.shape[-1])
 
-    def curvature(self, output: Tensor) -> Tensor:
+    def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: 1/σ²."""
         return (1 / self.variance).expand_as(output)
 
@@ -56,11 +59,13 @@ class GaussianLikelihood(nn.Module):
 class BernoulliLikelihood(nn.Module):
     """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives logits."""
 
-    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
+    def negative_log_likelihood(
+        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+    ) -> Float[Tensor, "*samples batch"]:
         """Binary cross-entropy, summed over D; x (B, D), output (..., B, D), answer (..., B)."""
         return functional.binary_cross_entropy_with_logits(output, x.expand_as(output), reduction="none").sum(-1)
 
-    def curvature(self, output: Tensor) -> Tensor:
+    def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: p(1 − p)."""
         p = output.sigmoid()
         return p * (1 - p)

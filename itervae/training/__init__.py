@@ -1,9 +1,11 @@
 """Training: settings, schedules, the loop, checkpoints, and what a run leaves behind."""
 
 from itervae.training.checkpoint import BEST, LAST, load, load_settings, read_checkpoint, write_checkpoint
+from itervae.training.choices import choose_device
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings, TrainingSettings
-from itervae.training.trainer import Summary, choose_device, resume_settings, train, validate
+from itervae.training.trainer import Summary, resume_settings, train
+from itervae.training.validation import validate
 
 __all__ = [
     "BEST",

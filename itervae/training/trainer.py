@@ -9,8 +9,6 @@ resumed continues bit for bit on a CPU.
 """
 
 import json
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +20,18 @@ from torch import Tensor
 
 from itervae.data import Source, load_source
 from itervae.errors import InputError
-from itervae.inference import GRADIENTS, Engine, Gradient, Truncate, certificate, check_fit, infer
+from itervae.inference import Engine, certificate, check_fit, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
+from itervae.training.choices import check_settings, choose_device, choose_gradient, choose_lr
+from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
+from itervae.training.validation import EVALUATION_BATCH, validate
 
 LOG_EVERY = 20
-EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -45,46 +45,6 @@ class Summary:
     validation: dict[str, float]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; auto is the first GPU where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} is not available here ({error}); use auto, cpu, cuda or cuda:N") from error
-    return device
-
-
-def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
-    """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
-    learned = has_parameters(engine)
-    name = settings.training.gradient or ("unroll" if learned else "envelope")
-    if name == "envelope" and learned:
-        raise InputError(
-            f"--gradient envelope cuts the posterior off, so {settings.inference} would not train; use unroll"
-        )
-    if name == "truncate":
-        return Truncate(settings.training.truncate_steps)
-    return GRADIENTS[name]()
-
-
-def choose_lr(settings: RunSettings, engine: Engine) -> float:
-    """The peak learning rate of a run: the one given, else 0.005 if the engine has parameters to train, else 0.03.
-
-    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; a solver has no such tail.
-    """
-    if settings.training.lr is not None:
-        return settings.training.lr
-    return 0.005 if has_parameters(engine) else 0.03
-
-
-def has_parameters(engine: Engine) -> bool:
-    """Whether training the engine means anything."""
-    return any(parameter.requires_grad for parameter in engine.parameters())
-
-
 def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary:
     """Train, or go on training, in `run_dir`.
 
@@ -95,7 +55,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         InputError: settings that do not fit each other or the data, or a run that diverged.
     """
     options = settings.training
-    _check(settings)
+    check_settings(settings)
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -153,7 +113,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             },
         )
 
-    with Monitor(run_dir, keep=update) as monitor, _Interrupt() as interrupt:
+    with Monitor(run_dir, keep=update) as monitor, Interrupt() as interrupt:
         monitor.say(f"run folder: {run_dir}")
         while (now := progress()) < 1 and not interrupt.asked:
             for group in optimizer.param_groups:
@@ -176,10 +136,12 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
             if not torch.isfinite(loss + norm):
                 _diverged(run_dir, update, x, free_energy.total, norm)
+            # before the update: afterwards the posterior would be held against another model
+            residual = certificate(model, x, inference.posterior).mean() if (update + 1) % LOG_EVERY == 0 else None
             optimizer.step()
             update += 1
 
-            if update % LOG_EVERY == 0:
+            if residual is not None:
                 clock = time.monotonic()
                 values = {
                     "seconds": seconds(),
@@ -187,7 +149,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                     "reconstruction": free_energy.reconstruction.mean().item(),
                     "kl": free_energy.kl.mean().item(),
                     "spikes": inference.posterior.mean.detach().sum(-1).mean().item(),
-                    "residual": certificate(model, x, inference.posterior).mean().item(),
+                    "residual": residual.item(),
                     "grad_norm": norm.item(),
                     "lr": schedule.lr_at(now),
                     "beta": schedule.beta_at(now),
@@ -226,65 +188,9 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     return summary
 
 
-@torch.no_grad()
-def validate(model: GenerativeModel, engine: Engine, x: Tensor, seed: int) -> dict[str, float]:
-    """Means over held-out data (N, D) at τ = 0, with the model's current β: nats, spikes, certificate.
-
-    The free energy is exact where it has a closed form, else that of integer counts, always with the same seed.
-    """
-    generator = torch.Generator(x.device).manual_seed(seed)
-    columns: dict[str, list[Tensor]] = {}
-    for batch in x.split(EVALUATION_BATCH):
-        inference = infer(model, engine, batch, generator=generator)
-        energy = model.free_energy(batch, inference.posterior, generator=generator)
-        rates = inference.posterior.mean
-        found = {
-            "free_energy": energy.total,
-            "free_energy_beta_1": energy.reconstruction + energy.kl,
-            "reconstruction": energy.reconstruction,
-            "kl": energy.kl,
-            "spikes": rates.sum(-1),
-            "share_zero": torch.exp(-rates).mean(-1),
-            "certificate": certificate(model, batch, inference.posterior),
-        }
-        for name, value in found.items():
-            columns.setdefault(name, []).append(value)
-    joined = {name: torch.cat(values).double() for name, values in columns.items()}
-    energy = joined["free_energy"]
-    return {name: value.mean().item() for name, value in joined.items()} | {
-        "free_energy_se": energy.std().item() / len(energy) ** 0.5,
-        "free_energy_p99": energy.quantile(0.99).item(),
-        "free_energy_max": energy.max().item(),
-        "certificate_max": joined["certificate"].max().item(),
-        "non_finite": int((~energy.isfinite()).sum()),
-    }
-
-
 def resume_settings(run_dir: Path) -> RunSettings:
     """The settings that a run was started with, from its last checkpoint."""
     return load_settings(read_checkpoint(run_dir / LAST))
-
-
-def _check(settings: RunSettings) -> None:
-    options = settings.training
-    positive = {
-        "updates": options.updates,
-        "minutes": options.minutes,
-        "batch_size": options.batch_size,
-        "lr": options.lr,
-        "samples": options.samples,
-        "truncate_steps": options.truncate_steps,
-        "clip": options.clip,
-        "validate_every": options.validate_every,
-        "threads": options.threads,
-    }
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise InputError(f"{name} is {value}; expected a positive number")
-    if not 0 <= options.beta_ramp < 1:
-        raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
-    if not 0 < options.temperature <= 1:
-        raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
 
 
 def _in_unit_interval(x: Tensor) -> bool:
@@ -340,26 +246,3 @@ def _write_summary(summary: Summary, settings: RunSettings, source: Source, engi
         "torch": torch.__version__,
     }
     (summary.run_dir / "summary.json").write_text(json.dumps(content, indent=2) + "\n")
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current update; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __enter__(self) -> "_Interrupt":
-        # handlers can be set by the main thread only; elsewhere the caller's thread decides when to stop
-        main = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-        self._earlier = {number: signal.signal(number, self._ask) for number in numbers}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)

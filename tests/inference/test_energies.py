@@ -117,5 +117,5 @@ def test_orthonormal_dictionary_is_solved_by_one_proximal_step():
     x = random_data(model, 4)
     energy = energy_of(model, x)
     point = energy.evaluate(model.prior.log_rate.detach().expand(4, -1))
-    log_rate = energy.proximal_step(point.rate, point.smooth, point.diagonal)
+    log_rate = energy.proximal_step(point.rate, point.smooth, point.diagonal[None])
     assert (energy.evaluate(log_rate).gradient.abs() < 1e-12).all()

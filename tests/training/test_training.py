@@ -115,7 +115,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
 
     import itervae.training.trainer as trainer
 
-    class Stop(trainer._Interrupt):
+    class Stop(trainer.Interrupt):
         """Asks to stop when the run has asked 17 times whether it should."""
 
         def __init__(self):
@@ -131,7 +131,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_Interrupt", Stop)
+        patch.setattr(trainer, "Interrupt", Stop)
         stopped = train(settings(rows, inference, **extra), parts)
     assert not stopped.finished
     assert stopped.updates == 17

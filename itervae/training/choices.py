@@ -1,0 +1,70 @@
+"""What a run decides from its settings before it starts, and what it refuses."""
+
+import torch
+
+from itervae.errors import InputError
+from itervae.inference import GRADIENTS, Engine, Gradient, Truncate
+from itervae.training.settings import RunSettings
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Refuse numbers out of range before anything is made."""
+    options = settings.training
+    positive = {
+        "updates": options.updates,
+        "minutes": options.minutes,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+        "samples": options.samples,
+        "truncate_steps": options.truncate_steps,
+        "clip": options.clip,
+        "validate_every": options.validate_every,
+        "threads": options.threads,
+    }
+    for name, value in positive.items():
+        if value is not None and not value > 0:
+            raise InputError(f"{name} is {value}; expected a positive number")
+    if not 0 <= options.beta_ramp < 1:
+        raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
+    if not 0 < options.temperature <= 1:
+        raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; auto is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} is not available here ({error}); use auto, cpu, cuda or cuda:N") from error
+    return device
+
+
+def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
+    """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
+    learned = has_parameters(engine)
+    name = settings.training.gradient or ("unroll" if learned else "envelope")
+    if name == "envelope" and learned:
+        raise InputError(
+            f"--gradient envelope cuts the posterior off, so {settings.inference} would not train; use unroll"
+        )
+    if name == "truncate":
+        return Truncate(settings.training.truncate_steps)
+    return GRADIENTS[name]()
+
+
+def choose_lr(settings: RunSettings, engine: Engine) -> float:
+    """The peak learning rate of a run: the one given, else 0.005 if the engine has parameters to train, else 0.03.
+
+    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; a solver has no such tail.
+    """
+    if settings.training.lr is not None:
+        return settings.training.lr
+    return 0.005 if has_parameters(engine) else 0.03
+
+
+def has_parameters(engine: Engine) -> bool:
+    """Whether training the engine means anything."""
+    return any(parameter.requires_grad for parameter in engine.parameters())
