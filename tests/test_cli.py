@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from itervae import cli
 from itervae.config import parse_train
@@ -152,8 +154,6 @@ def test_command_line_overrides_yaml(tmp_path):
 
 
 def test_every_committed_config_parses():
-    from pathlib import Path
-
     configs = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
     assert configs
     for config in configs:
@@ -223,3 +223,23 @@ def test_photographs_end_to_end(tmp_path, capsys):
     codes = np.load(tmp_path / "codes.npz")
     assert codes["log_rate"].shape == (5 * 6, 12)
     assert codes["positions"].shape == (30, 3)
+
+
+def test_the_python_example_of_the_readme(run, rows):
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope = {"x": torch.tensor(np.load(rows), dtype=torch.float32)}
+    exec(code.replace("runs/my-run", str(run)), scope)
+    assert scope["counts"].shape == (200, 12)
+    assert (scope["gap"] > -1e-4).all()
+    assert scope["best"].stats["certificate"].max() <= 1e-6
+
+
+def test_the_commands_of_the_readme_parse():
+    """Every `itervae train` line of the README is accepted as typed, short of running it."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = re.findall(r"^itervae train(.*?)(?:#.*)?$", text, re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        if "--resume" not in line:
+            parse_train(line.split())
