@@ -165,7 +165,7 @@ def _print(report: GapReport, data: str) -> None:
     table.add_section()
     table.add_row("optimal", f"≤ {best.steps}", f"{best.free_energy_mean:.3f}")
     console = Console()
-    console.width = max(console.width, 110)  # a narrower table would lose digits, in files and pipes above all
+    console.width = max(console.width, 124)  # a narrower table would lose digits, in files and pipes above all
     console.print(table)
     proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
     console.print(proof + f"; {best.seconds:.1f} s", highlight=False)

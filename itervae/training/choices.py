@@ -56,13 +56,13 @@ def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
 
 
 def choose_lr(settings: RunSettings, engine: Engine) -> float:
-    """The peak learning rate of a run: the one given, else 0.005 if the engine has parameters to train, else 0.03.
+    """The peak learning rate of a run: the one given, else 0.002 where the engine has parameters to train, or 0.03.
 
     With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; a solver has no such tail.
     """
     if settings.training.lr is not None:
         return settings.training.lr
-    return 0.005 if has_parameters(engine) else 0.03
+    return 0.002 if has_parameters(engine) else 0.03
 
 
 def has_parameters(engine: Engine) -> bool:

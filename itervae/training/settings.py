@@ -22,8 +22,8 @@ class TrainingSettings:
     batch_size: int = 200
     """Data per update."""
     lr: float | None = None
-    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03, and 0.005
-    (published) where an encoder is trained."""
+    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03, and 0.002
+    where an encoder is trained."""
     gradient: Literal["unroll", "checkpoint", "truncate", "envelope"] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll."""
     truncate_steps: int = 5
