@@ -19,12 +19,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
