@@ -1,6 +1,6 @@
 """Checkpoints of a run: written whole or not at all, loadable without executing code."""
 
-import os
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from itervae.errors import InputError
+from itervae.files import write_bytes
 from itervae.inference import ENGINES, Engine
 from itervae.model import GenerativeModel
 from itervae.model.settings import build_model
@@ -19,23 +20,18 @@ FORMAT = 1
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to a temporary file beside `path`, then put it in place: a reader never sees half a file.
+    """Write a checkpoint whole or not at all.
 
     Raises:
         InputError: the file cannot be written (a full disk, say); what stood at `path` is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
     try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in a RuntimeError
-        temporary.unlink(missing_ok=True)
+        write_bytes(path, buffer.getvalue())
+    except InputError as error:
         raise InputError(
-            f"could not write {path} ({error}); the earlier checkpoint, if any, is intact: free some space and go on "
-            f"with itervae train --resume {path.parent}"
+            f"{error}; the earlier checkpoint, if any, is intact: go on with itervae train --resume {path.parent}"
         ) from error
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from itervae.data import Source, load_source
 from itervae.errors import InputError
+from itervae.files import write_bytes
 from itervae.inference import Engine, certificate, check_fit, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
@@ -81,8 +82,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         optimizer.load_state_dict(saved["optimizer"])
         generator.set_state(saved["generator"])
         update, seconds_before, best = saved["update"], saved["seconds"], saved["best"]
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(settings.flat(), sort_keys=False))
+    write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
 
     updates, minutes = options.budget()
     started = time.monotonic()
@@ -224,7 +224,7 @@ def _diverged(run_dir: Path, update: int, x: Tensor, total: Tensor, norm: Tensor
             "non_finite": int((~x.isfinite()).sum()),
         },
     }
-    (run_dir / "failure.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_bytes(run_dir / "failure.json", (json.dumps(facts, indent=2) + "\n").encode())
     raise InputError(
         f"the free energy or its gradient is not finite at update {update} (batch values {x.min().item():.3g} to "
         f"{x.max().item():.3g}, see {run_dir / 'failure.json'}); the last good checkpoint is kept: try a smaller --lr"
@@ -245,4 +245,4 @@ def _write_summary(summary: Summary, settings: RunSettings, source: Source, engi
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    (summary.run_dir / "summary.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_bytes(summary.run_dir / "summary.json", (json.dumps(content, indent=2) + "\n").encode())

@@ -13,7 +13,15 @@ from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES, certificate
 from itervae.model import ModelSettings
-from itervae.training import LAST, RunSettings, TrainingSettings, load_settings, read_checkpoint, train
+from itervae.training import (
+    LAST,
+    RunSettings,
+    TrainingSettings,
+    load_settings,
+    read_checkpoint,
+    train,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -189,13 +197,14 @@ def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
     path = run / LAST
     before = path.read_bytes()
 
-    def full_disk(*args, **kwargs):
-        args[1].write(b"half")
+    def full_disk(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(InputError, match=r"No space left on device.*earlier checkpoint, if any, is intact"):
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(InputError, match=r"No space left on device"):
         train(settings(rows, updates=40), run, resume=True)
+    with pytest.raises(InputError, match=r"No space left on device.*earlier checkpoint, if any, is intact"):
+        write_checkpoint(path, {})
     assert path.read_bytes() == before
     assert not list(run.glob(".*.tmp"))
     monkeypatch.undo()
