@@ -16,6 +16,7 @@ from itervae.cli.target import Target, named_engine, open_target
 from itervae.data import DataSettings, Source, load_source
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
+from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_bytes
 from itervae.inference import Engine
 from itervae.plotting import gap_figure, save
@@ -49,6 +50,8 @@ class Gap:
     """Observation variance of a dictionary file that has none; 0.5 by default."""
     trace: bool = False
     """Also the mean gap after every step."""
+    approximation: bool = False
+    """Also the approximation gap F* − (−log p(x)), by importance weighting with up to 5000 samples per datum."""
     json: Path | None = None
     """File for the report."""
     save: Path | None = None
@@ -73,14 +76,16 @@ def run(args: list[str]) -> None:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
     with Progress(*columns, console=console, transient=True) as progress:
-        tasks = {name: progress.add_task(name, total=len(x)) for name in ("optimal", *engines)}
+        tasks = {name: progress.add_task(name, total=len(x)) for name in stages}
         report = amortization_gap(
             model,
             {name: (engine.to(device), steps) for name, (engine, steps) in engines.items()},
             x,
             tolerance=options.certificate,
             trace=options.trace,
+            approximation=options.approximation,
             seed=options.seed,
             advance=lambda name, count: progress.advance(tasks[name], count),
         )
@@ -169,6 +174,11 @@ def _print(report: GapReport, data: str) -> None:
     console.print(table)
     proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
     console.print(proof + f"; {best.seconds:.1f} s", highlight=False)
+    if (beyond := report.approximation) is not None:
+        bounds = ", ".join(f"{k}: {b:.2f}" for k, b in zip(beyond.samples, beyond.bound_mean, strict=True))
+        console.print(f"bounds of −log p(x) by number of samples: {bounds} nats", highlight=False)
+        gap = f"{beyond.gap_mean:.2f} ± {beyond.gap_se:.2f} nats"
+        console.print(f"approximation gap: at least {gap}, to the last of these", highlight=False)
     if best.not_certified:
         console.print(
             f"[red]{best.not_certified} of {report.num} data did not reach the certificate asked for", highlight=False

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
+from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
 from itervae.inference import Engine, Optimal, infer
 from itervae.model import GenerativeModel
 
 SCHEMA = 1
 """Version of the JSON report."""
 BATCH = 1000
+APPROXIMATION = "approximation"
+"""What `advance` is told while the marginal likelihood is estimated."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,17 @@ class EngineGap:
 
 
 @dataclass(frozen=True)
+class ApproximationReport(MarginalReport):
+    """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* − (−log p(x)), nats,
+    from the last of them: a lower bound, since the last bound is still above −log p(x)."""
+
+    gap_mean: float
+    gap_se: float
+
+
+@dataclass(frozen=True)
 class GapReport:
-    """The report of `amortization_gap`; `arrays` holds free energy, certificate and gaps per datum."""
+    """The report of `amortization_gap`; `arrays` holds free energies and certificates per datum."""
 
     num: int
     observation_variance: float
@@ -69,6 +81,7 @@ class GapReport:
     optimal: OptimalReport
     engines: dict[str, EngineGap]
     arrays: dict[str, Tensor] = field(repr=False)
+    approximation: ApproximationReport | None = None
 
     def to_dict(self, data: str) -> dict[str, Any]:
         """The JSON report, schema 1: plain values, `data` naming what was measured on."""
@@ -81,6 +94,7 @@ class GapReport:
             "beta": self.beta,
             "optimal": asdict(self.optimal),
             "engines": engines,
+            "approximation": None if self.approximation is None else asdict(self.approximation),
         }
 
 
@@ -92,6 +106,7 @@ def amortization_gap(
     *,
     tolerance: float = 1e-6,
     trace: bool = False,
+    approximation: bool = False,
     seed: int = 0,
     advance: Callable[[str, int], None] = lambda what, count: None,
 ) -> GapReport:
@@ -103,6 +118,7 @@ def amortization_gap(
         x: data (N, D), on the device of the model.
         tolerance: certificate of F* in nats, per datum.
         trace: also give the mean gap after every step.
+        approximation: also give the approximation gap (β = 1 only).
         seed: of engines that sample.
         advance: called with what has been done and for how many data, for a progress bar.
 
@@ -122,9 +138,10 @@ def amortization_gap(
         return scorer.free_energy(batch.double(), RelaxedPoisson(log_rate.double()))
 
     started = time.perf_counter()
-    best, certificates, steps = [], [], 0
+    best, rates, certificates, steps = [], [], [], 0
     for batch in x.split(BATCH):
         found = infer(model, Optimal(tolerance=tolerance), batch.double())
+        rates.append(found.posterior.log_rate)
         best.append(score(found.posterior.log_rate, batch).total)
         certificates.append(found.stats["certificate"])
         steps = max(steps, int(found.stats["steps"].max()))
@@ -179,8 +196,17 @@ def amortization_gap(
             joined["spikes"].mean().item(),
             (torch.cat(traces, 1) - optimum).mean(1).tolist() if traces else None,
         )
+    beyond = None
+    if approximation:
+        proposal = RelaxedPoisson(torch.cat(rates).to(x.dtype))
+        marginal, bounds = marginal_likelihood(
+            model, x, proposal, seed=seed, advance=lambda n: advance(APPROXIMATION, n)
+        )
+        gap = optimum - bounds[-1]
+        beyond = ApproximationReport(**vars(marginal), gap_mean=gap.mean().item(), gap_se=_standard_error(gap))
+        arrays["marginal"] = bounds[-1]
     likelihood: Any = model.likelihood
-    return GapReport(len(x), likelihood.variance.item(), model.beta.item(), optimal, gaps, arrays)
+    return GapReport(len(x), likelihood.variance.item(), model.beta.item(), optimal, gaps, arrays, beyond)
 
 
 def _statistics(gap: Tensor) -> tuple[float, float, float, float, float, float, int]:
@@ -188,16 +214,19 @@ def _statistics(gap: Tensor) -> tuple[float, float, float, float, float, float, 
     finite = gap[gap.isfinite()]
     if not len(finite):
         return (float("nan"),) * 6 + (len(gap),)  # pyright: ignore[reportReturnType]
-    error = finite.std().item() / len(finite) ** 0.5 if len(finite) > 1 else float("nan")
     return (
         finite.mean().item(),
-        error,
+        _standard_error(finite),
         finite.median().item(),
         finite.quantile(0.99).item(),
         finite.max().item(),
         (finite > 1).double().mean().item(),
         len(gap) - len(finite),
     )
+
+
+def _standard_error(values: Tensor) -> float:
+    return values.std().item() / len(values) ** 0.5 if len(values) > 1 else float("nan")
 
 
 def _trace(

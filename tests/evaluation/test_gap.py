@@ -134,7 +134,7 @@ def test_command_on_a_bare_dictionary(capsys, tmp_path):
     np.save(tmp_path / "x.npy", rng.normal(size=(50, 16)))
     data = ["--data", "array", "--data-path", str(tmp_path / "x.npy")]
     files = ["--json", str(tmp_path / "g.json"), "--save", str(tmp_path / "g.npz"), "--figure", str(tmp_path / "g.png")]
-    engines = ["--engines", "lca-unrolled:5, fista-unrolled:50", "--log-rate", "-2", "--trace"]
+    engines = ["--engines", "lca-unrolled:5, fista-unrolled:50", "--log-rate", "-2", "--trace", "--approximation"]
     cli.main(["gap", str(tmp_path / "phi.npy"), *data, *engines, *files])
     assert "certificate of the optimum" in capsys.readouterr().out
     report = json.loads((tmp_path / "g.json").read_text())
@@ -147,6 +147,11 @@ def test_command_on_a_bare_dictionary(capsys, tmp_path):
     )
     assert set(report["engines"]["lca-unrolled:5"]) == set(expected.split())
     assert set(report["optimal"]) >= {"free_energy_mean", "certificate_max", "certificate_mean", "steps", "seconds"}
+    approximation = report["approximation"]
+    assert approximation["samples"] == [1, 10, 100, 1000, 5000]
+    expected = report["optimal"]["free_energy_mean"] - approximation["bound_mean"][-1]
+    assert approximation["gap_mean"] == pytest.approx(expected)
+    assert approximation["gap_mean"] > 0
     assert np.load(tmp_path / "g.npz")["certificate"].shape == (50,)
     assert (tmp_path / "g.png").stat().st_size > 10_000
 
