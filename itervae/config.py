@@ -38,7 +38,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     Raises:
         InputError: an unknown or unfitting option or YAML key, a missing or malformed file.
     """
-    given = _options(args)
+    given = options_given(args)
     resume = _path(given, "resume")
     config = _path(given, "config")
     if resume is not None:
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_engine(name: Any) -> None:
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         near = difflib.get_close_matches(str(name), ENGINES, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(f"inference engine {name!r} is unknown; {hint}expected one of {', '.join(ENGINES)}")
@@ -112,7 +112,7 @@ def _unknown(shown: str, name: str, inference: str, show: Any) -> str:
             f"{shown} does not apply to inference {inference}, whose own settings are "
             f"{', '.join(map(show, own)) or 'none'}; leave it out, or use one of {', '.join(elsewhere)}"
         )
-    near = difflib.get_close_matches(name, [*names, *FIRST_PASS], 1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names if show is str else [*names, *FIRST_PASS], 1, cutoff=0.5)
     hint = f"did you mean {show(near[0])}?" if near else "see itervae train --help for the names"
     return f"{shown} is not a setting; {hint}"
 
@@ -160,7 +160,7 @@ def _asks_help(args: Sequence[str]) -> bool:
     return "-h" in args or "--help" in args
 
 
-def _options(args: Sequence[str]) -> dict[str, str | None]:
+def options_given(args: Sequence[str]) -> dict[str, str | None]:
     """The options on a command line: name → the value that follows, or None."""
     found: dict[str, str | None] = {}
     for position, token in enumerate(args):

@@ -1,8 +1,11 @@
 """Files that are written whole or not at all."""
 
 import io
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,3 +45,17 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes(path, content.getvalue())
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write strict JSON, whole or not at all; a number that is not finite becomes null."""
+    write_bytes(path, (json.dumps(strict(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def strict(content: Any) -> Any:
+    """The same nested dicts and lists, with None for numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {name: strict(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,7 +1,6 @@
 """`itervae gap`: the certified amortization gap of any engines on any model."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from itervae.cli.target import Target, named_engine, open_target
+from itervae.config import options_given
 from itervae.data import DataSettings, Source, load_source
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
-from itervae.files import write_arrays, write_bytes
+from itervae.files import write_arrays, write_json
 from itervae.inference import Engine
 from itervae.plotting import gap_figure, save
 from itervae.training import choose_device, load
@@ -71,7 +71,8 @@ def run(args: list[str]) -> None:
     device = choose_device(options.device)
     target = open_target(options.target, options.log_rate, options.observation_variance)
     engines = _engines(options.engines, target)
-    x, described = _data(options, target)
+    given = {setting.name for setting in fields(DataSettings)} & set(options_given(args))
+    x, described = _data(options, target, bool(given))
     x, model = x.to(device), target.model.to(device)
 
     console = Console(stderr=True)
@@ -91,7 +92,7 @@ def run(args: list[str]) -> None:
         )
     _print(report, described)
     if options.json is not None:
-        write_bytes(options.json, (json.dumps(report.to_dict(described), indent=2) + "\n").encode())
+        write_json(options.json, report.to_dict(described))
     if options.save is not None:
         write_arrays(options.save, {name: value.cpu().numpy() for name, value in report.arrays.items()})
     if options.figure is not None:
@@ -100,10 +101,9 @@ def run(args: list[str]) -> None:
         save(gap_figure(gaps, options.certificate), options.figure)
 
 
-def _data(options: Gap, target: Target) -> tuple[torch.Tensor, str]:
-    """The data (N, D) to measure on, and their description."""
-    given = options.data != DataSettings()
-    settings = target.data if target.data is not None and not given else options.data
+def _data(options: Gap, target: Target, given: bool) -> tuple[torch.Tensor, str]:
+    """The data (N, D) to measure on, and their description; those of the run unless others are `given`."""
+    settings = options.data if given or target.data is None else target.data
     source = load_source(settings, options.seed)
     split = options.split or ("validation" if target.data is not None else "all")
     x = _rows(source, split, options.num)

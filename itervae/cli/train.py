@@ -9,7 +9,7 @@ from rich.table import Table
 
 from itervae.config import parse_train
 from itervae.errors import InputError
-from itervae.training import train
+from itervae.training import LAST, train
 
 
 def run(args: list[str]) -> None:
@@ -17,10 +17,12 @@ def run(args: list[str]) -> None:
     if resume is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         run_dir = run_dir or Path("runs") / f"{stamp}-{settings.data.data}-{settings.inference}"
-        if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-            raise InputError(
-                f"run folder {run_dir} exists and is not empty; name another, or go on with it by --resume {run_dir}"
-            )
+        if run_dir.exists() and not run_dir.is_dir():
+            raise InputError(f"--run-dir {run_dir} is a file; name a folder")
+        if (run_dir / LAST).exists():
+            raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: --resume {run_dir}")
+        if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "config.yaml").exists():
+            raise InputError(f"run folder {run_dir} is not empty and holds no run; name another folder")
     summary = train(settings, resume or run_dir or Path("runs"), resume=resume is not None)
     console = Console()
     if not summary.finished:

@@ -1,6 +1,7 @@
 """Arrays in .npy and .npz files: reading them with clear errors, and rows of them as training data."""
 
 import hashlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -40,7 +41,7 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
                     array = loaded[_choose_key(path, key, loaded.files)]
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         if "allow_pickle" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers; save it as an array of numbers.") from error
         raise InputError(f"{path} cannot be read ({error}); it may be truncated: make or copy it again.") from error

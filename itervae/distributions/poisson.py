@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
+from itervae.errors import InputError
 
 MAX_LOG_RATE = 10.0
 """`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model, not a code."""
@@ -29,7 +30,8 @@ class RelaxedPoisson(Distribution):
         indicator: soft indicator s, "cubic" (default) or "sigmoid" (the P-VAE's).
 
     Raises:
-        ValueError: unknown indicator, negative temperature; from `rsample`, a non-finite log-rate or one above 10.
+        ValueError: unknown indicator, negative temperature; from `sample` and `rsample` (as `InputError`), a log-rate
+            that is not finite or above 10.
 
     Example:
         >>> q = RelaxedPoisson(torch.zeros(2, 3), temperature=0.1)
@@ -96,7 +98,7 @@ class RelaxedPoisson(Distribution):
         if self.log_rate.numel():
             low, high = torch.stack(self.log_rate.detach().aminmax()).tolist()  # NaN where any is NaN
             if not (low > -math.inf and high <= MAX_LOG_RATE):
-                raise ValueError(
+                raise InputError(
                     f"cannot sample: log-rates run from {low:.4g} to {high:.4g}; expected finite values of at most "
                     f"{MAX_LOG_RATE:g} (inference or training has diverged: lower the learning rate or clip gradients)"
                 )

@@ -43,7 +43,8 @@ class OptimalReport:
 
 @dataclass(frozen=True)
 class EngineGap:
-    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error of the mean."""
+    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error of the mean. All
+    statistics are over the data whose free energy is finite; `non_finite` counts the others."""
 
     steps: int
     free_energy_mean: float
@@ -166,10 +167,10 @@ def amortization_gap(
         for batch in x.split(BATCH):
             generator = torch.Generator(x.device).manual_seed(seed)
             if not columns:  # the first call of an engine pays for what the later ones find ready
-                infer(model, engine, batch, steps=number or None, generator=generator)
+                infer(model, engine, batch, steps=number, generator=generator)
             _synchronize(x)
             begun = time.perf_counter()
-            log_rate = infer(model, engine, batch, steps=number or None, generator=generator).posterior.log_rate
+            log_rate = infer(model, engine, batch, steps=number, generator=generator).posterior.log_rate
             _synchronize(x)
             seconds += time.perf_counter() - begun
             energy = score(log_rate, batch)
@@ -181,19 +182,21 @@ def amortization_gap(
             ):
                 columns.setdefault(label, []).append(value)
             if trace and number:
-                traces.append(_trace(model, engine, batch, number, score))
+                generator.manual_seed(seed)
+                traces.append(_trace(model, engine, batch, number, score, generator))
             advance(name, len(batch))
         joined = {label: torch.cat(values) for label, values in columns.items()}
         gap = joined["total"] - optimum
+        fine = gap.isfinite()
         arrays[f"free_energy {name}"] = joined["total"]
         gaps[name] = EngineGap(
             number,
-            joined["total"].mean().item(),
+            joined["total"][fine].mean().item(),
             *_statistics(gap),
             1000 * seconds / len(x),
-            joined["reconstruction"].mean().item(),
-            joined["kl"].mean().item(),
-            joined["spikes"].mean().item(),
+            joined["reconstruction"][fine].mean().item(),
+            joined["kl"][fine].mean().item(),
+            joined["spikes"][fine].mean().item(),
             (torch.cat(traces, 1) - optimum).mean(1).tolist() if traces else None,
         )
     beyond = None
@@ -230,16 +233,21 @@ def _standard_error(values: Tensor) -> float:
 
 
 def _trace(
-    model: GenerativeModel, engine: Engine, x: Tensor, steps: int, score: Callable[[Tensor, Tensor], Any]
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    steps: int,
+    score: Callable[[Tensor, Tensor], Any],
+    generator: torch.Generator,
 ) -> Tensor:
     """Free energy (steps + 1, B) before the first step and after each, scored in float64.
 
     One step at a time, the state handed over, which is the same as all at once.
     """
-    result = infer(model, engine, x, steps=0)
+    result = infer(model, engine, x, steps=0, generator=generator)
     values = [score(result.posterior.log_rate, x).total]
     for _ in range(steps):
-        result = infer(model, engine, x, steps=1, state=result.state)
+        result = infer(model, engine, x, steps=1, state=result.state, generator=generator)
         values.append(score(result.posterior.log_rate, x).total)
     return torch.stack(values)
 

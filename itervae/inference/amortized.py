@@ -52,7 +52,8 @@ class Amortized(Engine):
         return cls(build_encoder(settings.encoder, shape, model.latents))
 
     def init(self, problem: Problem, state: State | None) -> State:
-        log_rate = problem.start() + self.encoder(problem.x)
+        weight = next(self.encoder.parameters())
+        log_rate = problem.start() + self.encoder(problem.x.to(weight.dtype)).to(problem.x.dtype)
         clamped = (log_rate.detach() > CLAMP).sum(-1)
         log_rate = soft_clamp(log_rate)
         return State(log_rate, counts={"clamped": clamped})

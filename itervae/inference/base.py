@@ -37,6 +37,8 @@ class Problem:
         self.x = x
         self.prior = prior
         self.generator = generator
+        self.taken = 0
+        """Steps taken in this call, where data stop one by one: some methods change their kind of step."""
         self._differentiable = torch.is_grad_enabled()
 
     @cached_property
@@ -146,6 +148,8 @@ def infer(
         x = x.to(engine.dtype)
         state = state.map(lambda value: value.to(engine.dtype)) if state is not None else None
     problem = Problem(model, x, given, generator)
+    if state is not None and state.engine != type(engine).__name__:
+        state = State(state.log_rate)  # the memory of another engine means nothing to this one
 
     trace: dict[str, list[Tensor]] = {name: [] for name in record}
 
@@ -160,7 +164,7 @@ def infer(
         return replace(engine.init(problem, reached), counts=reached.counts)
 
     if engine.tolerance is None:
-        state = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps)
+        state = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps, generator)
         taken = torch.full((len(x),), steps, device=x.device)
         certificate = _certificate(problem, state)
     else:
@@ -168,7 +172,7 @@ def infer(
     counts = state.counts
     if isinstance(gradient, Envelope):
         state = state.detach()
-    state = state.map(lambda value: value.to(caller_dtype))
+    state = replace(state.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
     return Inference(
         posterior=model.posterior(state.log_rate),
         state=state,
@@ -205,6 +209,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
             counts = {name: value[left] for name, value in state.counts.items()}
             state = replace(engine.init(problem, state.map(lambda value, left=left: value[left])), counts=counts)
         for _ in range(min(engine.stride(done), steps - done)):
+            problem.taken = done
             state = engine.step(problem, state)
             done += 1
 
@@ -264,6 +269,8 @@ def _check(
         raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
     if x.shape[1] != model.size:
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}")
+    if not x.is_floating_point():
+        raise InputError(f"x holds {x.dtype}; expected floating-point values: use x.float()")
     if not torch.isfinite(x).all():
         bad = (~torch.isfinite(x)).any(1).sum().item()
         raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")

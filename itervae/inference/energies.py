@@ -172,10 +172,11 @@ class SampledEnergy(Energy):
         """A draw of F and of its gradient at u = `log_rate` (B, K), from one integer sample per datum."""
         model, likelihood = self.model, self.model.likelihood
         posterior = model.posterior(log_rate.detach())
-        with torch.enable_grad():
-            z = posterior.sample(generator=self.generator).requires_grad_()
+        # also under torch.inference_mode, whose tensors are copied because they cannot enter a graph
+        with torch.inference_mode(False), torch.enable_grad():
+            z = posterior.sample(generator=self.generator).clone().requires_grad_()
             output = model.decoder(z)
-            value = likelihood.negative_log_likelihood(self.x, output)
+            value = likelihood.negative_log_likelihood(self.x.clone(), output)
             (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
             signs = torch.randint(0, 2, output.shape, device=output.device, generator=self.generator) * 2 - 1
             weights = likelihood.curvature(output.detach()).sqrt()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.distributions.poisson import MAX_LOG_RATE
 from itervae.inference.base import Problem
 from itervae.inference.descent import START_CURVATURE, Descent
 from itervae.inference.energies import Point, PoissonEnergy
@@ -47,7 +48,8 @@ class LCAUnrolled(Descent):
     The diagonal of the Jacobian of the flow is β + cλ/σ²; κ per datum stands for its off-diagonal part. The first
     step, from which rates may have to grow a thousandfold, is a proximal one (`PoissonEnergy.proximal_step`).
     On a model without a closed form there is no value to compare, so nothing is taken back and there is no momentum:
-    κ = 4, and gradient and curvature are means over the last few draws of `SampledEnergy`.
+    κ = 4, and gradient and curvature are means over the last few draws of `SampledEnergy`. Log-rates stay below 10,
+    where counts can be drawn; `stats["clamped"]` counts the units that the last step would have taken beyond.
     """
 
     requires = frozenset({"Poisson family"})
@@ -56,7 +58,8 @@ class LCAUnrolled(Descent):
     def init(self, problem: Problem, state: State | None) -> State:
         if problem.energy.exact:
             return super().init(problem, state)
-        return State(problem.start()) if state is None else State(state.log_rate, dict(state.memory))
+        log_rate, memory = (problem.start(), {}) if state is None else (state.log_rate, dict(state.memory))
+        return State(log_rate, memory, counts={"clamped": torch.zeros_like(log_rate[:, 0], dtype=torch.long)})
 
     def step(self, problem: Problem, state: State) -> State:
         if problem.energy.exact:
@@ -70,7 +73,9 @@ class LCAUnrolled(Descent):
         gradient = smooth + energy.beta * (state.log_rate - energy.prior_log_rate)
         flow = -gradient / (LEAK * energy.beta + START_CURVATURE * diagonal * draw.rate)
         log_rate = state.log_rate + flow.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED)
-        return State(log_rate, {"age": age, "smooth": smooth, "diagonal": diagonal})
+        clamped = (log_rate > MAX_LOG_RATE).sum(-1)
+        memory = {"age": age, "smooth": smooth, "diagonal": diagonal}
+        return State(log_rate.clamp_max(MAX_LOG_RATE), memory, counts={"clamped": clamped})
 
     def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point, memory = state.point, state.memory

@@ -4,7 +4,7 @@ For a linear decoder under a Gaussian likelihood F is strictly convex in the rat
 to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.certificate`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -49,15 +49,9 @@ class Optimal(FISTAUnrolled):
     def stride(self, done: int) -> int:
         return super().stride(done) if done < FIRST_ORDER else 1
 
-    def init(self, problem: Problem, state: State | None) -> State:
-        state = super().init(problem, state)
-        return replace(state, memory={"age": torch.zeros_like(state.memory["momentum"]), **state.memory})
-
     def step(self, problem: Problem, state: State) -> State:
-        age = state.memory["age"]
-        if age.max() < FIRST_ORDER:
-            state = super().step(problem, state)
-            return replace(state, memory={**state.memory, "age": age + 1})
+        if problem.taken < FIRST_ORDER:
+            return super().step(problem, state)
         assert isinstance(problem.energy, PoissonEnergy)
         log_rate, point = newton_step(problem.energy, state.log_rate, state.point)
-        return State(log_rate, {**state.memory, "age": age + 1}, point, state.counts)
+        return State(log_rate, state.memory, point, state.counts)

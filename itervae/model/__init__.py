@@ -2,8 +2,9 @@
 
 from itervae.model.decoders import DECODERS, ConvDecoder, LinearDecoder, MLPDecoder
 from itervae.model.dictionary import load_dictionary, save_dictionary
-from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel, full_precision
+from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.precision import full_precision
 from itervae.model.prior import PoissonPrior
 from itervae.model.settings import ModelSettings, build_model
 

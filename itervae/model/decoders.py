@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itervae.errors import InputError
+from itervae.model.precision import full_precision
 
 
 class LinearDecoder(nn.Module):
@@ -32,6 +33,7 @@ class LinearDecoder(nn.Module):
         """Φ (D, K)."""
         return functional.normalize(self.weight, dim=0) if self.unit_norm else self.weight
 
+    @full_precision  # bfloat16 would round counts above 256
     def forward(self, z: Tensor) -> Tensor:
         return z @ self.dictionary.mT
 

@@ -1,6 +1,8 @@
 """Saved dictionaries: a linear model as three arrays, or one."""
 
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,9 @@ def load_dictionary(
     for name, value in arrays.items():
         if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
             raise InputError(f"array {name} of {path} has values that are not finite numbers; expected real numbers")
+    for name, value in (("log_rate", log_rate), ("observation_variance", observation_variance)):
+        if value is not None and name in arrays:
+            raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
     dictionary = arrays["dictionary"]
     if dictionary.ndim != 2 or 0 in dictionary.shape:
         raise InputError(f"the dictionary of {path} has shape {dictionary.shape}; expected (D, K), one atom a column")
@@ -62,17 +67,22 @@ def load_dictionary(
     rates = arrays.get("log_rate", np.asarray(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {rates.shape}; expected ({latents},), one per atom")
-    variance = arrays.get("observation_variance", np.asarray(observation_variance or 0.5))
-    shape = tuple(int(n) for n in arrays["shape"]) if "shape" in arrays else _guess_shape(size)
+    variance = arrays.get("observation_variance")
+    if variance is None:
+        variance = np.asarray(0.5 if observation_variance is None else observation_variance)
+    for name, value in (("observation_variance", variance), ("beta", arrays.get("beta", np.asarray(1.0)))):
+        if value.size != 1:
+            raise InputError(f"{name} of {path} has shape {value.shape}; expected one number")
+    shape = tuple(int(n) for n in arrays["shape"].ravel()) if "shape" in arrays else _guess_shape(size)
     if int(np.prod(shape)) != size:
         raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values, as the dictionary has")
 
     model = GenerativeModel(
         PoissonPrior(latents),
         LinearDecoder(size, latents),
-        GaussianLikelihood(float(variance)),
+        GaussianLikelihood(variance.item()),
         shape,
-        float(arrays.get("beta", 1.0)),
+        arrays["beta"].item() if "beta" in arrays else 1.0,
     )
     with torch.no_grad():
         model.dictionary.copy_(torch.as_tensor(dictionary))
@@ -95,7 +105,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {"dictionary": content}
         with content:
             return {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         raise InputError(
             f"{path} cannot be read as .npz or .npy ({error}); expected a file written by NumPy"
         ) from error

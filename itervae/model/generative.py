@@ -5,11 +5,8 @@ Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Free energy F =
     F = E_q[−log p(x | z)] + β·KL(q(z) ‖ p(z))
 """
 
-import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +16,10 @@ from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.precision import full_precision
 from itervae.model.prior import PoissonPrior
 
 ESTIMATORS = ("exact", "eat", "straight-through")
-
-
-def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a method outside mixed precision: sums over thousands of squares do not survive bfloat16."""
-
-    @functools.wraps(method)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            return method(*args, **kwargs)
-
-    return run
 
 
 @dataclass(frozen=True)
@@ -151,17 +138,20 @@ class GenerativeModel(nn.Module):
         Raises:
             InputError: x and the posterior do not fit, or `exact` is asked of a model that has no closed form.
         """
-        if x.ndim != 2 or posterior.log_rate.shape != (len(x), self.latents):
+        if x.ndim != 2 or x.shape[1] != self.size or posterior.log_rate.shape != (len(x), self.latents):
             raise InputError(
-                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.log_rate.shape)}; expected (B, D) "
-                f"and (B, {self.latents})"
+                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.log_rate.shape)}; expected "
+                f"(B, {self.size}) and (B, {self.latents})"
             )
+        if samples < 1:
+            raise InputError(f"samples is {samples}; expected a number ≥ 1")
         estimator = estimator or ("exact" if self.exact else "eat")
         if estimator == "exact":
             reconstruction = self._exact_reconstruction(x, posterior)
         elif estimator in ESTIMATORS:
             z = posterior.rsample((samples,), generator, straight_through=estimator == "straight-through")
-            reconstruction = self.likelihood.negative_log_likelihood(x, self.decoder(z)).mean(0)
+            output = self.decoder(z.to(self.prior.log_rate.dtype))
+            reconstruction = self.likelihood.negative_log_likelihood(x, output).mean(0)
         else:
             raise InputError(f"estimator is {estimator!r}; expected one of {', '.join(ESTIMATORS)}")
         kl = kl_divergence(posterior, self.prior() if prior is None else prior).sum(-1)
@@ -174,7 +164,8 @@ class GenerativeModel(nn.Module):
                 "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
                 "likelihood: use estimator eat"
             )
-        likelihood, dictionary = self.likelihood, self.dictionary
+        likelihood = self.likelihood
         assert isinstance(likelihood, GaussianLikelihood)
+        dictionary = self.dictionary.to(posterior.log_rate.dtype)
         spread = posterior.variance @ dictionary.square().sum(0) / (2 * likelihood.variance)
         return likelihood.negative_log_likelihood(x, posterior.mean @ dictionary.mT) + spread

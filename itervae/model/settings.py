@@ -47,7 +47,7 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
         )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         low, high = (-6.0, -4.0) if settings.decoder == "linear" else (-2.0, 0.0)
         prior = PoissonPrior(settings.latents, low, high)

@@ -62,7 +62,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
     """A new model and engine, their start decided by the run's seed."""
     model = build_model(settings.model, shape, settings.training.seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = ENGINES[settings.inference].build(settings.engine, model, shape)
     return model, engine

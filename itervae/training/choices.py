@@ -4,7 +4,8 @@ import torch
 
 from itervae.errors import InputError
 from itervae.inference import GRADIENTS, Engine, Gradient, Truncate
-from itervae.training.settings import RunSettings
+from itervae.model import GenerativeModel
+from itervae.training.settings import RunSettings, TrainingSettings
 
 
 def check_settings(settings: RunSettings) -> None:
@@ -24,6 +25,21 @@ def check_settings(settings: RunSettings) -> None:
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
+    if options.truncate_steps != TrainingSettings.truncate_steps and options.gradient != "truncate":
+        raise InputError(f"--truncate-steps {options.truncate_steps} needs --gradient truncate; add it")
+    linear = settings.model.decoder == "linear" and settings.model.likelihood == "gaussian"
+    if options.estimator == "exact" and not linear:
+        raise InputError(
+            f"--estimator exact needs a linear decoder and a Gaussian likelihood, not {settings.model.decoder} and "
+            f"{settings.model.likelihood}; use eat"
+        )
+    if options.estimator in (None, "exact") and linear:
+        for name in ("samples", "temperature"):
+            if getattr(options, name) != getattr(TrainingSettings, name):
+                raise InputError(
+                    f"--{name} {getattr(options, name)} does not apply to the exact free energy, which draws no "
+                    "samples; leave it out, or add --estimator eat"
+                )
     if not 0 <= options.beta_ramp < 1:
         raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
     if not 0 < options.temperature <= 1:
@@ -45,24 +61,26 @@ def choose_device(name: str) -> torch.device:
 def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
     """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
     learned = has_parameters(engine)
-    name = settings.training.gradient or ("unroll" if learned else "envelope")
-    if name == "envelope" and learned:
+    if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
-            f"--gradient envelope cuts the posterior off, so {settings.inference} would not train; use unroll"
+            f"--gradient {settings.training.gradient} does not apply to {settings.inference}, whose gradient has one "
+            "way back; leave it out"
         )
+    name = settings.training.gradient or ("unroll" if learned else "envelope")
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)
     return GRADIENTS[name]()
 
 
-def choose_lr(settings: RunSettings, engine: Engine) -> float:
-    """The peak learning rate of a run: the one given, else 0.002 where the engine has parameters to train, or 0.03.
+def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:
+    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver and 0.002 otherwise.
 
-    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; a solver has no such tail.
+    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; networks as decoders
+    diverge.
     """
     if settings.training.lr is not None:
         return settings.training.lr
-    return 0.002 if has_parameters(engine) else 0.03
+    return 0.03 if model.exact and not has_parameters(engine) else 0.002
 
 
 def has_parameters(engine: Engine) -> bool:

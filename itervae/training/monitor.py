@@ -10,6 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from itervae.files import strict
+
 PRINT_EVERY = 15.0
 """Seconds between lines where the output is not a terminal."""
 
@@ -59,9 +61,7 @@ class Monitor:
         """Keep one line of numbers."""
         line = {"split": split, "update": update, **values}
         self.records.append(line)
-        # a number that is not finite is written as null: strict JSON has no NaN
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        self._file.write(json.dumps(finite) + "\n")
+        self._file.write(json.dumps(strict(line)) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(f"{split}/{name}", value, update)

@@ -22,8 +22,8 @@ class TrainingSettings:
     batch_size: int = 200
     """Data per update."""
     lr: float | None = None
-    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03, and 0.002
-    where an encoder is trained."""
+    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
+    dictionary under a solver, 0.002 where an encoder is trained or the decoder is a network."""
     gradient: Literal["unroll", "checkpoint", "truncate", "envelope"] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll."""
     truncate_steps: int = 5
@@ -45,7 +45,7 @@ class TrainingSettings:
     seed: int = 0
     """Seed of the model's start, the data order and the samples."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto: the first GPU where there is one."""
+    """cpu, cuda, cuda:1, or auto: the first GPU where there is one."""
     threads: int | None = None
     """CPU threads; all cores by default."""
 

@@ -8,7 +8,6 @@ A batch is a function of (seed, update), and samples are drawn from one generato
 resumed continues bit for bit on a CPU.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from itervae.data import Source, load_source
 from itervae.errors import InputError
-from itervae.files import write_bytes
+from itervae.files import write_bytes, write_json
 from itervae.inference import Engine, certificate, check_fit, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
@@ -33,6 +32,8 @@ from itervae.training.settings import RunSettings
 from itervae.training.validation import EVALUATION_BATCH, validate
 
 LOG_EVERY = 20
+VALIDATION_ROWS = 2000
+"""Held-out data looked at in each validation, at most."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,16 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     source = load_source(settings.data, options.seed, device)
-    if settings.model.likelihood == "bernoulli" and not _in_unit_interval(source.validation):
+    if settings.model.likelihood == "bernoulli" and not all(map(_in_unit_interval, (source.validation, source.train))):
         raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
+    content = str(source.describe().get("content", ""))
 
     model, engine = build(settings, source.shape)
     check_fit(type(engine), model)
     model, engine = model.to(device), engine.to(device)
     gradient = choose_gradient(settings, engine)
     parameters = [*model.parameters(), *engine.parameters()]
-    lr = choose_lr(settings, engine)
+    lr = choose_lr(settings, engine, model)
     optimizer = torch.optim.Adamax(parameters, lr=lr)
     generator = torch.Generator(device).manual_seed(options.seed)
     schedule = Schedule(lr, settings.model.beta, options.beta_ramp, options.temperature)
@@ -77,14 +79,30 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 
     if resume:
         saved = read_checkpoint(run_dir / LAST)
+        if saved["content"] != content:
+            raise InputError(
+                f"the data of {run_dir} have changed since its checkpoint (content {content}, then "
+                f"{saved['content']}); bring back the data, or start a new run"
+            )
         model.load_state_dict(saved["model"])
         engine.load_state_dict(saved["engine"])
         optimizer.load_state_dict(saved["optimizer"])
-        generator.set_state(saved["generator"])
         update, seconds_before, best = saved["update"], saved["seconds"], saved["best"]
+        exact = saved["device"] == device.type
+        if exact:
+            generator.set_state(saved["generator"])
+        else:  # states of generators do not fit between kinds of device
+            generator.manual_seed(options.seed + update)
     write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
 
+    held_out = source.validation[:VALIDATION_ROWS]
     updates, minutes = options.budget()
+    spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
+    if resume and spent >= 1:
+        raise InputError(
+            f"run {run_dir} has ended, after {update} updates and {seconds_before / 60:.1f} minutes; give it a larger "
+            "budget with --updates or --minutes"
+        )
     started = time.monotonic()
     validation: dict[str, float] = {}
     logged_at, logged_update = started, update
@@ -107,6 +125,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 "engine": engine.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
+                "device": device.type,
+                "content": content,
                 "update": update,
                 "seconds": seconds(),
                 "best": best,
@@ -115,27 +135,32 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 
     with Monitor(run_dir, keep=update) as monitor, Interrupt() as interrupt:
         monitor.say(f"run folder: {run_dir}")
+        if resume and not exact:
+            monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")
         while (now := progress()) < 1 and not interrupt.asked:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.lr_at(now)
             model.beta.fill_(schedule.beta_at(now))
             x = source.batch(update, options.batch_size)
 
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
-                inference = infer(model, engine, x, gradient=gradient, generator=generator)
-                free_energy = model.free_energy(
-                    x,
-                    inference.posterior.at(schedule.temperature_at(now)),
-                    estimator=options.estimator,
-                    samples=options.samples,
-                    generator=generator,
-                )
+            try:
+                with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
+                    inference = infer(model, engine, x, gradient=gradient, generator=generator)
+                    free_energy = model.free_energy(
+                        x,
+                        inference.posterior.at(schedule.temperature_at(now)),
+                        estimator=options.estimator,
+                        samples=options.samples,
+                        generator=generator,
+                    )
+            except InputError as error:
+                raise _diverged(run_dir, update, x, str(error)) from error
             loss = free_energy.total.mean()
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
             if not torch.isfinite(loss + norm):
-                _diverged(run_dir, update, x, free_energy.total, norm)
+                raise _diverged(run_dir, update, x, "the free energy or its gradient is not finite")
             # before the update: afterwards the posterior would be held against another model
             residual = certificate(model, x, inference.posterior).mean() if (update + 1) % LOG_EVERY == 0 else None
             optimizer.step()
@@ -163,28 +188,30 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 logged_at, logged_update = clock, update
                 after = progress()
                 monitor.show(after, (seconds() / after - seconds()) if after else float("inf"), values)
-            if update % options.validate_every == 0:
-                validation = validate(model, engine, source.validation, options.seed)
+            due = update % options.validate_every == 0
+            if progress() >= 1:
+                model.beta.fill_(settings.model.beta)  # the last update of a ramp may fall short of its end
+                due = True
+            if due:
+                save(LAST)
+                validation = validate(model, engine, held_out, options.seed, lambda: interrupt.asked)
+                if not validation:
+                    break  # interrupted; the checkpoint has just been written
                 monitor.record("validation", update, {"seconds": seconds(), **validation})
-                _record_codes(monitor, model, engine, source, update)
-                if now >= options.beta_ramp and validation["free_energy"] < best:
+                _record_codes(monitor, model, engine, held_out, update, options.seed)
+                if progress() >= options.beta_ramp and validation["free_energy"] < best:
                     best = validation["free_energy"]
                     save(BEST)
-                save(LAST)
+                    save(LAST)  # which knows the best so far
                 logged_at, logged_update = time.monotonic(), update
 
-        finished = progress() >= 1
-        if finished and (update % options.validate_every or not validation):
-            validation = validate(model, engine, source.validation, options.seed)
-            monitor.record("validation", update, {"seconds": seconds(), **validation})
-            if validation["free_energy"] < best:
-                best = validation["free_energy"]
-                save(BEST)
-        save(LAST)
+        finished = progress() >= 1 and bool(validation)
+        if not finished:
+            save(LAST)
         summary = Summary(run_dir, update, seconds(), finished, validation)
         _write_summary(summary, settings, source, engine)
         if finished:
-            draw_pictures(run_dir, model, engine, source.validation, monitor.records, options.seed)
+            draw_pictures(run_dir, model, engine, held_out, monitor.records, options.seed)
     return summary
 
 
@@ -193,41 +220,29 @@ def resume_settings(run_dir: Path) -> RunSettings:
     return load_settings(read_checkpoint(run_dir / LAST))
 
 
-def _in_unit_interval(x: Tensor) -> bool:
-    return bool(x.min() >= 0) and bool(x.max() <= 1)
+def _in_unit_interval(x: Tensor | None) -> bool:
+    return x is None or (bool(x.min() >= 0) and bool(x.max() <= 1))
 
 
-def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, source: Source, update: int) -> None:
+def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, x: Tensor, update: int, seed: int) -> None:
+    generator = torch.Generator(x.device).manual_seed(seed)
     with torch.no_grad():
-        rates = infer(model, engine, source.validation[:EVALUATION_BATCH]).posterior.mean
+        rates = infer(model, engine, x[:EVALUATION_BATCH], generator=generator).posterior.mean
     monitor.histogram("log10_rates", rates.clamp_min(1e-12).log10().cpu().numpy(), update)
     image = atoms_image(model, rates)
     if image is not None:
         monitor.picture("dictionary", image, update)
 
 
-def _diverged(run_dir: Path, update: int, x: Tensor, total: Tensor, norm: Tensor) -> None:
-    """Write what the offending batch was like and stop; the last good checkpoint stays as it is."""
-    facts = {
-        "update": update,
-        "free_energy": {
-            "non_finite": int((~total.isfinite()).sum()),
-            "finite_max": float(total[total.isfinite()].max()) if total.isfinite().any() else None,
-        },
-        "gradient_norm": str(norm.item()),
-        "batch": {
-            "size": len(x),
-            "mean": x.mean().item(),
-            "std": x.std().item(),
-            "min": x.min().item(),
-            "max": x.max().item(),
-            "non_finite": int((~x.isfinite()).sum()),
-        },
-    }
-    write_bytes(run_dir / "failure.json", (json.dumps(facts, indent=2) + "\n").encode())
-    raise InputError(
-        f"the free energy or its gradient is not finite at update {update} (batch values {x.min().item():.3g} to "
-        f"{x.max().item():.3g}, see {run_dir / 'failure.json'}); the last good checkpoint is kept: try a smaller --lr"
+def _diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
+    """Write what the offending batch was like; the error to raise. The last good checkpoint stays as it is."""
+    low, high = x.min().item(), x.max().item()
+    batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
+    write_json(run_dir / "failure.json", {"update": update, "what": what, "batch": batch})
+    kept = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "there is no checkpoint yet"
+    return InputError(
+        f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
+        f"{run_dir / 'failure.json'}); {kept}, with a smaller --lr"
     )
 
 
@@ -238,11 +253,10 @@ def _write_summary(summary: Summary, settings: RunSettings, source: Source, engi
         "finished": summary.finished,
         "validation": summary.validation,
         "data": source.describe(),
-        "dropped_patches": source.dropped,
         "inference": settings.inference,
         "engine_parameters": sum(p.numel() for p in engine.parameters()),
         "device": str(source.validation.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    write_bytes(summary.run_dir / "summary.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(summary.run_dir / "summary.json", content)

@@ -116,7 +116,16 @@ def test_non_finite_answers_are_counted_and_kept_out_of_the_means():
     model = random_model().float()
     gap = amortization_gap(model, {"broken": (Broken(), 1)}, random_data(model, 10)).engines["broken"]
     assert gap.non_finite == 1
-    assert np.isfinite(gap.gap_mean)
+    assert np.isfinite([gap.gap_mean, gap.free_energy_mean, gap.reconstruction_mean, gap.spikes_mean]).all()
+
+
+def test_zero_steps_is_the_start():
+    model = random_model().float()
+    x = random_data(model, 10)
+    gap = amortization_gap(model, {"lca:0": (LCAUnrolled(), 0)}, x).engines["lca:0"]
+    prior = model.posterior(model.prior.log_rate.expand(10, -1))
+    assert gap.steps == 0
+    assert gap.free_energy_mean == pytest.approx(model.free_energy(x, prior).total.mean().item(), rel=1e-5)
 
 
 def test_errors():

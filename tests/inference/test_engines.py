@@ -91,6 +91,47 @@ def test_ten_and_ten_steps_are_twenty(name):
     torch.testing.assert_close(second.posterior.log_rate, whole.posterior.log_rate, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("other", ENGINES)
+def test_takes_over_from_any_engine(name, other):
+    """The state of another engine is a start, with none of its memory."""
+    model = random_model()
+    x = random_data(model, 3)
+    handed = infer(model, build_engine(other, model), x, steps=3 if other in FIXED else None).state
+    engine = build_engine(name, model)
+    found = infer(model, engine, x, steps=2 if name in FIXED else None, state=handed).posterior.log_rate
+    if name != other:
+        fresh = State(handed.log_rate)
+        again = infer(model, engine, x, steps=2 if name in FIXED else None, state=fresh).posterior.log_rate
+        torch.testing.assert_close(found, again)
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("dtypes", [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_data_and_model_may_differ_in_precision(name, dtypes):
+    model = random_model().to(dtypes[1])
+    x = random_data(model, 3).to(dtypes[0])
+    result = infer(model, build_engine(name, model), x, record=() if name == "optimal" else ("free_energy",))
+    assert result.posterior.log_rate.dtype == dtypes[0]
+    assert torch.isfinite(model.free_energy(x, result.posterior).total).all()
+
+
+def test_runs_under_inference_mode():
+    model = any_model("mlp")
+    with torch.inference_mode():
+        x = torch.rand(3, 64)
+        assert torch.isfinite(infer(model, build_engine("lca-unrolled", model), x).posterior.log_rate).all()
+
+
+def test_sampled_lca_is_bounded_on_any_scale():
+    model = any_model("mlp")
+    x = 1e4 * torch.rand(3, 64, generator=torch.Generator().manual_seed(0))
+    result = infer(model, build_engine("lca-unrolled", model), x, generator=torch.Generator().manual_seed(1))
+    assert result.posterior.log_rate.max() <= 10
+    result.posterior.sample()
+
+
 @pytest.mark.parametrize("name", FIXED)
 def test_the_record_matches_shorter_runs(name):
     model = random_model()
@@ -205,6 +246,7 @@ def test_errors_name_value_expectation_and_remedy():
         ({"x": x[:, :10]}, "x has 10 values per datum; this model explains data of 64"),
         ({"x": bad}, "NaN or infinite values in 1 of 3 data"),
         ({"steps": -1}, "steps is -1"),
+        ({"x": x.long()}, "x holds torch.int64; expected floating-point"),
         ({"record": ("energy",)}, "cannot record energy; expected some of free_energy"),
         ({"state": State(torch.zeros(2, 128))}, r"the state has shape \(2, 128\); expected \(3, 128\)"),
         ({"prior": RelaxedPoisson(torch.zeros(5))}, r"the prior has shape \(5,\)"),

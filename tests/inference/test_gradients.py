@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from problems import build_engine, random_data, random_model
+from problems import any_model, build_engine, random_data, random_model
 
 from itervae.inference import Checkpoint, Envelope, LCAUnrolled, Truncate, Unroll, infer
 
@@ -123,3 +123,21 @@ def test_checkpoint_needs_less_memory_than_unroll():
             infer(model, LCAUnrolled(), x, steps=36, gradient=mode)
         saved[type(mode)] = total
     assert saved[Checkpoint] < saved[Unroll] / 5
+
+
+def test_checkpoint_draws_the_same_samples_again():
+    """Sampled gradients: the recomputed segments see the numbers of the first pass."""
+    model = any_model("mlp")
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(3)
+    x = 2 * torch.rand(5, 64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for mode in (Unroll(), Checkpoint()):
+        model.zero_grad()
+        generator = torch.Generator().manual_seed(1)
+        posterior = infer(model, LCAUnrolled(), x, steps=7, gradient=mode, generator=generator).posterior
+        posterior.log_rate.square().sum().backward()
+        found.append((model.prior.log_rate.grad.clone(), generator.get_state()))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])

@@ -127,7 +127,7 @@ def test_full_precision_inside_mixed_precision():
 def test_errors():
     model = random_model()
     x = random_data(model, 3)
-    with pytest.raises(InputError, match=r"expected \(B, D\) and \(B, 128\)"):
+    with pytest.raises(InputError, match=r"expected \(B, 64\) and \(B, 128\)"):
         model.free_energy(x, model.posterior(torch.zeros(2, 128)))
     with pytest.raises(InputError, match="estimator is 'magic'; expected one of exact, eat, straight-through"):
         model.free_energy(x, model.posterior(torch.zeros(3, 128, dtype=torch.float64)), estimator="magic")

@@ -116,7 +116,7 @@ def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
 
 @pytest.mark.parametrize("inference", ["lca-unrolled", "amortized"])
 def test_resume_is_exact(rows, tmp_path, inference):
-    """40 updates at once equal 40 updates interrupted after 17, bit for bit, sampled losses included."""
+    """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses included."""
     extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(settings(rows, inference, **extra), whole)
@@ -124,7 +124,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
     import itervae.training.trainer as trainer
 
     class Stop(trainer.Interrupt):
-        """Asks to stop when the run has asked 17 times whether it should."""
+        """Asks to stop when the run has asked 17 times whether it should: 16 updates and one validation."""
 
         def __init__(self):
             self.count = 0
@@ -142,7 +142,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
         patch.setattr(trainer, "Interrupt", Stop)
         stopped = train(settings(rows, inference, **extra), parts)
     assert not stopped.finished
-    assert stopped.updates == 17
+    assert stopped.updates == 16
     train(settings(rows, inference, **extra), parts, resume=True)
     a, b = read_checkpoint(whole / LAST), read_checkpoint(parts / LAST)
     for part in ("model", "engine"):
@@ -182,13 +182,63 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_pa
 
     monkeypatch.setattr(trainer, "load_source", poisoned)
     run = tmp_path / "run"
-    with pytest.raises(InputError, match=r"not finite at update 15 .*last good checkpoint is kept"):
+    with pytest.raises(InputError, match=r"diverged at update 15: .*go on from .*checkpoint_last.pt"):
         train(settings(rows), run)
     assert read_checkpoint(run / LAST)["update"] == 10
     facts = json.loads((run / "failure.json").read_text())
     assert facts["update"] == 15
     assert facts["batch"]["max"] > 1e19
     itervae.load(run)
+
+
+def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
+    run = tmp_path / "run"
+    data = tmp_path / "x.npy"
+    data.write_bytes(rows.read_bytes())
+    train(settings(data), run)
+    before = (run / "metrics.jsonl").read_text()
+    with pytest.raises(InputError, match=r"has ended, after 30 updates.*larger budget"):
+        train(settings(data), run, resume=True)
+    assert (run / "metrics.jsonl").read_text() == before
+    np.save(data, np.load(rows) + 1)
+    with pytest.raises(InputError, match="have changed since its checkpoint"):
+        train(settings(data, updates=40), run, resume=True)
+
+
+def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path):
+    """Interrupted by a stop after some seconds, the schedule continues at the progress it had."""
+    run = tmp_path / "run"
+    first = train(settings(rows, updates=None, minutes=0.02, validate_every=10_000), run)
+    assert first.finished
+    assert first.seconds >= 1.2
+    second = train(settings(rows, updates=None, minutes=0.04, validate_every=10_000), run, resume=True)
+    assert second.seconds >= 2.4
+    assert second.updates > first.updates
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if line["split"] == "train" and line["update"] > first.updates]
+    assert max(rates) < 0.6 * 0.02  # half of the larger budget is behind: no second warm-up
+
+
+def test_best_is_the_least_free_energy_after_the_ramp(rows, tmp_path):
+    run = tmp_path / "run"
+    train(settings(rows, updates=60, beta_ramp=0.5, lr=0.3), run)
+    after = [line for line in validation(run) if line["update"] >= 30]
+    best = min(after, key=lambda line: line["free_energy"])
+    saved = read_checkpoint(run / "checkpoint_best.pt")
+    assert saved["update"] == best["update"]
+    assert saved["best"] == best["free_energy"]
+    assert saved["model"]["beta"] == 1
+    assert read_checkpoint(run / LAST)["model"]["beta"] == 1
+
+
+def test_nonlinear_decoders_train_at_the_default_rate(rows, tmp_path):
+    """LCA by sampled gradients, in mixed precision, at the learning rate that a user gets."""
+    extra = {"lr": None, "mixed_precision": True, "updates": 60}
+    summary = train(settings(rows, model={"decoder": "mlp"}, **extra), tmp_path / "run")
+    lines = validation(tmp_path / "run")
+    assert summary.validation["free_energy"] < lines[0]["free_energy"]
+    text = (tmp_path / "run" / "summary.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["validation"]
 
 
 def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
@@ -236,11 +286,15 @@ def test_loaded_run_infers_as_the_run_did(rows, tmp_path):
 
 def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
     for wrong, message in (
-        (settings(rows, "amortized", gradient="envelope"), "amortized would not train; use unroll"),
+        (settings(rows, "amortized", gradient="envelope"), "does not apply to amortized, whose gradient has one way"),
+        (settings(rows, "optimal", gradient="unroll"), "does not apply to optimal"),
+        (settings(rows, truncate_steps=3), "--truncate-steps 3 needs --gradient truncate"),
+        (settings(rows, samples=3), "--samples 3 does not apply to the exact free energy"),
+        (settings(rows, estimator="exact", model={"decoder": "mlp"}), "--estimator exact needs a linear decoder"),
         (settings(rows, updates=0), "updates is 0; expected a positive number"),
         (settings(rows, lr=-1.0), "lr is -1.0"),
         (settings(rows, beta_ramp=1.5), "beta_ramp is 1.5"),
-        (settings(rows, temperature=0.0), "temperature is 0.0"),
+        (settings(rows, temperature=0.0, estimator="eat"), "temperature is 0.0"),
         (settings(rows, device="gpu7"), "device 'gpu7' is not available here"),
         (settings(rows, model={"likelihood": "bernoulli"}, inference="amortized"), r"needs data in \[0, 1\]"),
         (settings(rows, "fista-unrolled", model={"decoder": "mlp"}), "engines that fit: amortized, lca-unrolled"),
