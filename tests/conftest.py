@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from itervae.data import DataSettings, load_source
-
 
 @pytest.fixture(scope="session")
 def patches() -> torch.Tensor:
     """200 whitened 16×16 patches of the sample photographs (200, 256)."""
+    from itervae.data import DataSettings, load_source  # not at the top: shapes are checked from the first import on
+
     return load_source(DataSettings(), seed=0).batch(0, 200)
 
 
