@@ -137,7 +137,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         monitor.say(f"run folder: {run_dir}")
         if resume and not exact:
             monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")
-        while (now := progress()) < 1 and not interrupt.asked:
+        now = progress()
+        while now < 1 and not interrupt.asked:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.lr_at(now)
             model.beta.fill_(schedule.beta_at(now))
@@ -188,8 +189,10 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 logged_at, logged_update = clock, update
                 after = progress()
                 monitor.show(after, (seconds() / after - seconds()) if after else float("inf"), values)
+            # looked at once, so that the clock cannot run out between the last validation and the end of the loop
+            reached = progress()
             due = update % options.validate_every == 0
-            if progress() >= 1:
+            if reached >= 1:
                 model.beta.fill_(settings.model.beta)  # the last update of a ramp may fall short of its end
                 due = True
             if due:
@@ -199,13 +202,14 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                     break  # interrupted; the checkpoint has just been written
                 monitor.record("validation", update, {"seconds": seconds(), **validation})
                 _record_codes(monitor, model, engine, held_out, update, options.seed)
-                if progress() >= options.beta_ramp and validation["free_energy"] < best:
+                if reached >= options.beta_ramp and validation["free_energy"] < best:
                     best = validation["free_energy"]
                     save(BEST)
                     save(LAST)  # which knows the best so far
                 logged_at, logged_update = time.monotonic(), update
+            now = reached
 
-        finished = progress() >= 1 and bool(validation)
+        finished = now >= 1
         if not finished:
             save(LAST)
         summary = Summary(run_dir, update, seconds(), finished, validation)
