@@ -93,8 +93,6 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             generator.set_state(saved["generator"])
         else:  # states of generators do not fit between kinds of device
             generator.manual_seed(options.seed + update)
-    write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
-
     held_out = source.validation[:VALIDATION_ROWS]
     updates, minutes = options.budget()
     spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
@@ -103,6 +101,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             f"run {run_dir} has ended, after {update} updates and {seconds_before / 60:.1f} minutes; give it a larger "
             "budget with --updates or --minutes"
         )
+    # nothing is written before everything has been checked
+    write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
     started = time.monotonic()
     validation: dict[str, float] = {}
     logged_at, logged_update = started, update
