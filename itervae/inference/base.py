@@ -65,8 +65,8 @@ class Engine(nn.Module):
     """A method of inference: it writes `init` and `step`, and owns nothing of the model.
 
     `requires` names the capabilities of a model without which the engine does not work (see
-    `GenerativeModel.capabilities`); `energy` says what it minimizes. `steps` is the default number of steps and
-    `tolerance`, where not None, the certificate in nats at which a datum is finished and leaves the batch.
+    `GenerativeModel.capabilities`). `steps` is the default number of steps and `tolerance`, where not None, the
+    certificate in nats at which a datum is finished and leaves the batch. What is minimized is `Problem.energy`.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -101,8 +101,8 @@ class Inference:
 
     `posterior` has batch shape (B, K); `state` continues or warm-starts the next call. `stats` holds per datum (B,)
     what happened: `steps`, `certificate` (nats; NaN where the engine has not looked at the free energy), and what the
-    engine counts.
-    `trace` holds what `record` asked for, (steps + 1, B, …) each, and is empty otherwise.
+    engine counts. The certificate of an engine that works in float64 is that of its own answer, before that is handed
+    back in the precision of x. `trace` holds what `record` asked for, (steps + 1, B, …) each, and is empty otherwise.
     """
 
     posterior: RelaxedPoisson
