@@ -1,11 +1,12 @@
 """From YAML files and command lines to `RunSettings`: each engine has its own settings, and a setting that does not
 apply is an error.
 
-A first pass reads `--config`, `--resume` and `--inference`; they decide which settings class the rest is parsed into.
+A first pass reads `--config`, `--resume`, `--inference` and `--model`; they decide which settings classes the rest is
+parsed into.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,20 +17,21 @@ import yaml
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES
-from itervae.model import ModelSettings
+from itervae.model import MODELS
 from itervae.training import RunSettings, TrainingSettings, resume_settings
 
 DEFAULT_INFERENCE = "lca-unrolled"
+DEFAULT_MODEL = "poisson-vae"
 FIRST_PASS = ("config", "resume", "run_dir")
 """Options of the command that are not settings of the run."""
 CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads")
 """Settings that may change when a run is resumed."""
 
 
-def setting_names(inference: str) -> list[str]:
-    """Every setting that applies with this engine, by its name in YAML."""
-    groups = (DataSettings, ModelSettings, ENGINES[inference].Settings, TrainingSettings)
-    return ["inference", *(setting.name for group in groups for setting in fields(group))]
+def setting_names(inference: str, model: str = DEFAULT_MODEL) -> list[str]:
+    """Every setting that applies with this engine and this model, by its name in YAML."""
+    groups = (DataSettings, MODELS[model], ENGINES[inference].Settings, TrainingSettings)
+    return ["inference", "model", *(setting.name for group in groups for setting in fields(group))]
 
 
 def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | None]:
@@ -54,21 +56,23 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     else:
         base = {}
     inference = given.get("inference") or base.get("inference", DEFAULT_INFERENCE)
-    _check_engine(inference)
-    names = setting_names(inference)
+    model = given.get("model") or base.get("model", DEFAULT_MODEL)
+    _check_name("inference engine", inference, ENGINES)
+    _check_name("model", model, MODELS)
+    names = setting_names(inference, model)
     for name in given:
         if name not in names and name not in FIRST_PASS:
-            raise InputError(_unknown(_flag(name), name, inference, _flag))
+            raise InputError(_unknown(_flag(name), name, inference, model, _flag))
 
     # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
     kept = {name: value for name, value in base.items() if name in names and name not in given}
     settings = tyro.cli(
-        _command(inference),
+        _command(inference, model),
         prog="itervae train",
         args=[*_tokens(kept), *args],
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    run = RunSettings(inference, settings.data, settings.model, settings.engine, settings.training)
+    run = RunSettings(inference, settings.data, settings.latents, settings.engine, settings.training)
     return run, settings.run_dir, resume
 
 
@@ -88,49 +92,56 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"config file {path} holds a {type(content).__name__}; expected lines 'name: value'")
     content = {str(name).replace("-", "_"): value for name, value in content.items()}
-    inference = content.get("inference", DEFAULT_INFERENCE)
-    _check_engine(inference)
+    inference, model = content.get("inference", DEFAULT_INFERENCE), content.get("model", DEFAULT_MODEL)
+    _check_name("inference engine", inference, ENGINES)
+    _check_name("model", model, MODELS)
     for name in content:
-        if name not in setting_names(inference):
-            raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, str))
+        if name not in setting_names(inference, model):
+            raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, model, str))
     return content
 
 
-def _check_engine(name: Any) -> None:
-    if not isinstance(name, str) or name not in ENGINES:
-        near = difflib.get_close_matches(str(name), ENGINES, 1)
+def _check_name(what: str, name: Any, known: Collection[str]) -> None:
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"inference engine {name!r} is unknown; {hint}expected one of {', '.join(ENGINES)}")
+        raise InputError(f"{what} {name!r} is unknown; {hint}expected one of {', '.join(known)}")
 
 
-def _unknown(shown: str, name: str, inference: str, show: Any) -> str:
-    names = setting_names(inference)
-    elsewhere = [engine for engine in ENGINES if name in setting_names(engine)]
-    if elsewhere:
-        own = [setting.name for setting in fields(ENGINES[inference].Settings)]
-        return (
-            f"{shown} does not apply to inference {inference}, whose own settings are "
-            f"{', '.join(map(show, own)) or 'none'}; leave it out, or use one of {', '.join(elsewhere)}"
-        )
+def _unknown(shown: str, name: str, inference: str, model: str, show: Any) -> str:
+    names = setting_names(inference, model)
+    for what, chosen, known in (
+        ("inference", inference, {engine: kind.Settings for engine, kind in ENGINES.items()}),
+        ("model", model, MODELS),
+    ):
+        elsewhere = [other for other, kind in known.items() if name in {setting.name for setting in fields(kind)}]
+        if elsewhere:
+            own = [setting.name for setting in fields(known[chosen])]
+            return (
+                f"{shown} does not apply to {what} {chosen}, whose own settings are "
+                f"{', '.join(map(show, own)) or 'none'}; leave it out, or use one of {', '.join(elsewhere)}"
+            )
     near = difflib.get_close_matches(name, names if show is str else [*names, *FIRST_PASS], 1, cutoff=0.5)
     hint = f"did you mean {show(near[0])}?" if near else "see itervae train --help for the names"
     return f"{shown} is not a setting; {hint}"
 
 
-def _command(inference: str) -> type:
-    """The dataclass of everything that `itervae train --inference NAME` takes."""
+def _command(inference: str, model: str) -> type:
+    """The dataclass of everything that `itervae train --inference NAME --model NAME` takes."""
     options = [
         ("inference", Literal[tuple(ENGINES)], inference),
+        ("model", Literal[tuple(MODELS)], model),
         ("config", Path | None, None),
         ("resume", Path | None, None),
         ("run_dir", Path | None, None),
         ("engine", ENGINES[inference].Settings, ENGINES[inference].Settings()),
         ("data", DataSettings, DataSettings()),
-        ("model", ModelSettings, ModelSettings()),
+        ("latents", MODELS[model], MODELS[model]()),
         ("training", TrainingSettings, TrainingSettings()),
     ]
     helps = {
         "inference": "Engine of inference; it decides which settings of its own there are.",
+        "model": "The generative model; it too has settings of its own.",
         "config": "YAML file of settings; the command line overrides it.",
         "resume": "Run folder to go on with.",
         "run_dir": "Folder of the new run; by default runs/ and the date, data and engine.",
@@ -141,8 +152,8 @@ def _command(inference: str) -> type:
         annotated.append((name, documented, field(default_factory=lambda default=default: default)))
     command = make_dataclass("Train", annotated)
     command.__doc__ = (
-        "Train a Poisson variational autoencoder together with its inference engine. With no options: patches of two "
-        "photographs, a linear decoder, 2.5 minutes."
+        "Train a Poisson variational autoencoder, or a dictionary for sparse coding, together with its inference "
+        "engine. With no options: patches of two photographs, a linear decoder, 2.5 minutes."
     )
     return command
 

@@ -3,7 +3,14 @@
 import torch
 
 from itervae.inference import ENGINES, Engine
-from itervae.model import GaussianLikelihood, GenerativeModel, LinearDecoder, ModelSettings, PoissonPrior, build_model
+from itervae.model import (
+    GaussianLikelihood,
+    GenerativeModel,
+    LinearDecoder,
+    PoissonPrior,
+    PoissonVAESettings,
+    build_model,
+)
 
 
 def linear_model(
@@ -36,7 +43,7 @@ def random_data(model: GenerativeModel, count: int, seed: int = 1, scale: float 
 
 def any_model(decoder: str = "linear", likelihood: str = "gaussian", latents: int = 24) -> GenerativeModel:
     """A small untrained model on 8×8 images."""
-    return build_model(ModelSettings(latents=latents, decoder=decoder, likelihood=likelihood), (8, 8))  # type: ignore
+    return build_model(PoissonVAESettings(latents=latents, decoder=decoder, likelihood=likelihood), (8, 8))  # type: ignore
 
 
 def build_engine(name: str, model: GenerativeModel) -> Engine:

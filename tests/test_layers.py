@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "training": {"distributions", "model", "inference", "data", "plotting"},
     "evaluation": {"distributions", "model", "inference"},
     "config": {"model", "inference", "data", "training"},
-    "cli": {"model", "inference", "data", "training", "evaluation", "plotting", "config"},
+    "cli": {"distributions", "model", "inference", "data", "training", "evaluation", "plotting", "config"},
     "errors": set(),
     "files": set(),
 }

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from itervae.cli.target import named_engine, open_target
 from itervae.data import DataSettings, load_inputs
+from itervae.distributions import RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.inference import infer
@@ -21,7 +22,8 @@ BATCH = 1000
 
 @dataclass
 class Infer:
-    """Encode data: log-rates, sampled counts, reconstructions of the mean rate and free energy, one row a datum."""
+    """Encode data: log-rates and sampled counts (of sparse coding: coefficients), reconstructions of the mean and free
+    energy, one row a datum."""
 
     target: tyro.conf.Positional[Path]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
@@ -39,6 +41,13 @@ class Infer:
     """Seed of the sampled counts."""
     device: str = "auto"
     """cpu, cuda, or auto."""
+
+
+def codes(posterior: RelaxedPoisson | SparseCode, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The code of each datum: log-rates and sampled counts, or the coefficients of a sparse code."""
+    if isinstance(posterior, SparseCode):
+        return {"coefficients": posterior.mean}
+    return {"log_rate": posterior.log_rate, "counts": posterior.sample(generator=generator).int()}
 
 
 def run(args: list[str]) -> None:
@@ -59,9 +68,7 @@ def run(args: list[str]) -> None:
         for batch in track(batches, "inferring", console=console, disable=len(batches) < 5, transient=True):
             x = batch.to(device)
             posterior = infer(model, engine, x, steps=options.steps, generator=generator).posterior
-            found = {
-                "log_rate": posterior.log_rate,
-                "counts": posterior.sample(generator=generator).int(),
+            found = codes(posterior, generator) | {
                 "reconstruction": model.decode(posterior.mean),
                 "free_energy": model.free_energy(x, posterior, generator=generator).total,
             }

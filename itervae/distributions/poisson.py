@@ -62,6 +62,16 @@ class RelaxedPoisson(Distribution):
     mean = rate  # pyright: ignore[reportAssignmentType]
     variance = rate  # pyright: ignore[reportAssignmentType]
 
+    @property
+    def u(self) -> Tensor:
+        """The unconstrained parameters: log-rates."""
+        return self.log_rate
+
+    @property
+    def share_zero(self) -> Tensor:
+        """The probability of no spike, e^−λ."""
+        return torch.exp(-self.rate)
+
     def expand(self, batch_shape: Any, _instance: Any = None) -> "RelaxedPoisson":
         """The same distribution, its log-rates expanded to `batch_shape`."""
         return RelaxedPoisson(self.log_rate.expand(batch_shape), self.temperature, self.indicator)

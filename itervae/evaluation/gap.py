@@ -126,6 +126,11 @@ def amortization_gap(
     Raises:
         InputError: no data, data that do not fit, or a model whose optimum cannot be proved.
     """
+    if "Poisson family" not in model.capabilities:
+        raise InputError(
+            "the amortization gap is one of a posterior, and sparse coding has none; measure a Poisson model of its "
+            "dictionary (itervae export)"
+        )
     if not model.exact:
         raise InputError(
             f"the gap of a model with a {type(model.decoder).__name__} under a {type(model.likelihood).__name__} "

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
-from itervae.model import GenerativeModel
+from itervae.model import GenerativeModel, PoissonPrior
 
 SAMPLES = (1, 10, 100, 1000, 5000)
 ELEMENTS = 1 << 24
@@ -61,6 +61,8 @@ def marginal_likelihood(
     Raises:
         InputError: β is not 1, or sample numbers that do not increase.
     """
+    if not isinstance(model.prior, PoissonPrior):
+        raise InputError(f"the model has a {type(model.prior).__name__}; expected one of the Poisson family")
     if model.beta.item() != 1:
         raise InputError(
             f"the model has beta {model.beta.item():g}; the approximation gap exists only at beta 1: leave it out"
@@ -90,7 +92,7 @@ def marginal_likelihood(
 
 def _log_weights(model: GenerativeModel, x: Tensor, log_rate: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """log p(x, z) − log q(z) (S, B) for S = `count` draws z ~ q; the factorials cancel."""
-    prior = model.prior.log_rate.to(log_rate.dtype)
+    prior = model.prior().log_rate.to(log_rate.dtype)  # pyright: ignore[reportAttributeAccessIssue]
     normalizer = (log_rate.exp() - prior.exp()).sum(-1)
     pieces = []
     step = max(1, ELEMENTS // log_rate.numel())

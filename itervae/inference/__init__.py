@@ -5,11 +5,13 @@
 
 from itervae.inference.amortized import Amortized
 from itervae.inference.base import Engine, Inference, Problem, certificate, check_fit, infer
-from itervae.inference.energies import Energy, PoissonEnergy, SampledEnergy
+from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.optimal import Optimal
+from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 
 ENGINES: dict[str, type[Engine]] = {
@@ -33,6 +35,8 @@ __all__ = [
     "ISTAUnrolled",
     "Inference",
     "LCAUnrolled",
+    "LassoEnergy",
+    "LinearEnergy",
     "Optimal",
     "PoissonEnergy",
     "Problem",

@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from itervae.distributions import RelaxedPoisson
+from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
 from itervae.errors import InputError
-from itervae.inference.energies import Energy, PoissonEnergy, SampledEnergy
+from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
 from itervae.inference.gradients import Envelope, Gradient, Unroll
+from itervae.inference.lasso import LassoEnergy
+from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
-RECORDS = ("free_energy", "certificate", "log_rate")
+RECORDS = ("free_energy", "certificate", "u")
+Posterior = RelaxedPoisson | SparseCode
+Prior = RelaxedPoisson | SparsityCost
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
 
@@ -31,7 +35,7 @@ class Problem:
     """
 
     def __init__(
-        self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson, generator: torch.Generator | None = None
+        self, model: GenerativeModel, x: Tensor, prior: Prior, generator: torch.Generator | None = None
     ) -> None:
         self.model = model
         self.x = x
@@ -43,21 +47,24 @@ class Problem:
 
     @cached_property
     def energy(self) -> Energy:
-        """The free energy as a function of log-rates: exact for a linear decoder under a Gaussian likelihood."""
-        if self.model.exact:
-            # what steps share is made with gradient even if the first of them runs without
-            with torch.set_grad_enabled(self._differentiable):
-                return PoissonEnergy(self.model, self.x, self.prior.log_rate)
-        return SampledEnergy(self.model, self.x, self.prior.log_rate, self.generator)
+        """What is to be minimized, as a function of u: exact for a linear decoder under a Gaussian likelihood."""
+        # what steps share is made with gradient even if the first of them runs without
+        with torch.set_grad_enabled(self._differentiable):
+            if isinstance(self.prior, SparsityCost):
+                return LassoEnergy(self.model, self.x, self.prior)
+            if self.model.exact:
+                return PoissonEnergy(self.model, self.x, self.prior)
+        return SampledEnergy(self.model, self.x, self.prior, self.generator)
 
     def start(self) -> Tensor:
-        """The log-rates of the prior, one row a datum (B, K)."""
-        return self.prior.log_rate.to(self.x.dtype).expand(len(self.x), -1)
+        """The u of the prior, one row a datum (B, K): its log-rates, or potentials of zero."""
+        return self.prior.u.to(self.x.dtype).expand(len(self.x), -1)
 
     def select(self, index: Tensor) -> "Problem":
         """The problem of some of the data."""
-        log_rate = self.prior.log_rate
-        prior = self.prior if log_rate.ndim == 1 else RelaxedPoisson(log_rate[index])
+        prior = self.prior
+        if isinstance(prior, RelaxedPoisson) and prior.log_rate.ndim == 2:
+            prior = RelaxedPoisson(prior.log_rate[index])
         return Problem(self.model, self.x[index], prior, self.generator)
 
 
@@ -99,13 +106,14 @@ class Engine(nn.Module):
 class Inference:
     """The answer of `infer`, the same for every engine.
 
-    `posterior` has batch shape (B, K); `state` continues or warm-starts the next call. `stats` holds per datum (B,)
-    what happened: `steps`, `certificate` (nats; NaN where the engine has not looked at the free energy), and what the
-    engine counts. The certificate of an engine that works in float64 is that of its own answer, before that is handed
-    back in the precision of x. `trace` holds what `record` asked for, (steps + 1, B, …) each, and is empty otherwise.
+    `posterior`, of the model's family (`RelaxedPoisson` or `SparseCode`), has batch shape (B, K); `state` continues or
+    warm-starts the next call. `stats` holds per datum (B,) what happened: `steps`, `certificate` (nats; NaN where the
+    engine has not looked at the energy), and what the engine counts. The certificate of an engine that works in float64
+    is that of its own answer, before that is handed back in the precision of x. `trace` holds what `record` asked for,
+    (steps + 1, B, …) each, and is empty otherwise.
     """
 
-    posterior: RelaxedPoisson
+    posterior: Any
     state: State
     stats: dict[str, Tensor]
     trace: dict[str, Tensor] = field(default_factory=dict)
@@ -116,7 +124,7 @@ def infer(
     engine: Engine,
     x: Tensor,
     *,
-    prior: RelaxedPoisson | None = None,
+    prior: Prior | None = None,
     state: State | None = None,
     steps: int | None = None,
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
@@ -130,17 +138,17 @@ def infer(
         engine: the method (see `itervae.inference.ENGINES`).
         x: data (B, D), finite.
         prior: p(z), batch shape (K,) or (B, K); the model's static prior where None.
-        state: where to go on from; `State(log_rate)` warm-starts on new data.
+        state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
         gradient: how the gradient goes back through the steps. An engine with a tolerance is always run as Envelope,
             which is exact at the optimum that it certifies.
-        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "log_rate".
+        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "u".
         generator: source of randomness for engines that sample.
 
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
-    given: RelaxedPoisson = model.prior() if prior is None else prior
+    given: Prior = model.prior() if prior is None else prior
     _check(model, engine, x, given, state, steps, record)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
@@ -149,7 +157,7 @@ def infer(
         state = state.map(lambda value: value.to(engine.dtype)) if state is not None else None
     problem = Problem(model, x, given, generator)
     if state is not None and state.engine != type(engine).__name__:
-        state = State(state.log_rate)  # the memory of another engine means nothing to this one
+        state = State(state.u)  # the memory of another engine means nothing to this one
 
     trace: dict[str, list[Tensor]] = {name: [] for name in record}
 
@@ -174,7 +182,7 @@ def infer(
         state = state.detach()
     state = replace(state.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
     return Inference(
-        posterior=model.posterior(state.log_rate),
+        posterior=model.posterior(state.u),
         state=state,
         stats={"steps": taken, "certificate": certificate, **counts},
         trace={name: torch.stack(kept) for name, kept in trace.items()},
@@ -193,7 +201,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
     done = 0
     while True:
         here = {
-            "log_rate": state.log_rate,
+            "u": state.u,
             "taken": torch.full((len(rows),), done, device=device),
             "certificate": _certificate(problem, state),
             **{f"memory {name}": value for name, value in state.memory.items()},
@@ -216,41 +224,42 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
     def named(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in finished.items() if name.startswith(prefix)}
 
-    state = State(finished["log_rate"], named("memory "), counts=named("count "))
+    state = State(finished["u"], named("memory "), counts=named("count "))
     return state, finished["taken"], finished["certificate"]
 
 
-def certificate(
-    model: GenerativeModel, x: Tensor, posterior: RelaxedPoisson, prior: RelaxedPoisson | None = None
-) -> Tensor:
-    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see `PoissonEnergy.certificate`.
+def certificate(model: GenerativeModel, x: Tensor, posterior: Posterior, prior: Prior | None = None) -> Tensor:
+    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see `PoissonEnergy.certificate` and
+    `LassoEnergy.certificate`.
 
-    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood.
+    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, and sparse
+    codes under a hard threshold.
     """
     problem = Problem(model, x, model.prior() if prior is None else prior)
     with torch.no_grad():
-        return _evaluated_certificate(problem, posterior.log_rate)
+        return _evaluated_certificate(problem, posterior.u)
 
 
-def _evaluated_certificate(problem: Problem, log_rate: Tensor) -> Tensor:
-    if not problem.energy.exact:
-        return problem.x.new_full((len(log_rate),), torch.nan)
-    return problem.energy.certificate(log_rate, problem.energy.evaluate(log_rate).gradient)
+def _evaluated_certificate(problem: Problem, u: Tensor) -> Tensor:
+    energy = problem.energy
+    if not isinstance(energy, LinearEnergy):
+        return problem.x.new_full((len(u),), torch.nan)
+    return energy.certificate(u, energy.evaluate(u))
 
 
 def _certificate(problem: Problem, state: State) -> Tensor:
-    if state.point is None:  # the engine has not looked at the energy, and is not made to
+    if state.point is None or not isinstance(problem.energy, LinearEnergy):  # an engine is not made to look at it
         return problem.x.new_full((len(problem.x),), torch.nan)
-    return problem.energy.certificate(state.log_rate, state.point.gradient)
+    return problem.energy.certificate(state.u, state.point)
 
 
 def _read(problem: Problem, state: State, name: str) -> Tensor:
-    if name == "log_rate":
-        return state.log_rate.detach()
-    posterior = problem.model.posterior(state.log_rate.detach())
+    if name == "u":
+        return state.u.detach()
+    posterior = problem.model.posterior(state.u.detach())
     with torch.no_grad():
         if name == "certificate":
-            return _evaluated_certificate(problem, posterior.log_rate)
+            return _evaluated_certificate(problem, posterior.u)
         return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total
 
 
@@ -258,7 +267,7 @@ def _check(
     model: GenerativeModel,
     engine: Engine,
     x: Tensor,
-    prior: RelaxedPoisson,
+    prior: Prior,
     state: State | None,
     steps: int | None,
     record: Collection[str],
@@ -274,11 +283,15 @@ def _check(
     if not torch.isfinite(x).all():
         bad = (~torch.isfinite(x)).any(1).sum().item()
         raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
-    shape = prior.log_rate.shape
+    if not isinstance(prior, type(model.prior())):
+        raise InputError(
+            f"the prior is a {type(prior).__name__}; this model has a {type(model.prior()).__name__}: pass one of those"
+        )
+    shape = prior.batch_shape
     if shape not in ((latents,), (len(x), latents)):
         raise InputError(f"the prior has shape {tuple(shape)}; expected ({latents},) or ({len(x)}, {latents})")
-    if state is not None and state.log_rate.shape != (len(x), latents):
-        raise InputError(f"the state has shape {tuple(state.log_rate.shape)}; expected ({len(x)}, {latents})")
+    if state is not None and state.u.shape != (len(x), latents):
+        raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {latents})")
     if steps is not None and steps < 0:
         raise InputError(f"steps is {steps}; expected a number ≥ 0")
     if steps and not engine.steps:
@@ -303,6 +316,7 @@ def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
     fitting = [name for name, cls in ENGINES.items() if cls.requires <= model.capabilities]
     raise InputError(
         f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has a "
-        f"{type(model.decoder).__name__} under a {type(model.likelihood).__name__}; engines that fit: "
+        f"{type(model.prior).__name__} and a {type(model.decoder).__name__} under a {type(model.likelihood).__name__}; "
+        f"engines that fit: "
         f"{', '.join(fitting)}"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from itervae.inference.descent import Descent
-from itervae.inference.energies import Point, PoissonEnergy
+from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.state import State
 
 
@@ -33,23 +33,23 @@ class FISTAUnrolled(Descent):
 
     Settings = ISTASettings
 
-    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rate, smooth = state.point.rate, state.point.smooth
+    def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, smooth = state.point.mean, state.point.smooth
         if "velocity" in state.memory:
-            rate = rate + inertia * state.memory["velocity"]
+            mean = mean + inertia * state.memory["velocity"]
             smooth = smooth + inertia * state.memory["velocity_smooth"]
-        return energy.proximal_step(rate, smooth, self.metric(state)), rate, smooth
+        return energy.proximal_step(mean, smooth, self.metric(state)), mean, smooth
 
-    def velocity(self, old: State, log_rate: Tensor, new: Point) -> dict[str, Tensor]:
-        return {"velocity": new.rate - old.point.rate, "velocity_smooth": new.smooth - old.point.smooth}
+    def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
+        return {"velocity": new.mean - old.point.mean, "velocity_smooth": new.smooth - old.point.smooth}
 
 
 class ISTAUnrolled(FISTAUnrolled):
     """Proximal gradient steps with a Lambert-W shrinkage, safeguarded: FISTA without momentum."""
 
-    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point
-        return energy.proximal_step(point.rate, point.smooth, self.metric(state)), point.rate, point.smooth
+        return energy.proximal_step(point.mean, point.smooth, self.metric(state)), point.mean, point.smooth
 
-    def velocity(self, old: State, log_rate: Tensor, new: Point) -> dict[str, Tensor]:
+    def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         return {}

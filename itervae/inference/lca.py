@@ -17,15 +17,12 @@ from torch import Tensor
 from itervae.distributions.poisson import MAX_LOG_RATE
 from itervae.inference.base import Problem
 from itervae.inference.descent import START_CURVATURE, Descent
-from itervae.inference.energies import Point, PoissonEnergy
+from itervae.inference.energies import LEAK, LinearEnergy, Point
+from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 
-LEAK = 4.0
-"""Damping of the leak: a step of the leak alone goes 1/4 of the way."""
-LARGEST = 4.0
-"""No log-rate changes by more in one step, before momentum."""
 LARGEST_SAMPLED = 2.0
-"""The same, where the gradient is sampled."""
+"""No log-rate changes by more in one step, where the gradient is sampled."""
 NEWEST = 0.2
 """Weight of the newest draw in the running means of sampled gradients."""
 
@@ -52,41 +49,40 @@ class LCAUnrolled(Descent):
     where counts can be drawn; `stats["clamped"]` counts the units that the last step would have taken beyond.
     """
 
-    requires = frozenset({"Poisson family"})
+    requires = frozenset({"sparsity cost"})
     Settings = LCASettings
 
     def init(self, problem: Problem, state: State | None) -> State:
         if problem.energy.exact:
             return super().init(problem, state)
-        log_rate, memory = (problem.start(), {}) if state is None else (state.log_rate, dict(state.memory))
-        return State(log_rate, memory, counts={"clamped": torch.zeros_like(log_rate[:, 0], dtype=torch.long)})
+        u, memory = (problem.start(), {}) if state is None else (state.u, dict(state.memory))
+        return State(u, memory, counts={"clamped": torch.zeros_like(u[:, 0], dtype=torch.long)})
 
     def step(self, problem: Problem, state: State) -> State:
         if problem.energy.exact:
             return super().step(problem, state)
         energy, memory = problem.energy, state.memory
-        draw = energy.evaluate(state.log_rate)
+        assert isinstance(energy, SampledEnergy)
+        draw = energy.evaluate(state.u)
         age = memory.get("age", torch.zeros_like(draw.value)[:, None]) + 1
         weight = (1 / age).clamp_min(NEWEST)
         smooth = torch.lerp(memory.get("smooth", draw.smooth), draw.smooth, weight)
         diagonal = torch.lerp(memory.get("diagonal", draw.diagonal), draw.diagonal, weight)
-        gradient = smooth + energy.beta * (state.log_rate - energy.prior_log_rate)
-        flow = -gradient / (LEAK * energy.beta + START_CURVATURE * diagonal * draw.rate)
-        log_rate = state.log_rate + flow.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED)
-        clamped = (log_rate > MAX_LOG_RATE).sum(-1)
+        gradient = smooth + energy.beta * (state.u - energy.prior_log_rate)
+        flow = -gradient / (LEAK * energy.beta + START_CURVATURE * diagonal * draw.mean)
+        u = state.u + flow.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED)
+        clamped = (u > MAX_LOG_RATE).sum(-1)
         memory = {"age": age, "smooth": smooth, "diagonal": diagonal}
-        return State(log_rate.clamp_max(MAX_LOG_RATE), memory, counts={"clamped": clamped})
+        return State(u.clamp_max(MAX_LOG_RATE), memory, counts={"clamped": clamped})
 
-    def propose(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point, memory = state.point, state.memory
         if "velocity" not in memory:
-            log_rate = energy.proximal_step(point.rate, point.smooth, self.metric(state))
-            return log_rate, point.rate, point.smooth
-        flow = -point.gradient / (LEAK * energy.beta + memory["damping"] * point.diagonal * point.rate)
-        log_rate = state.log_rate + flow.clamp(-LARGEST, LARGEST) + inertia * memory["velocity"]
-        return log_rate, point.rate, point.smooth
+            return energy.proximal_step(point.mean, point.smooth, self.metric(state)), point.mean, point.smooth
+        u = state.u + energy.flow_step(point, memory["damping"]) + inertia * memory["velocity"]
+        return u, point.mean, point.smooth
 
-    def velocity(self, old: State, log_rate: Tensor, new: Point) -> dict[str, Tensor]:
-        step = log_rate - old.log_rate
+    def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
+        step = u - old.u
         # the proximal step is no direction to go on in
         return {"velocity": step if "velocity" in old.memory else torch.zeros_like(step)}

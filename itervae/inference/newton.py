@@ -36,7 +36,7 @@ def newton_step(
         The next log-rates and the energy there.
     """
     relative = newton_direction(energy, point)
-    slope = (point.gradient * point.rate * relative).sum(-1)  # of F along the step, negative
+    slope = (point.gradient * point.mean * relative).sum(-1)  # of F along the step, negative
     negligible = (NEGLIGIBLE * energy.beta / point.diagonal.clamp_min(torch.finfo(slope.dtype).tiny)).log()
     size = torch.ones_like(slope)
     best, best_point = log_rate, point
@@ -68,7 +68,7 @@ def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batc
     eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
     at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
     pieces = []
-    for rate, gradient in zip(point.rate.split(at_once), point.gradient.split(at_once), strict=True):
+    for rate, gradient in zip(point.mean.split(at_once), point.gradient.split(at_once), strict=True):
         scale = (rate / beta).sqrt()
         right = (scale * gradient)[..., None]
         atoms = whitened * scale[:, None, :]  # A (b, D, K)
@@ -84,7 +84,7 @@ def _choose(chosen: Tensor, old: Tensor, old_point: Point, new: Tensor, new_poin
     rows = chosen[:, None]
     return torch.where(rows, new, old), Point(
         torch.where(chosen, new_point.value, old_point.value),
-        torch.where(rows, new_point.rate, old_point.rate),
+        torch.where(rows, new_point.mean, old_point.mean),
         torch.where(rows, new_point.smooth, old_point.smooth),
         torch.where(rows, new_point.gradient, old_point.gradient),
         new_point.diagonal,

@@ -1,7 +1,7 @@
-"""The posterior of least free energy, with a proof.
+"""The posterior of least free energy, with a proof; and the optimum of the lasso.
 
 For a linear decoder under a Gaussian likelihood F is strictly convex in the rates, so its minimizer is unique; the gap
-to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.certificate`).
+to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.certificate`, `LassoEnergy.certificate`).
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ import torch
 
 from itervae.errors import InputError
 from itervae.inference.base import Problem
+from itervae.inference.descent import Descent
 from itervae.inference.energies import PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
+from itervae.inference.lca import LCAUnrolled
 from itervae.inference.newton import newton_step
 from itervae.inference.state import State
 
@@ -29,14 +31,15 @@ class OptimalSettings:
     """Certificate in nats at which a datum is finished."""
 
 
-class Optimal(FISTAUnrolled):
+class Optimal(Descent):
     """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
 
     Accelerated proximal steps first, then Newton steps for the data that are left: those of high contrast, small σ² or
-    small β. `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps are
-    returned with a larger certificate, never silently.
+    small β. For the lasso, steps of the LCA. `Inference.stats["certificate"]` holds what was reached. Data that need
+    more than `steps` steps are returned with a larger certificate, never silently.
     """
 
+    requires = Descent.requires | {"convex cost"}
     Settings = OptimalSettings
     dtype = torch.float64
 
@@ -45,13 +48,15 @@ class Optimal(FISTAUnrolled):
         if not tolerance > 0:
             raise InputError(f"tolerance is {tolerance}; expected a positive number of nats")
         self.tolerance = tolerance
+        self._fista, self._lca = FISTAUnrolled(), LCAUnrolled()
 
     def stride(self, done: int) -> int:
         return super().stride(done) if done < FIRST_ORDER else 1
 
     def step(self, problem: Problem, state: State) -> State:
+        if not isinstance(problem.energy, PoissonEnergy):
+            return self._lca.step(problem, state)
         if problem.taken < FIRST_ORDER:
-            return super().step(problem, state)
-        assert isinstance(problem.energy, PoissonEnergy)
-        log_rate, point = newton_step(problem.energy, state.log_rate, state.point)
-        return State(log_rate, state.memory, point, state.counts)
+            return self._fista.step(problem, state)
+        u, point = newton_step(problem.energy, state.u, state.point)
+        return State(u, state.memory, point, state.counts)

@@ -11,23 +11,23 @@ from torch import Tensor
 class State:
     """The state of inference for a batch.
 
-    `log_rate` u (B, K) is the posterior so far. `memory` holds what the method needs besides, by name, batch first
-    (momentum, curvature seen): start from it to continue on the same data, or from `State(log_rate)` to warm-start on
-    new data. `point`, the energy evaluated at `log_rate`, and `counts`, what has been counted per datum (B,), belong to
-    one call of `infer` and are not carried on. `engine` is the class that the memory belongs to: another engine starts
-    from the log-rates alone.
+    `u` (B, K) are the unconstrained parameters of the posterior so far: log-rates of a Poisson posterior, membrane
+    potentials of a sparse code. `memory` holds what the method needs besides, by name, batch first (momentum, curvature
+    seen): start from it to continue on the same data, or from `State(u)` to warm-start on new data. `point`, the energy
+    evaluated at `u`, and `counts`, what has been counted per datum (B,), belong to one call of `infer` and are not
+    carried on. `engine` is the class that the memory belongs to: another engine starts from `u` alone.
     """
 
-    log_rate: Tensor
+    u: Tensor
     memory: dict[str, Tensor] = field(default_factory=dict)
     point: Any = None
     counts: dict[str, Tensor] = field(default_factory=dict)
     engine: str = ""
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "State":
-        """Apply `f` to the log-rate and to every tensor of the memory."""
+        """Apply `f` to `u` and to every tensor of the memory."""
         memory = {name: f(value) for name, value in self.memory.items()}
-        return State(f(self.log_rate), memory, engine=self.engine)
+        return State(f(self.u), memory, engine=self.engine)
 
     def detach(self) -> "State":
         """The state cut from the graph."""

@@ -5,12 +5,13 @@ from itervae.model.dictionary import load_dictionary, save_dictionary
 from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.precision import full_precision
-from itervae.model.prior import PoissonPrior
-from itervae.model.settings import ModelSettings, build_model
+from itervae.model.prior import PoissonPrior, SparsityPrior
+from itervae.model.settings import MODELS, ModelSettings, PoissonVAESettings, SparseCodingSettings, build_model
 
 __all__ = [
     "DECODERS",
     "ESTIMATORS",
+    "MODELS",
     "BernoulliLikelihood",
     "ConvDecoder",
     "FreeEnergy",
@@ -20,6 +21,9 @@ __all__ = [
     "MLPDecoder",
     "ModelSettings",
     "PoissonPrior",
+    "PoissonVAESettings",
+    "SparseCodingSettings",
+    "SparsityPrior",
     "build_model",
     "full_precision",
     "load_dictionary",

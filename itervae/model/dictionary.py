@@ -21,19 +21,19 @@ DEFAULT_LOG_RATE = -5.0
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an .npz file.
 
+    Of sparse coding, which has no rates, the dictionary alone.
+
     Raises:
         InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be written.
     """
     likelihood = model.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
         raise InputError("this model has a Bernoulli likelihood; a dictionary file describes a Gaussian one")
-    arrays = {
-        "dictionary": model.dictionary,
-        "log_rate": model.prior.log_rate,
-        "observation_variance": likelihood.variance,
-        "beta": model.beta,
-        "shape": torch.tensor(model.shape),
-    }
+    arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
+    if isinstance(model.prior, PoissonPrior):
+        arrays["log_rate"] = model.prior.log_rate
+        arrays["observation_variance"] = likelihood.variance
+        arrays["beta"] = model.beta
     write_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})
 
 
@@ -77,8 +77,9 @@ def load_dictionary(
     if int(np.prod(shape)) != size:
         raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values, as the dictionary has")
 
+    prior = PoissonPrior(latents)
     model = GenerativeModel(
-        PoissonPrior(latents),
+        prior,
         LinearDecoder(size, latents),
         GaussianLikelihood(variance.item()),
         shape,
@@ -86,7 +87,7 @@ def load_dictionary(
     )
     with torch.no_grad():
         model.dictionary.copy_(torch.as_tensor(dictionary))
-        model.prior.log_rate.copy_(torch.as_tensor(rates))
+        prior.log_rate.copy_(torch.as_tensor(rates))
     return model.eval()
 
 

@@ -7,17 +7,18 @@ Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Free energy F =
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from itervae.distributions import RelaxedPoisson
+from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.precision import full_precision
-from itervae.model.prior import PoissonPrior
+from itervae.model.prior import PoissonPrior, SparsityPrior
 
 ESTIMATORS = ("exact", "eat", "straight-through")
 
@@ -49,7 +50,7 @@ class GenerativeModel(nn.Module):
 
     def __init__(
         self,
-        prior: PoissonPrior,
+        prior: PoissonPrior | SparsityPrior,
         decoder: nn.Module,
         likelihood: GaussianLikelihood | BernoulliLikelihood,
         shape: tuple[int, ...],
@@ -67,7 +68,7 @@ class GenerativeModel(nn.Module):
     @property
     def latents(self) -> int:
         """K."""
-        return self.prior.log_rate.shape[0]
+        return self.prior.latents
 
     @property
     def size(self) -> int:
@@ -77,7 +78,7 @@ class GenerativeModel(nn.Module):
     @property
     def capabilities(self) -> frozenset[str]:
         """What an engine may require of a model: the family, the decoder and the likelihood, by name."""
-        found = {"Poisson family"}
+        found = set(self.prior.capabilities)
         if isinstance(self.decoder, LinearDecoder):
             found.add("linear decoder")
         if isinstance(self.likelihood, GaussianLikelihood):
@@ -98,9 +99,9 @@ class GenerativeModel(nn.Module):
             )
         return self.decoder.dictionary
 
-    def posterior(self, log_rate: Tensor, temperature: float = 0.0) -> RelaxedPoisson:
-        """q(z | x) with these log-rates (B, K), of the prior's family."""
-        return self.prior.posterior(log_rate, temperature)
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
+        """q(z | x) of the prior's family: with log-rates u (B, K), or the sparse code with these potentials."""
+        return self.prior.posterior(u, temperature)
 
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z]; z (..., K), answer (..., D)."""
@@ -114,8 +115,8 @@ class GenerativeModel(nn.Module):
     def free_energy(
         self,
         x: Tensor,
-        posterior: RelaxedPoisson,
-        prior: RelaxedPoisson | None = None,
+        posterior: RelaxedPoisson | SparseCode,
+        prior: RelaxedPoisson | SparsityCost | None = None,
         *,
         estimator: str | None = None,
         samples: int = 1,
@@ -138,9 +139,9 @@ class GenerativeModel(nn.Module):
         Raises:
             InputError: x and the posterior do not fit, or `exact` is asked of a model that has no closed form.
         """
-        if x.ndim != 2 or x.shape[1] != self.size or posterior.log_rate.shape != (len(x), self.latents):
+        if x.ndim != 2 or x.shape[1] != self.size or posterior.batch_shape != (len(x), self.latents):
             raise InputError(
-                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.log_rate.shape)}; expected "
+                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.batch_shape)}; expected "
                 f"(B, {self.size}) and (B, {self.latents})"
             )
         if samples < 1:
@@ -150,7 +151,7 @@ class GenerativeModel(nn.Module):
             reconstruction = self._exact_reconstruction(x, posterior)
         elif estimator in ESTIMATORS:
             z = posterior.rsample((samples,), generator, straight_through=estimator == "straight-through")
-            output = self.decoder(z.to(self.prior.log_rate.dtype))
+            output = self.decoder(z.to(next(self.decoder.parameters()).dtype))
             reconstruction = self.likelihood.negative_log_likelihood(x, output).mean(0)
         else:
             raise InputError(f"estimator is {estimator!r}; expected one of {', '.join(ESTIMATORS)}")
@@ -158,7 +159,7 @@ class GenerativeModel(nn.Module):
         return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
 
     @full_precision
-    def _exact_reconstruction(self, x: Tensor, posterior: RelaxedPoisson) -> Tensor:
+    def _exact_reconstruction(self, x: Tensor, posterior: RelaxedPoisson | SparseCode) -> Tensor:
         if not self.exact:
             raise InputError(
                 "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
@@ -166,6 +167,6 @@ class GenerativeModel(nn.Module):
             )
         likelihood = self.likelihood
         assert isinstance(likelihood, GaussianLikelihood)
-        dictionary = self.dictionary.to(posterior.log_rate.dtype)
+        dictionary = self.dictionary.to(posterior.u.dtype)
         spread = posterior.variance @ dictionary.square().sum(0) / (2 * likelihood.variance)
         return likelihood.negative_log_likelihood(x, posterior.mean @ dictionary.mT) + spread

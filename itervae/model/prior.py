@@ -1,9 +1,12 @@
-"""The static prior over spike counts: one learned log-rate per unit."""
+"""The prior over latents: one learned log-rate per unit, or the sparsity cost of classic sparse coding."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from itervae.distributions import RelaxedPoisson
+from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
+from itervae.errors import InputError
 
 
 class PoissonPrior(nn.Module):
@@ -14,8 +17,13 @@ class PoissonPrior(nn.Module):
         low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a linear decoder.
     """
 
+    capabilities = frozenset({"Poisson family", "sparsity cost", "convex cost"})
+    terms = ("F", "KL", "spikes")
+    """What the objective, its second part and the activity are called."""
+
     def __init__(self, latents: int, low: float = -6.0, high: float = -4.0) -> None:
         super().__init__()
+        self.latents = latents
         self.log_rate = nn.Parameter(low + (high - low) * torch.rand(latents))
 
     def posterior(self, log_rate: Tensor, temperature: float = 0.0) -> RelaxedPoisson:
@@ -25,3 +33,39 @@ class PoissonPrior(nn.Module):
     def forward(self) -> RelaxedPoisson:
         """The prior, batch shape (K,)."""
         return RelaxedPoisson(self.log_rate)
+
+
+class SparsityPrior(nn.Module):
+    """p(a) ∝ exp(−Σ_k C(a_k)) with the threshold θ of the cost, which is not learned.
+
+    Args:
+        latents: K.
+        threshold: θ > 0.
+        signed: coefficients of any sign.
+        hard: the hard threshold (see `SparsityCost`).
+    """
+
+    threshold: Tensor
+    terms = ("E", "cost", "Σ|a|")
+
+    def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
+        super().__init__()
+        if not (threshold > 0 and math.isfinite(threshold)):
+            raise InputError(f"threshold is {threshold}; expected a positive number, in units of the data")
+        self.latents = latents
+        self.signed = signed
+        self.hard = hard
+        self.register_buffer("threshold", torch.tensor(float(threshold)))
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """A hard threshold has a cost that is not convex."""
+        return frozenset({"sparsity cost"} if self.hard else {"sparsity cost", "convex cost"})
+
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> SparseCode:
+        """The sparse code with these membrane potentials (B, K); nothing is drawn, at any temperature."""
+        return SparseCode(u, self())
+
+    def forward(self) -> SparsityCost:
+        """The cost, batch shape (K,)."""
+        return SparsityCost(self.latents, self.threshold, self.signed, self.hard)

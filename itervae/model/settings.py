@@ -1,5 +1,6 @@
-"""Settings of a generative model, and the model they describe."""
+"""Settings of the generative models, and the model they describe."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,15 +8,15 @@ import torch
 from torch import nn
 
 from itervae.errors import InputError
-from itervae.model.decoders import build_decoder
+from itervae.model.decoders import LinearDecoder, build_decoder
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.prior import PoissonPrior
+from itervae.model.prior import PoissonPrior, SparsityPrior
 
 
 @dataclass
-class ModelSettings:
-    """The generative model."""
+class PoissonVAESettings:
+    """The generative model of a Poisson variational autoencoder."""
 
     latents: int = 512
     """Number of latent units K."""
@@ -33,6 +34,25 @@ class ModelSettings:
     """Weight of the KL in the free energy."""
 
 
+@dataclass
+class SparseCodingSettings:
+    """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a), with atoms of unit norm."""
+
+    latents: int = 512
+    """Number of coefficients K."""
+    threshold: float = 1.0
+    """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard threshold."""
+    shrinkage: Literal["soft", "hard"] = "soft"
+    """Soft threshold (the lasso, convex) or hard."""
+    signed: bool = False
+    """Coefficients of any sign; otherwise they are non-negative."""
+
+
+ModelSettings = PoissonVAESettings | SparseCodingSettings
+MODELS: dict[str, type[ModelSettings]] = {"poisson-vae": PoissonVAESettings, "sparse-coding": SparseCodingSettings}
+"""The models by name; only the command line and configurations use these strings."""
+
+
 def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
     """A new model for data of `shape`, its start decided by `seed`; the global random state is left as it was.
 
@@ -43,6 +63,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     """
     if settings.latents < 1:
         raise InputError(f"latents is {settings.latents}; expected a number ≥ 1")
+    if isinstance(settings, SparseCodingSettings):
+        return _sparse_coding(settings, shape, seed)
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
@@ -58,3 +80,11 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         else:
             likelihood = BernoulliLikelihood()
         return GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
+
+
+def _sparse_coding(settings: SparseCodingSettings, shape: tuple[int, ...], seed: int) -> GenerativeModel:
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        prior = SparsityPrior(settings.latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
+        decoder = LinearDecoder(math.prod(shape), settings.latents, unit_norm=True)
+        return GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape)

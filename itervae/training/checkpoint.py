@@ -11,8 +11,7 @@ import torch
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import ENGINES, Engine
-from itervae.model import GenerativeModel
-from itervae.model.settings import build_model
+from itervae.model import GenerativeModel, build_model
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"

@@ -4,7 +4,7 @@ import torch
 
 from itervae.errors import InputError
 from itervae.inference import GRADIENTS, Engine, Gradient, Truncate
-from itervae.model import GenerativeModel
+from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSettings
 from itervae.training.settings import RunSettings, TrainingSettings
 
 
@@ -27,11 +27,19 @@ def check_settings(settings: RunSettings) -> None:
             raise InputError(f"{name} is {value}; expected a positive number")
     if options.truncate_steps != TrainingSettings.truncate_steps and options.gradient != "truncate":
         raise InputError(f"--truncate-steps {options.truncate_steps} needs --gradient truncate; add it")
-    linear = settings.model.decoder == "linear" and settings.model.likelihood == "gaussian"
+    model = settings.model
+    for name in ("estimator", "beta_ramp"):
+        if isinstance(model, SparseCodingSettings) and getattr(options, name) != getattr(TrainingSettings, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
+                "exact energy and no beta; leave it out"
+            )
+    linear = isinstance(model, SparseCodingSettings) or (model.decoder == "linear" and model.likelihood == "gaussian")
     if options.estimator == "exact" and not linear:
+        assert isinstance(model, PoissonVAESettings)
         raise InputError(
-            f"--estimator exact needs a linear decoder and a Gaussian likelihood, not {settings.model.decoder} and "
-            f"{settings.model.likelihood}; use eat"
+            f"--estimator exact needs a linear decoder and a Gaussian likelihood, not {model.decoder} and "
+            f"{model.likelihood}; use eat"
         )
     if options.estimator in (None, "exact") and linear:
         for name in ("samples", "temperature"):

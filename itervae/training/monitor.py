@@ -22,11 +22,13 @@ class Monitor:
     Args:
         run_dir: where `metrics.jsonl` and the events go.
         keep: lines of an earlier part of the run with a larger `update` are dropped (they will be made again).
+        terms: what the objective, its second part and the activity are called.
     """
 
-    def __init__(self, run_dir: Path, keep: int) -> None:
+    def __init__(self, run_dir: Path, keep: int, terms: tuple[str, str, str] = ("F", "KL", "spikes")) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+        self._terms = terms
         path = run_dir / "metrics.jsonl"
         earlier = []
         if path.is_file():
@@ -76,9 +78,10 @@ class Monitor:
 
     def show(self, progress: float, left: float, values: dict[str, float]) -> None:
         """Refresh the bar: free energy, its parts, spikes, inference residual, speed, time left (seconds)."""
+        total, cost, activity = self._terms
         text = (
-            f"F {values['free_energy']:.1f} = rec {values['reconstruction']:.1f} + KL {values['kl']:.1f} nats"
-            f" · {values['spikes']:.1f} spikes · residual {values['residual']:.1g}"
+            f"{total} {values['free_energy']:.1f} = rec {values['reconstruction']:.1f} + {cost} {values['kl']:.1f}"
+            f" · {activity} {values['spikes']:.1f} · residual {values['residual']:.1g}"
             f" · {values['data_per_s']:.0f}/s · {_clock(left)} left"
         )
         self._progress.update(self._task, completed=progress, text=text)

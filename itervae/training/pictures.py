@@ -25,24 +25,23 @@ SHOWN = 16
 def draw_pictures(
     run_dir: Path, model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
 ) -> None:
-    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` and `curves.png`."""
+    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and `curves.png`."""
     generator = torch.Generator(x.device).manual_seed(seed)
     x = x[:1000]
     inference = infer(model, engine, x, generator=generator)
     if isinstance(model.decoder, LinearDecoder):
-        usage = inference.posterior.mean.mean(0)
+        usage = inference.posterior.mean.abs().mean(0)
         save(dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage)), run_dir / "dictionary.png")
     shown = torch.linspace(0, len(x) - 1, min(SHOWN, len(x)), device=x.device).long()
-    posterior = model.posterior(inference.posterior.log_rate[shown])
+    posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
     energy = model.free_energy(x[shown], posterior, generator=generator).total
-    captions = [f"F {value:.0f}" for value in energy.tolist()]
+    captions = [f"{model.prior.terms[0]} {value:.0f}" for value in energy.tolist()]
     figure = reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions)
     save(figure, run_dir / "reconstructions.png")
-    save(
-        samples_figure(_numpy(model.sample(64, generator)), model.shape, "Samples of the prior"),
-        run_dir / "samples.png",
-    )
+    if "Poisson family" in model.capabilities:  # sparse coding has no prior to draw from
+        samples = model.sample(64, generator)
+        save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
     if records:
         save(training_figure(records), run_dir / "curves.png")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
-from itervae.model.settings import ModelSettings
+from itervae.model import MODELS, ModelSettings, PoissonVAESettings
 
 DEFAULT_MINUTES = 2.5
 
@@ -34,6 +34,8 @@ class TrainingSettings:
     """Samples per datum of the estimators that sample."""
     temperature: float = 0.05
     """Final temperature of relaxed samples; it falls from 1 over the first half of the run."""
+    freeze: Path | None = None
+    """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is trained on it."""
     beta_ramp: float = 0.0
     """Share of the run over which beta rises linearly, from a ten-thousandth of its value (published: 0.5)."""
     clip: float = 500.0
@@ -62,7 +64,7 @@ class RunSettings:
 
     inference: str = "lca-unrolled"
     data: DataSettings = field(default_factory=DataSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: ModelSettings = field(default_factory=PoissonVAESettings)
     engine: Any = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
@@ -72,7 +74,8 @@ class RunSettings:
 
     def flat(self) -> dict[str, Any]:
         """Plain values by name, without nesting."""
-        values: dict[str, Any] = {"inference": self.inference}
+        name = next(name for name, kind in MODELS.items() if isinstance(self.model, kind))
+        values: dict[str, Any] = {"inference": self.inference, "model": name}
         for group in (self.data, self.model, self.engine, self.training):
             values |= asdict(group)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
@@ -85,7 +88,7 @@ class RunSettings:
         def group(kind: type) -> Any:
             names = {field.name for field in fields(kind)}
             chosen = {name: value for name, value in values.items() if name in names}
-            for name in ("data_path", "val_path"):
+            for name in ("data_path", "val_path", "freeze"):
                 if isinstance(chosen.get(name), str):
                     chosen[name] = Path(chosen[name])
             return kind(**chosen)
@@ -93,7 +96,7 @@ class RunSettings:
         return cls(
             inference,
             group(DataSettings),
-            group(ModelSettings),
+            group(MODELS[values.get("model", "poisson-vae")]),
             group(ENGINES[inference].Settings),
             group(TrainingSettings),
         )

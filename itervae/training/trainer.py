@@ -21,9 +21,10 @@ from itervae.data import Source, load_source
 from itervae.errors import InputError
 from itervae.files import write_bytes, write_json
 from itervae.inference import Engine, certificate, check_fit, infer
-from itervae.model import GenerativeModel
+from itervae.model import BernoulliLikelihood, GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
 from itervae.training.choices import check_settings, choose_device, choose_gradient, choose_lr
+from itervae.training.freeze import frozen_model
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures
@@ -62,19 +63,32 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     source = load_source(settings.data, options.seed, device)
-    if settings.model.likelihood == "bernoulli" and not all(map(_in_unit_interval, (source.validation, source.train))):
-        raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
     content = str(source.describe().get("content", ""))
 
+    frozen = None
+    if options.freeze is not None and not resume:  # a checkpoint has the model
+        settings, frozen = frozen_model(settings, options.freeze, source.shape)
     model, engine = build(settings, source.shape)
     check_fit(type(engine), model)
+    bernoulli = isinstance(model.likelihood, BernoulliLikelihood)
+    if bernoulli and not all(map(_in_unit_interval, (source.validation, source.train))):
+        raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
+    if frozen is not None:
+        model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
+    model.requires_grad_(options.freeze is None)
+    beta = model.beta.item()
     gradient = choose_gradient(settings, engine)
-    parameters = [*model.parameters(), *engine.parameters()]
+    parameters = [p for p in (*model.parameters(), *engine.parameters()) if p.requires_grad]
+    if not parameters:
+        raise InputError(
+            f"there is nothing to train: --freeze keeps the model, and {settings.inference} has no parameters; choose "
+            "an engine that is learned"
+        )
     lr = choose_lr(settings, engine, model)
     optimizer = torch.optim.Adamax(parameters, lr=lr)
     generator = torch.Generator(device).manual_seed(options.seed)
-    schedule = Schedule(lr, settings.model.beta, options.beta_ramp, options.temperature)
+    schedule = Schedule(lr, beta, options.beta_ramp, options.temperature)
     update, seconds_before, best = 0, 0.0, float("inf")
 
     if resume:
@@ -133,7 +147,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             },
         )
 
-    with Monitor(run_dir, keep=update) as monitor, Interrupt() as interrupt:
+    with Monitor(run_dir, keep=update, terms=model.prior.terms) as monitor, Interrupt() as interrupt:
         monitor.say(f"run folder: {run_dir}")
         if resume and not exact:
             monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")
@@ -174,7 +188,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                     "free_energy": loss.item(),
                     "reconstruction": free_energy.reconstruction.mean().item(),
                     "kl": free_energy.kl.mean().item(),
-                    "spikes": inference.posterior.mean.detach().sum(-1).mean().item(),
+                    "spikes": inference.posterior.mean.detach().abs().sum(-1).mean().item(),
                     "residual": residual.item(),
                     "grad_norm": norm.item(),
                     "lr": schedule.lr_at(now),
@@ -193,7 +207,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             reached = progress()
             due = update % options.validate_every == 0
             if reached >= 1:
-                model.beta.fill_(settings.model.beta)  # the last update of a ramp may fall short of its end
+                model.beta.fill_(beta)  # the last update of a ramp may fall short of its end
                 due = True
             if due:
                 save(LAST)
@@ -231,7 +245,7 @@ def _in_unit_interval(x: Tensor | None) -> bool:
 def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, x: Tensor, update: int, seed: int) -> None:
     generator = torch.Generator(x.device).manual_seed(seed)
     with torch.no_grad():
-        rates = infer(model, engine, x[:EVALUATION_BATCH], generator=generator).posterior.mean
+        rates = infer(model, engine, x[:EVALUATION_BATCH], generator=generator).posterior.mean.abs()
     monitor.histogram("log10_rates", rates.clamp_min(1e-12).log10().cpu().numpy(), update)
     image = atoms_image(model, rates)
     if image is not None:

@@ -34,8 +34,8 @@ def validate(
             "free_energy_beta_1": energy.reconstruction + energy.kl,
             "reconstruction": energy.reconstruction,
             "kl": energy.kl,
-            "spikes": rates.sum(-1),
-            "share_zero": torch.exp(-rates).mean(-1),
+            "spikes": rates.abs().sum(-1),
+            "share_zero": inference.posterior.share_zero.mean(-1),
             "certificate": certificate(model, batch, inference.posterior),
         }
         for name, value in found.items():

@@ -109,7 +109,7 @@ def test_non_finite_answers_are_counted_and_kept_out_of_the_means():
     class Broken(LCAUnrolled):
         def step(self, problem, state):
             state = super().step(problem, state)
-            log_rate = state.log_rate.clone()
+            log_rate = state.u.clone()
             log_rate[0] = torch.nan
             return type(state)(log_rate, state.memory, state.point, state.counts)
 

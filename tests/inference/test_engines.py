@@ -58,10 +58,10 @@ def test_nothing_given_is_mutated(name):
     engine = build_engine(name, model)
     x = random_data(model, 4)
     start = State(torch.full((4, model.latents), -2.0, dtype=torch.float64))
-    before = (x.clone(), start.log_rate.clone(), {k: v.clone() for k, v in model.state_dict().items()})
+    before = (x.clone(), start.u.clone(), {k: v.clone() for k, v in model.state_dict().items()})
     infer(model, engine, x, state=start)
     assert torch.equal(x, before[0])
-    assert torch.equal(start.log_rate, before[1])
+    assert torch.equal(start.u, before[1])
     assert all(torch.equal(v, before[2][k]) for k, v in model.state_dict().items())
     assert start.memory == {}
 
@@ -101,7 +101,7 @@ def test_takes_over_from_any_engine(name, other):
     engine = build_engine(name, model)
     found = infer(model, engine, x, steps=2 if name in FIXED else None, state=handed).posterior.log_rate
     if name != other:
-        fresh = State(handed.log_rate)
+        fresh = State(handed.u)
         again = infer(model, engine, x, steps=2 if name in FIXED else None, state=fresh).posterior.log_rate
         torch.testing.assert_close(found, again)
     assert torch.isfinite(found).all()
@@ -137,12 +137,12 @@ def test_the_record_matches_shorter_runs(name):
     model = random_model()
     engine = build_engine(name, model)
     x = random_data(model, 3)
-    trace = infer(model, engine, x, steps=4, record=("free_energy", "certificate", "log_rate")).trace
+    trace = infer(model, engine, x, steps=4, record=("free_energy", "certificate", "u")).trace
     assert trace["free_energy"].shape == (5, 3)
-    assert trace["log_rate"].shape == (5, 3, model.latents)
+    assert trace["u"].shape == (5, 3, model.latents)
     for steps in range(5):
         posterior = infer(model, engine, x, steps=steps).posterior
-        torch.testing.assert_close(trace["log_rate"][steps], posterior.log_rate)
+        torch.testing.assert_close(trace["u"][steps], posterior.log_rate)
         torch.testing.assert_close(trace["free_energy"][steps], model.free_energy(x, posterior).total.detach())
 
 

@@ -53,14 +53,14 @@ def test_not_reached_is_said():
 def test_newton_direction_solves_its_system(latents):
     model = random_model(32, latents, variance=0.2, beta=0.6)
     x = random_data(model, 3)
-    energy = PoissonEnergy(model, x, model.prior.log_rate.detach())
+    energy = PoissonEnergy(model, x, model.prior().detach())
     log_rate = torch.randn(3, latents, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 2
     point = energy.evaluate(log_rate)
     direction = newton_direction(energy, point)
     phi = model.dictionary.detach()
     for row in range(3):
-        hessian = torch.diag(model.beta / point.rate[row]) + phi.T @ phi / model.likelihood.variance
-        expected = -torch.linalg.solve(hessian, point.gradient[row]) / point.rate[row]
+        hessian = torch.diag(model.beta / point.mean[row]) + phi.T @ phi / model.likelihood.variance
+        expected = -torch.linalg.solve(hessian, point.gradient[row]) / point.mean[row]
         torch.testing.assert_close(direction[row], expected.detach(), rtol=1e-8, atol=1e-8)
 
 

@@ -8,7 +8,14 @@ from problems import any_model, random_data, random_model
 
 from itervae import InputError
 from itervae.distributions import RelaxedPoisson
-from itervae.model import GaussianLikelihood, GenerativeModel, LinearDecoder, ModelSettings, PoissonPrior, build_model
+from itervae.model import (
+    GaussianLikelihood,
+    GenerativeModel,
+    LinearDecoder,
+    PoissonPrior,
+    PoissonVAESettings,
+    build_model,
+)
 
 
 def test_exact_is_the_mean_of_samples():
@@ -72,7 +79,7 @@ def test_default_variance_gives_the_published_loss():
 
 
 def test_learned_variance_gets_a_gradient_on_the_exact_path():
-    model = build_model(ModelSettings(latents=5, learn_variance=True), (4, 4))
+    model = build_model(PoissonVAESettings(latents=5, learn_variance=True), (4, 4))
     model.free_energy(torch.randn(3, 16), model.posterior(torch.zeros(3, 5))).total.sum().backward()
     gradient = model.likelihood.log_variance.grad
     assert gradient is not None
@@ -100,7 +107,7 @@ def test_every_decoder_and_likelihood(decoder, likelihood):
 
 
 def test_unit_norm_atoms_stay_so():
-    model = build_model(ModelSettings(latents=6, unit_norm=True), (3, 3))
+    model = build_model(PoissonVAESettings(latents=6, unit_norm=True), (3, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model.free_energy(torch.randn(2, 9), model.posterior(torch.zeros(2, 6))).total.sum().backward()
     optimizer.step()
@@ -109,7 +116,7 @@ def test_unit_norm_atoms_stay_so():
 
 def test_the_start_depends_on_the_seed_alone():
     state = torch.random.get_rng_state()
-    first, again, other = (build_model(ModelSettings(latents=4), (2, 2), seed) for seed in (0, 0, 1))
+    first, again, other = (build_model(PoissonVAESettings(latents=4), (2, 2), seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first.dictionary, again.dictionary)
     assert not torch.equal(first.dictionary, other.dictionary)
@@ -141,10 +148,10 @@ def test_errors():
     with pytest.raises(InputError, match="MLPDecoder, which has no dictionary"):
         _ = any_model("mlp").dictionary
     with pytest.raises(InputError, match="sides multiples of 4"):
-        build_model(ModelSettings(decoder="conv"), (10, 10))
+        build_model(PoissonVAESettings(decoder="conv"), (10, 10))
     with pytest.raises(InputError, match="unit-norm atoms were asked of decoder mlp"):
-        build_model(ModelSettings(decoder="mlp", unit_norm=True), (4, 4))
+        build_model(PoissonVAESettings(decoder="mlp", unit_norm=True), (4, 4))
     with pytest.raises(InputError, match="latents is 0"):
-        build_model(ModelSettings(latents=0), (4, 4))
+        build_model(PoissonVAESettings(latents=0), (4, 4))
     with pytest.raises(InputError, match="likelihood bernoulli, which has none"):
-        build_model(ModelSettings(likelihood="bernoulli", observation_variance=2.0), (4, 4))
+        build_model(PoissonVAESettings(likelihood="bernoulli", observation_variance=2.0), (4, 4))

@@ -14,7 +14,7 @@ import itervae
 from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES, certificate
-from itervae.model import ModelSettings
+from itervae.model import PoissonVAESettings
 from itervae.training import (
     LAST,
     RunSettings,
@@ -44,7 +44,7 @@ def settings(rows, inference="lca-unrolled", engine=None, model=None, **training
     return RunSettings(
         inference,
         DataSettings(data="array", data_path=rows),
-        ModelSettings(**{"latents": 16, **(model or {})}),
+        PoissonVAESettings(**{"latents": 16, **(model or {})}),
         ENGINES[inference].Settings(**(engine or {})),
         TrainingSettings(**training),
     )
