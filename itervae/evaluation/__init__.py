@@ -2,12 +2,17 @@
 
 from itervae.evaluation.gap import EngineGap, GapReport, OptimalReport, amortization_gap
 from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
+from itervae.evaluation.rate_distortion import RatePoint, rate_points
+from itervae.evaluation.sparsity import lifetime_sparsity
 
 __all__ = [
     "EngineGap",
     "GapReport",
     "MarginalReport",
     "OptimalReport",
+    "RatePoint",
     "amortization_gap",
+    "lifetime_sparsity",
     "marginal_likelihood",
+    "rate_points",
 ]

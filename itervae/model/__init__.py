@@ -6,7 +6,14 @@ from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.precision import full_precision
 from itervae.model.prior import PoissonPrior, SparsityPrior
-from itervae.model.settings import MODELS, ModelSettings, PoissonVAESettings, SparseCodingSettings, build_model
+from itervae.model.settings import (
+    MODELS,
+    ModelSettings,
+    PoissonVAESettings,
+    SparseCodingSettings,
+    build_model,
+    sparse_coding_model,
+)
 
 __all__ = [
     "DECODERS",
@@ -28,4 +35,5 @@ __all__ = [
     "full_precision",
     "load_dictionary",
     "save_dictionary",
+    "sparse_coding_model",
 ]

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder, build_decoder
@@ -64,7 +65,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if settings.latents < 1:
         raise InputError(f"latents is {settings.latents}; expected a number ≥ 1")
     if isinstance(settings, SparseCodingSettings):
-        return _sparse_coding(settings, shape, seed)
+        start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
+        return sparse_coding_model(start, settings, shape)
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
@@ -82,9 +84,14 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         return GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
 
 
-def _sparse_coding(settings: SparseCodingSettings, shape: tuple[int, ...], seed: int) -> GenerativeModel:
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        prior = SparsityPrior(settings.latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
-        decoder = LinearDecoder(math.prod(shape), settings.latents, unit_norm=True)
-        return GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape)
+def sparse_coding_model(
+    dictionary: torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
+) -> GenerativeModel:
+    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm."""
+    size, latents = dictionary.shape
+    prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
+    decoder = LinearDecoder(size, latents, unit_norm=True)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
+    with torch.no_grad():
+        decoder.weight.copy_(functional.normalize(dictionary, dim=0))
+    return model

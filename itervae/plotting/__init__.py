@@ -8,13 +8,23 @@ from itervae.plotting.curves import training_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
 from itervae.plotting.files import save
 from itervae.plotting.gaps import gap_figure
+from itervae.plotting.kl_residual import kl_residual_figure
+from itervae.plotting.rate_distortion import Curve, rate_distortion_figure
 from itervae.plotting.reconstructions import reconstructions_figure
+from itervae.plotting.relaxed_poisson import relaxed_poisson_figure
 from itervae.plotting.samples import samples_figure
+from itervae.plotting.steps import Trace, gap_steps_figure
 
 __all__ = [
+    "Curve",
+    "Trace",
     "dictionary_figure",
     "gap_figure",
+    "gap_steps_figure",
+    "kl_residual_figure",
+    "rate_distortion_figure",
     "reconstructions_figure",
+    "relaxed_poisson_figure",
     "samples_figure",
     "save",
     "tile_atoms",

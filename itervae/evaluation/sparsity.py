@@ -1,0 +1,30 @@
+"""How sparse a code is.
+
+Vinje & Gallant (2000), "Sparse coding and decorrelation in primary visual cortex during natural vision", as used by
+Vafaii, Galor & Yates (2024).
+"""
+
+from torch import Tensor
+
+from itervae.errors import InputError
+
+
+def lifetime_sparsity(codes: Tensor) -> Tensor:
+    """Lifetime sparsity of each unit (K,), from 0 (the same response to every stimulus) to 1 (one stimulus only):
+
+        S = (1 − (Σ_m |z_m|)² / (M Σ_m z_m²)) / (1 − 1/M)
+
+    Args:
+        codes: responses (M, K), M ≥ 2. A silent unit has S = 1.
+
+    Raises:
+        InputError: fewer than two stimuli.
+    """
+    if codes.ndim != 2 or len(codes) < 2:
+        raise InputError(f"codes have shape {tuple(codes.shape)}; expected (M, K) with at least 2 stimuli")
+    codes = codes.double().abs()
+    peak = codes.amax(0)
+    scaled = codes / peak.clamp_min(1e-300).where(peak > 0, 1.0)  # so that squares of tiny rates do not underflow
+    squares = scaled.square().sum(0)
+    ratio = scaled.sum(0).square() / (len(codes) * squares.where(peak > 0, 1.0))
+    return (1 - ratio) / (1 - 1 / len(codes))
