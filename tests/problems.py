@@ -50,4 +50,4 @@ def build_engine(name: str, model: GenerativeModel) -> Engine:
     """The engine of that name with its default settings."""
     torch.manual_seed(0)
     kind = ENGINES[name]
-    return kind.build(kind.Settings(), model, model.shape).to(model.prior.log_rate.dtype)
+    return kind.build(kind.Settings(), model, model.shape).to(model.beta.dtype)

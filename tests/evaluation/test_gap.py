@@ -2,16 +2,18 @@
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from problems import any_model, build_engine, linear_model, random_data, random_model
+from problems import build_engine, linear_model, random_data, random_model
 from scipy.optimize import minimize
 
 from itervae import InputError, cli
 from itervae.evaluation import amortization_gap
 from itervae.inference import LCAUnrolled
+from itervae.model import SparseCodingSettings, build_model
 
 
 def engine(name, model, steps=None):
@@ -100,9 +102,13 @@ def test_trace_ends_at_the_gap_and_falls():
     x = random_data(model, 30)
     gap = amortization_gap(model, {"a": (LCAUnrolled(), 8)}, x, trace=True).engines["a"]
     assert gap.trace is not None
-    assert len(gap.trace) == 9
-    assert gap.trace[-1] == pytest.approx(gap.gap_mean, rel=1e-4, abs=1e-6)
-    assert all(after <= before + 1e-5 for before, after in zip(gap.trace, gap.trace[1:], strict=False))
+    mean, times = gap.trace.mean, gap.trace.seconds_per_1000
+    assert len(mean) == len(times) == 9
+    assert mean[-1] == pytest.approx(gap.gap_mean, rel=1e-4, abs=1e-6)
+    assert all(after <= before + 1e-5 for before, after in pairwise(mean))
+    assert all(low <= high for low, high in zip(gap.trace.p10, gap.trace.p90, strict=True))
+    assert times[-1] == pytest.approx(gap.seconds_per_1000)
+    assert all(before <= after for before, after in pairwise(times))
 
 
 def test_non_finite_answers_are_counted_and_kept_out_of_the_means():
@@ -129,9 +135,9 @@ def test_zero_steps_is_the_start():
 
 
 def test_errors():
-    model = any_model("mlp")
-    with pytest.raises(InputError, match="MLPDecoder under a GaussianLikelihood cannot be proved"):
-        amortization_gap(model, engine("amortized", model), torch.rand(3, 64))
+    coding = build_model(SparseCodingSettings(latents=4), (8, 8))
+    with pytest.raises(InputError, match="sparse coding has none"):
+        amortization_gap(coding, engine("lca-unrolled", coding), torch.rand(3, 64))
     linear = random_model()
     with pytest.raises(InputError, match="there are no data"):
         amortization_gap(linear, engine("lca-unrolled", linear), torch.zeros(0, 64, dtype=torch.float64))
