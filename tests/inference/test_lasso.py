@@ -8,6 +8,7 @@ from sklearn.decomposition import sparse_encode
 from itervae import InputError
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import (
+    Amortized,
     Envelope,
     FISTAUnrolled,
     ISTAUnrolled,
