@@ -1,4 +1,4 @@
-"""The command: itervae train | infer | gap | export | engines."""
+"""The command: itervae train | infer | gap | export | figure | engines."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ COMMANDS = {
     "train": "learn a model and its inference engine from images or arrays",
     "infer": "encode data with a trained run or a saved dictionary",
     "gap": "measure how far engines are from the best posterior",
+    "rate-distortion": "measure reconstruction error against sparsity",
     "export": "write the dictionary of a run",
+    "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",
 }
 
@@ -26,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[0] not in COMMANDS:
             raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
-        import_module(f"itervae.cli.{args[0]}").run(args[1:])
+        import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -33,7 +33,7 @@ def kl_residual_figure() -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / DPI, 3.4), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
     ratio = np.linspace(0, 4, 401)
     log_ratio = np.linspace(-4, 2, 401)
     exact = {"color": COLOURS[0], "linewidth": 1.8, "zorder": 3}
@@ -43,18 +43,11 @@ def kl_residual_figure() -> "Figure":
     left.set_xlabel("δ = λ / r", color=INK)
     left.set_ylabel("f = KL / r (nats per spike of the prior)", color=INK)
     left.plot(0, 1, "o", color=COLOURS[0], markersize=5, clip_on=False, zorder=4)
-    left.annotate(
-        "silence: r nats",
-        (0, 1),
-        xytext=(9, 5),
-        textcoords="offset points",
-        fontsize=8,
-        color=QUIET,
-    )
+    left.annotate("silence:\nr nats", (0, 1), (8, 3), textcoords="offset points", fontsize=8, color=QUIET)
     right.plot(log_ratio, kl_residual(np.exp(log_ratio)), label="f(δ)", **exact)
     right.plot(log_ratio, log_ratio**2 / 2, label="½ (log δ)²", **rough)
     right.set_xlabel("log δ = log λ − log r", color=INK)
-    left.set_xlim(0, 4)
+    left.set(xlim=(0, 4), xticks=range(5), yticks=range(5))
     right.set_xlim(-4, 2)
     for axes, prior in ((left, 1.0), (right, 0.0)):
         axes.set_ylim(0, HIGHEST)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import BboxBase
 
-KINDS = {"mean": "error of the decoded mean", "counts": "error of decoded sampled counts"}
+KINDS = {"mean": "decoded mean", "counts": "decoded counts"}
 MARKERS = "os^Dv"
 """Shapes of the curves that share a family and a kind."""
 PLACES = ((5, 4, "left", "bottom"), (5, -4, "left", "top"), (-5, -4, "right", "top"), (-5, 4, "right", "bottom"))
 """Where a setting may stand beside its point, in points, in the order tried."""
+GAP = 7
+"""Pixels kept free around a setting: the radius of a marker."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Curve:
 def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None = None) -> "Figure":
     """Reconstruction error against lifetime sparsity and, where a curve has one, against the share of zeros.
 
-    Bars are one standard error. Filled markers are errors of the decoded mean, hollow ones of sampled counts. The first,
-    last and middle point of a curve carry its setting where there is room. A point that is not finite is left out and
-    counted in the legend.
+    Bars are one standard error. Filled markers are errors of the decoded mean, hollow ones of sampled counts. The
+    first, last and middle point of a curve carry its setting where there is room. A point that is not finite is left
+    out and counted in the legend.
 
     Args:
         curves: name → curve.
@@ -70,7 +73,7 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
     checked = {name: _checked(name, curve) for name, curve in curves.items()}
     zeros = any(np.isfinite(curve.share_zero).any() for curve in checked.values())
 
-    figure = Figure(figsize=(WIDTH / DPI, 4.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH / DPI * (1 if zeros else 0.7), 4.6), dpi=DPI, layout="constrained")
     panels = list(figure.subplots(1, 1 + zeros, sharey=True, squeeze=False).flat)
     styles = _styles(checked)
     for name, curve in checked.items():
@@ -92,13 +95,15 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
         axis = panels[-1].secondary_yaxis("right", functions=explained)
         axis.set_ylabel("R² = 1 − error / variance", color=INK)
 
-    handles, names = panels[0].get_legend_handles_labels()
+    containers, names = panels[0].get_legend_handles_labels()
+    handles: list[Any] = [container[0] for container in containers]  # lines with markers, without their error bars
     if len({curve.kind for curve in checked.values()}) > 1:
         for kind, text in KINDS.items():
             fill = QUIET if kind == "mean" else "white"
             handles.append(Line2D([], [], color=QUIET, markerfacecolor=fill, marker="o", markersize=5, lw=0))
             names.append(text)
-    columns = next(c for c in (4, 3, 2, 1) if c == 1 or c * (max(map(len, names)) + 6) < 110)
+    columns = next(c for c in (4, 3, 2, 1) if c == 1 or c * (max(map(len, names)) + 8) < (135 if zeros else 94))
+    figure.set_figheight(4.1 + 0.17 * -(-len(names) // columns))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
     _name_settings(figure, panels[0], checked, {name: style["color"] for name, style in styles.items()})
     return figure
@@ -159,8 +164,8 @@ def _name_settings(figure: "Figure", axes: "Axes", curves: Mapping[str, Curve], 
     A setting that stands beside one curve of a family already is not written beside another.
     """
     figure.draw_without_rendering()  # settles where everything is, which a text must know to avoid it
-    lines = [axes.transData.transform(_dense(curve)) for curve in curves.values()]
-    taken = np.concatenate([_fill(line) for line in lines])
+    points = [axes.transData.transform(_points(curve)) for curve in curves.values()]
+    markers, lines = np.concatenate(points), np.concatenate([_fill(line) for line in points])
     boxes: list[BboxBase] = []
     written: set[tuple[str, str]] = set()
     for place in ("first", "last", "middle"):
@@ -173,7 +178,7 @@ def _name_settings(figure: "Figure", axes: "Axes", curves: Mapping[str, Curve], 
             if not text or (curve.family, text) in written:
                 continue
             at = (curve.lifetime_sparsity[index], curve.error[index])
-            box = _write(axes, at, text, colours[name], taken, boxes)
+            box = _write(axes, at, text, colours[name], markers, lines, boxes)
             if box is not None:
                 boxes.append(box)
                 written.add((curve.family, text))
@@ -184,25 +189,39 @@ def _write(
     at: tuple[float, float],
     text: str,
     colour: str,
-    taken: np.ndarray,
+    markers: np.ndarray,
+    lines: np.ndarray,
     boxes: "list[BboxBase]",
 ) -> "BboxBase | None":
-    """Write a text at the first of `PLACES` that is free, and return its box; None, and no text, where none is."""
+    """Write a text at the first of `PLACES` that is free and nearer to its own marker than to any other.
+
+    Returns:
+        its box; None, and no text, where there is no such place.
+    """
+    own = axes.transData.transform(at)
     for right, up, horizontal, vertical in PLACES:
         note = axes.annotate(
             text, at, (right, up), textcoords="offset points", ha=horizontal, va=vertical, fontsize=7, color=colour
         )
         note.set_in_layout(False)
         box = note.get_window_extent()
-        inside = ((taken > box.p0 - 2) & (taken < box.p1 + 2)).all(1).any()
-        within = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0
-        if within and not inside and not any(box.overlaps(other) for other in boxes):
+        low, high = np.array(box.p0), np.array(box.p1)
+        covers = ((lines > low - GAP) & (lines < high + GAP)).all(1).any() or any(map(box.overlaps, boxes))
+        within = bool((axes.bbox.p0 <= low).all() and (high <= axes.bbox.p1).all())
+        others = markers[np.hypot(*(markers - own).T) > 1]
+        nearest = _distance(others, low, high).min(initial=np.inf)
+        if within and not covers and _distance(own, low, high) < nearest:
             return box
         note.remove()
     return None
 
 
-def _dense(curve: Curve) -> np.ndarray:
+def _distance(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far points (..., 2) are from a box."""
+    return np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0), axis=-1)
+
+
+def _points(curve: Curve) -> np.ndarray:
     points = np.stack([curve.lifetime_sparsity, curve.error], 1)
     return points[np.isfinite(points).all(1)]
 
@@ -213,6 +232,6 @@ def _fill(line: np.ndarray) -> np.ndarray:
         return line
     pieces = [
         start + (end - start) * np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / 5))[:, None]
-        for start, end in zip(line[:-1], line[1:], strict=True)
+        for start, end in pairwise(line)
     ]
     return np.concatenate(pieces)

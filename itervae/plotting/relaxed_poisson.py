@@ -83,9 +83,9 @@ def relaxed_poisson_figure(samples: Mapping[float, np.ndarray], rate: float) -> 
     panels[0].set_xlim(edges[0], edges[-1])
     panels[-1].set_xlabel("z (spikes)", color=INK)
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
-    figure.supylabel(f"share of draws (bins of 1/{BINS} spike)", fontsize=10, color=INK)
+    figure.supylabel(f"share of draws in bins of {1 / BINS:g} spikes", fontsize=10, color=INK)
     handles, names = panels[0].get_legend_handles_labels()
-    title = f"rate λ = {rate:.4g}"
+    title = f"rate λ = {rate:.4g} spikes"
     legend = figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=8, title=title)
     legend.get_title().set(fontsize=9, color=QUIET)
     return figure

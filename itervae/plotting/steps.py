@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_LINEAR = 100
 """With more steps than this their axis is logarithmic beyond 1, or the first ones could not be told apart."""
+MOST_MARKED = 40
+"""With more steps than this they have no markers."""
 EMPTY = 100.0
 """The floor is left out of sight where every value is more than this many times above it."""
 
@@ -40,7 +42,7 @@ class Trace:
     seconds: np.ndarray | None = None
 
 
-def gap_steps_figure(traces: Mapping[str, Trace], floor: float) -> "Figure":
+def gap_steps_figure(traces: Mapping[str, Trace], floor: float, certified: bool = True) -> "Figure":
     """The amortization gap against inference steps and, where an engine has times, against time.
 
     A line is the mean over data, the band around it the 10th to 90th percentile. An engine of one pass is a marker with
@@ -51,6 +53,7 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float) -> "Figure":
     Args:
         traces: engine → its trace.
         floor: certificate of the optimum, nats: gaps are not known any finer, and smaller ones are drawn at it.
+        certified: whether it is one; False where F* is an estimate, which the figure then says.
 
     Raises:
         InputError: no engine, lengths that do not fit, or a floor that is not positive.
@@ -63,9 +66,10 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float) -> "Figure":
         raise InputError(f"floor is {floor}; expected a positive number of nats: pass the largest certificate")
     drawn = {name: _clamped(name, trace, floor) for name, trace in traces.items()}
     timed = any(trace.seconds is not None for trace in drawn.values())
+    most = max(int(trace.steps.max()) for trace in drawn.values())
     limits, seen = _limits(list(drawn.values()), floor)
 
-    figure = Figure(figsize=(WIDTH / DPI, 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH / DPI * (1 if timed else 0.7), 4.2), dpi=DPI, layout="constrained")
     panels = list(figure.subplots(1, 1 + timed, sharey=True, squeeze=False).flat)
     for axes, time in zip(panels, (False, True), strict=False):
         axes.set(yscale="log", ylim=limits)
@@ -78,16 +82,17 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float) -> "Figure":
             colour = COLOURS[index % len(COLOURS)]
             style = "-" if index < len(COLOURS) else "--"
             if len(trace.steps) > 1:
-                _draw_line(axes, name, trace, time, colour, style, limits[1])
+                marker = "o" if most <= MOST_MARKED else ""
+                _draw_line(axes, name, trace, time, limits[1], color=colour, linestyle=style, marker=marker)
             else:
                 _draw_single(axes, name, trace, time, colour, singles, limits[1])
                 singles += 1
-    _label(panels, max(int(trace.steps.max()) for trace in drawn.values()))
+    _label(panels, most, certified)
     if seen:
         at = (0.99, np.sqrt(floor * limits[0]))
         panels[0].text(
             *at,
-            f"F* is known to {floor:.2g} nats",
+            f"F* is known to {floor:.2g} nats".replace("e-0", "e-") if certified else "smaller gaps are drawn here",
             transform=panels[0].get_yaxis_transform(),
             fontsize=7,
             color=QUIET,
@@ -95,11 +100,12 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float) -> "Figure":
             va="center",
         )
     handles, names = panels[0].get_legend_handles_labels()
-    columns = next(c for c in (4, 3, 2, 1) if c == 1 or c * (max(map(len, names)) + 6) < 110)
+    columns = next(c for c in (4, 3, 2, 1) if c == 1 or c * (max(map(len, names)) + 8) < (135 if timed else 94))
+    figure.set_figheight(3.9 + 0.17 * -(-len(names) // columns))
     title = "mean over data; band or bar: 10th to 90th percentile"
     legend = figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
-    legend.set_title(title, {"size": 7.5})
-    legend.get_title().set_color(QUIET)
+    legend.set_title(title)
+    legend.get_title().set(fontsize=7.5, color=QUIET)
     return figure
 
 
@@ -131,10 +137,10 @@ def _limits(traces: list[Trace], floor: float) -> tuple[tuple[float, float], boo
     return (float(below * (below / high) ** 0.07), float(high)), seen  # room below for the words
 
 
-def _label(panels: "list[Axes]", most: int) -> None:
+def _label(panels: "list[Axes]", most: int, certified: bool) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-    panels[0].set_ylabel("amortization gap F − F* (nats)", color=INK)
+    panels[0].set_ylabel(f"amortization gap F − F*{'' if certified else ' estimate'} (nats)", color=INK)
     panels[0].set_xlabel("inference steps", color=INK)
     panels[0].yaxis.set_major_locator(LogLocator(numticks=12))
     if most > MOST_LINEAR:
@@ -157,7 +163,7 @@ def _across(trace: Trace, time: bool) -> np.ndarray | None:
     return None if trace.seconds is None else np.where(trace.seconds > 0, trace.seconds, np.nan)
 
 
-def _draw_line(axes: "Axes", name: str, trace: Trace, time: bool, colour: str, style: str, top: float) -> None:
+def _draw_line(axes: "Axes", name: str, trace: Trace, time: bool, top: float, **style: Any) -> None:
     at = _across(trace, time)
     if at is None:
         return
@@ -165,10 +171,8 @@ def _draw_line(axes: "Axes", name: str, trace: Trace, time: bool, colour: str, s
     label = name + (f" ({bad} step{'s' * (bad > 1)} not finite)" if bad else "")
     high = np.where(np.isnan(trace.high), top, trace.high)  # larger than any other
     inside = np.isfinite(at)
-    band = {"color": colour, "alpha": 0.16, "linewidth": 0}
-    axes.fill_between(at[inside], trace.low[inside], high[inside], **band)
-    marker = "o" if len(at) <= 30 else None
-    axes.plot(at, trace.mean, linestyle=style, color=colour, linewidth=1.4, marker=marker, markersize=2.5, label=label)
+    axes.fill_between(at[inside], trace.low[inside], high[inside], color=style["color"], alpha=0.13, linewidth=0.5)
+    axes.plot(at, trace.mean, linewidth=1.4, markersize=2.5, label=label, **style)
 
 
 def _draw_single(axes: "Axes", name: str, trace: Trace, time: bool, colour: str, before: int, top: float) -> None:
