@@ -24,7 +24,6 @@ def lifetime_sparsity(codes: Tensor) -> Tensor:
         raise InputError(f"codes have shape {tuple(codes.shape)}; expected (M, K) with at least 2 stimuli")
     codes = codes.double().abs()
     peak = codes.amax(0)
-    scaled = codes / peak.clamp_min(1e-300).where(peak > 0, 1.0)  # so that squares of tiny rates do not underflow
-    squares = scaled.square().sum(0)
-    ratio = scaled.sum(0).square() / (len(codes) * squares.where(peak > 0, 1.0))
-    return (1 - ratio) / (1 - 1 / len(codes))
+    scaled = codes / peak.where(peak > 0, 1.0)  # so that squares of tiny rates do not underflow
+    ratio = scaled.sum(0).square() / (len(codes) * scaled.square().sum(0))
+    return ((1 - ratio) / (1 - 1 / len(codes))).where(peak > 0, 1.0)

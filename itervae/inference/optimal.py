@@ -25,7 +25,7 @@ FIRST_ORDER = 50
 class OptimalSettings:
     """Settings of `optimal`."""
 
-    steps: int = 200
+    steps: int = 1000
     """Largest number of inference steps."""
     tolerance: float = 1e-6
     """Certificate in nats at which a datum is finished."""
@@ -43,7 +43,7 @@ class Optimal(Descent):
     Settings = OptimalSettings
     dtype = torch.float64
 
-    def __init__(self, steps: int = 200, tolerance: float = 1e-6) -> None:
+    def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
         super().__init__(steps)
         if not tolerance > 0:
             raise InputError(f"tolerance is {tolerance}; expected a positive number of nats")

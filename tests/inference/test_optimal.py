@@ -23,6 +23,7 @@ from itervae.inference.newton import newton_direction
         (0.5, 1.0, 0.007, 0.0),
         (0.5, 1.0, 0.007, 200.0),
         (1e-3, 1e-3, 1e-8, 2.0),
+        (1e-3, 1e-3, 1e-8, 200.0),
     ],
 )
 def test_every_datum_is_certified_at_extremes(latents, variance, beta, prior_rate, scale):

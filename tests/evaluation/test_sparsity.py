@@ -1,0 +1,30 @@
+"""Lifetime sparsity at its known values."""
+
+import pytest
+import torch
+
+from itervae import InputError
+from itervae.evaluation import lifetime_sparsity
+
+
+def test_known_values():
+    count = 10
+    same = torch.full((count,), 3.0)
+    once = torch.zeros(count)
+    once[4] = 7.0
+    silent = torch.zeros(count)
+    half = torch.tensor([1.0] * 5 + [0.0] * 5)  # (1 − 5²/(10·5)) / (1 − 1/10)
+    found = lifetime_sparsity(torch.stack([same, once, silent, half, -half], 1))
+    expected = torch.tensor([0.0, 1.0, 1.0, 0.5 / 0.9, 0.5 / 0.9], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_scale_of_a_unit_changes_nothing():
+    codes = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    scaled = codes.double() * torch.tensor([1e-170, 1.0, 1e150], dtype=torch.float64)
+    torch.testing.assert_close(lifetime_sparsity(scaled), lifetime_sparsity(codes))
+
+
+def test_errors():
+    with pytest.raises(InputError, match=r"codes have shape \(1, 3\)"):
+        lifetime_sparsity(torch.ones(1, 3))
