@@ -33,6 +33,9 @@ class PoissonVAESettings:
     """Atoms of unit norm (linear decoder)."""
     beta: float = 1.0
     """Weight of the KL in the free energy."""
+    start_log_rate: float | None = None
+    """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a solver, and -1 where an
+    encoder is trained or the decoder is a network."""
 
 
 @dataclass
@@ -57,7 +60,8 @@ MODELS: dict[str, type[ModelSettings]] = {"poisson-vae": PoissonVAESettings, "sp
 def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
     """A new model for data of `shape`, its start decided by `seed`; the global random state is left as it was.
 
-    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the others.
+    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the others, unless the
+    settings say otherwise.
 
     Raises:
         InputError: a setting out of range, or a decoder that does not fit the shape.
@@ -67,14 +71,18 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
+    if settings.start_log_rate is not None and not -30 <= settings.start_log_rate <= 5:
+        raise InputError(f"start_log_rate is {settings.start_log_rate}; expected a log-rate from -30 to 5")
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        low, high = (-6.0, -4.0) if settings.decoder == "linear" else (-2.0, 0.0)
-        prior = PoissonPrior(settings.latents, low, high)
+        start = settings.start_log_rate
+        if start is None:
+            start = -5.0 if settings.decoder == "linear" else -1.0
+        prior = PoissonPrior(settings.latents, start - 1, start + 1)
         decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
         likelihood: nn.Module
         if settings.likelihood == "gaussian":

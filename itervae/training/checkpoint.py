@@ -3,6 +3,7 @@
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import ENGINES, Engine
-from itervae.model import GenerativeModel, build_model
+from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 FORMAT = 1
+ENCODER_START = -1.0
+"""Where prior log-rates start when an encoder is trained."""
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -60,7 +63,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
     """A new model and engine, their start decided by the run's seed."""
-    model = build_model(settings.model, shape, settings.training.seed)
+    described = settings.model
+    if ENGINES[settings.inference].learned and isinstance(described, PoissonVAESettings):
+        # from the published start an encoder ends with few, sharply tuned units, and a tail of data far off
+        start = described.start_log_rate
+        described = replace(described, start_log_rate=ENCODER_START if start is None else start)
+    model = build_model(described, shape, settings.training.seed)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = ENGINES[settings.inference].build(settings.engine, model, shape)
