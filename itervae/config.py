@@ -64,6 +64,14 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         if name not in names and name not in FIRST_PASS:
             raise InputError(_unknown(_flag(name), name, inference, model, _flag))
 
+    if "freeze" in given:
+        own = {"model", *(setting.name for setting in fields(MODELS[model]))} & set(given)
+        if own:
+            raise InputError(
+                f"{_flag(sorted(own)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
+                "leave it out"
+            )
+
     # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
     kept = {name: value for name, value in base.items() if name in names and name not in given}
     settings = tyro.cli(
@@ -72,7 +80,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         args=[*_tokens(kept), *args],
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    run = RunSettings(inference, settings.data, settings.latents, settings.engine, settings.training)
+    run = RunSettings(inference, settings.data, settings.generative_model, settings.engine, settings.training)
     return run, settings.run_dir, resume
 
 
@@ -136,7 +144,7 @@ def _command(inference: str, model: str) -> type:
         ("run_dir", Path | None, None),
         ("engine", ENGINES[inference].Settings, ENGINES[inference].Settings()),
         ("data", DataSettings, DataSettings()),
-        ("latents", MODELS[model], MODELS[model]()),
+        ("generative_model", MODELS[model], MODELS[model]()),
         ("training", TrainingSettings, TrainingSettings()),
     ]
     helps = {

@@ -127,10 +127,11 @@ def test_gap_distribution(tmp_path, passed):
     }
     np.savez(tmp_path / "gap.npz", **arrays)
     draw("gap-distribution", tmp_path / "gap.npz", "--output", tmp_path / "gap.png")
-    gaps, floor = passed["gap_figure"]
+    gaps, floor, certified = passed["gap_figure"]
     assert list(gaps) == ["lca:20"]
     np.testing.assert_allclose(gaps["lca:20"], [0.5, 2.0])
     assert floor == 3e-7
+    assert certified
     assert (tmp_path / "gap.png").stat().st_size > 10_000
 
 

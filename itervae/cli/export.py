@@ -1,4 +1,4 @@
-"""`itervae export`: the dictionary of a run as three arrays."""
+"""`itervae export`: the dictionary of a run as arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from itervae.training import load
 
 @dataclass
 class Export:
-    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder."""
+    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder; of sparse
+    coding, which has no rates, the dictionary alone."""
 
     target: tyro.conf.Positional[Path]
     """Run folder or checkpoint."""

@@ -131,7 +131,7 @@ def _gap_distribution(options: Figure) -> "matplotlib.figure.Figure":
     for path in options.inputs:
         arrays = _arrays(path)
         found[path], certificates[path] = _complete(path, lambda arrays=arrays: _gaps(arrays))
-    return gap_figure(_merged(found), _floor(certificates)[0])
+    return gap_figure(_merged(found), *_floor(certificates))
 
 
 def _gaps(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], float | None]:

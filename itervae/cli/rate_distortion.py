@@ -60,14 +60,23 @@ def run(args: list[str]) -> None:
     options = tyro.cli(RateDistortion, prog="itervae rate-distortion", args=args, config=(tyro.conf.OmitArgPrefixes,))
     if options.num < 2:
         raise InputError(f"--num is {options.num}; expected at least 2, over which sparsity is measured")
+    if not options.runs:
+        raise InputError("no run was named; expected run folders or checkpoints of itervae train")
+    for path in options.runs:
+        if path.suffix in (".npz", ".npy"):
+            raise InputError(f"{path} is a dictionary file; name runs, and the file with --dictionary")
+    for threshold in options.thresholds:
+        if not threshold > 0:
+            raise InputError(f"--thresholds has {threshold}; expected positive numbers")
     device = choose_device(options.device)
     coders = [_coder(coder) for coder in options.coders.split(",") if coder.strip()]
     settings = {path: load_settings(read_checkpoint(find_checkpoint(path))) for path in options.runs}
     x, described = _data(options, args, settings, device)
 
-    jobs = [(path, None) for path in options.runs]
+    jobs = [(path, None) for path in settings]  # each once
     dictionary = options.dictionary or _reference(settings)
     if dictionary is not None:
+        _ = open_target(dictionary).model.dictionary  # refused now, if it has none, and not after the runs
         jobs += [(dictionary, coder) for coder in coders]
     points: list[RatePoint] = []
     for path, coder in track(jobs, "measuring", console=Console(stderr=True), transient=True):
@@ -87,11 +96,14 @@ def _of_run(path: Path, settings: RunSettings, x: torch.Tensor, seed: int) -> li
     model, engine = load(path, x.device)
     if isinstance(settings.model, SparseCodingSettings):
         threshold = settings.model.threshold
-        family = f"{_short(settings.inference)} {settings.model.shrinkage}, own dictionary"
+        signed = " signed" if settings.model.signed else ""
+        family = f"{_short(settings.inference)} {settings.model.shrinkage}{signed}, own dictionary"
         return rate_points(model, engine, x, family=family, setting=f"θ {threshold:g}", order=threshold, seed=seed)
     beta = settings.model.beta
     encoder = getattr(settings.engine, "encoder", None)
     name = f"{encoder} encoder" if encoder else _short(settings.inference)
+    if settings.model.decoder != "linear":
+        name += f", {settings.model.decoder} decoder"
     varied = {"setting": f"β {beta:g}", "order": beta, "seed": seed}
     points = rate_points(model, engine, x, family=f"P-VAE, {name}", **varied)
     if model.exact:
@@ -125,7 +137,11 @@ def _coder(text: str) -> tuple[str, int, str]:
     """(engine, steps, shrinkage) of ENGINE:STEPS:SHRINKAGE."""
     name, _, rest = text.strip().partition(":")
     steps, _, shrinkage = rest.partition(":")
-    fitting = [key for key, kind in ENGINES.items() if "sparsity cost" in kind.requires and not kind.learned]
+    fitting = [
+        key
+        for key, kind in ENGINES.items()
+        if "sparsity cost" in kind.requires and "convex cost" not in kind.requires and not kind.learned
+    ]
     if name not in fitting or not steps.isdigit() or shrinkage not in ("soft", "hard"):
         raise InputError(
             f"coder {text.strip()!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting)}; "
@@ -185,8 +201,9 @@ def _print(points: list[RatePoint], data: str, num: int) -> None:
         for name, members in coded.items():
             error = matched_error(members, point.lifetime_sparsity)
             if error is not None:
-                fall = f"{100 * (1 - error / point.error):.0f}% below the {point.error:.1f} of {point.curve}"
-                console.print(f"{name}: {error:.1f} at {point.lifetime_sparsity:.3f}, {fall}, β 1", highlight=False)
+                change = 100 * (error / point.error - 1)
+                side = f"{abs(change):.0f}% {'below' if change < 0 else 'above'} the {point.error:.1f} of {point.curve}"
+                console.print(f"{name}: {error:.1f} at {point.lifetime_sparsity:.3f}, {side}, β 1", highlight=False)
 
 
 def _drawn(points: list[RatePoint]) -> dict[str, Curve]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from itervae.config import parse_train
 from itervae.errors import InputError
-from itervae.model import SparseCodingSettings
+from itervae.model import PoissonPrior, SparseCodingSettings, SparsityPrior
 from itervae.training import LAST, train
 
 
@@ -34,14 +34,12 @@ def run(args: list[str]) -> None:
     table.add_column("held-out data")
     table.add_column("mean", justify="right")
     found = summary.validation
-    names = ("free energy", "KL", "spikes per datum")
-    if isinstance(settings.model, SparseCodingSettings):
-        names = ("energy", "sparsity cost", "Σ|a| per datum")
+    names = (SparsityPrior if isinstance(settings.model, SparseCodingSettings) else PoissonPrior).terms
     rows = {
         names[0]: f"{found['free_energy']:.2f} ± {found['free_energy_se']:.2f} nats",
         "  reconstruction": f"{found['reconstruction']:.2f} nats",
         f"  {names[1]}": f"{found['kl']:.2f} nats",
-        names[2]: f"{found['spikes']:.2f}",
+        f"{names[2]} per datum": f"{found['spikes']:.2f}",
         "share of zeros": f"{found['share_zero']:.3f}",
     }
     if np.isfinite(found["certificate"]):

@@ -64,7 +64,8 @@ class EngineGap:
 @dataclass(frozen=True)
 class ApproximationReport(MarginalReport):
     """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* − (−log p(x)), nats,
-    from the last of them: a lower bound, since the last bound is still above −log p(x)."""
+    from the last of them. It is a lower bound where F* is certified, since the last bound is still above −log p(x); an
+    estimate of F* may be above F*, and then it is neither."""
 
     gap_mean: float
     gap_se: float
@@ -127,8 +128,8 @@ def amortization_gap(
     """
     if "Poisson family" not in model.capabilities:
         raise InputError(
-            "the amortization gap is one of a posterior, and sparse coding has none; measure a Poisson model of its "
-            "dictionary (itervae export)"
+            "the amortization gap is one of a posterior, and sparse coding has none; export its dictionary and give "
+            "the file a prior with --log-rate and --observation-variance"
         )
     if len(x) == 0:
         raise InputError("there are no data to measure on; expected at least one row")

@@ -56,13 +56,12 @@ class Scorer:
 
     def __init__(self, model: GenerativeModel, seed: int) -> None:
         self.model = copy.deepcopy(model).double() if model.exact else model
-        self.seed = seed
+        self._generator = torch.Generator(model.beta.device).manual_seed(seed)
 
     def __call__(self, log_rate: Tensor, x: Tensor) -> FreeEnergy:
         if self.model.exact:
             return self.model.free_energy(x.double(), RelaxedPoisson(log_rate.double()))
-        generator = torch.Generator(x.device).manual_seed(self.seed)
-        return sampled_free_energy(self.model, x, log_rate.to(x.dtype), generator)
+        return sampled_free_energy(self.model, x, log_rate.to(x.dtype), self._generator)
 
 
 def certified_optimum(
@@ -101,7 +100,8 @@ def estimated_optimum(
     solver = LCAUnrolled()
     lca = torch.cat([infer(model, solver, b, steps=LONG, generator=generator).posterior.u for b in x.split(BATCH)])
     noise = torch.randn(lca.shape, device=x.device, dtype=x.dtype, generator=generator)
-    starts = {"prior": prior, "lca": lca, "perturbed": lca + PERTURBATION * noise, **answers}
+    finite = {name: found.where(found.isfinite().all(-1, keepdim=True), prior) for name, found in answers.items()}
+    starts = {"prior": prior, "lca": lca, "perturbed": lca + PERTURBATION * noise, **finite}
     found = estimate_optimum(model, x, starts, seed, advance)
     report = OptimalReport(
         "estimate",

@@ -77,6 +77,9 @@ def rate_points(
     """
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data; expected at least 2, over which sparsity is measured")
+    variance = total_variance(x)
+    if not variance > 0:
+        raise InputError("all the data are the same; expected some variance, of which R² is a share")
     generator = torch.Generator(x.device).manual_seed(seed)
     poisson = "Poisson family" in model.capabilities
     codes: dict[str, list[Tensor]] = {}
@@ -93,7 +96,6 @@ def rate_points(
             errors.setdefault(kind, []).append((batch - model.decode(code)).double().square().sum(-1))
         advance(len(batch))
     certificate = torch.cat(certificates).max().item()
-    variance = total_variance(x)
     points = []
     for kind, values in codes.items():
         code, error = torch.cat(values), torch.cat(errors[kind])

@@ -97,7 +97,7 @@ class Engine(nn.Module):
         """One iteration."""
         raise NotImplementedError
 
-    def stride(self, done: int) -> int:
+    def stride(self, problem: Problem, done: int) -> int:
         """Steps to take after `done` before finished data are looked for, where the engine has a tolerance."""
         return LOOK_EVERY
 
@@ -216,7 +216,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
             rows, problem = rows[left], problem.select(left)
             counts = {name: value[left] for name, value in state.counts.items()}
             state = replace(engine.init(problem, state.map(lambda value, left=left: value[left])), counts=counts)
-        for _ in range(min(engine.stride(done), steps - done)):
+        for _ in range(min(engine.stride(problem, done), steps - done)):
             problem.taken = done
             state = engine.step(problem, state)
             done += 1
@@ -286,6 +286,12 @@ def _check(
     if not isinstance(prior, type(model.prior())):
         raise InputError(
             f"the prior is a {type(prior).__name__}; this model has a {type(model.prior()).__name__}: pass one of those"
+        )
+    own = model.prior()
+    if isinstance(prior, SparsityCost) and isinstance(own, SparsityCost) and vars(prior) != vars(own):
+        raise InputError(
+            f"the prior is another sparsity cost than the model's (threshold {prior.threshold.item():g} for "
+            f"{own.threshold.item():g}, or of another kind); leave it out, or make a model with it"
         )
     shape = prior.batch_shape
     if shape not in ((latents,), (len(x), latents)):

@@ -20,6 +20,8 @@ START_CURVATURE = 4.0
 """κ of the first step: in units of the diagonal c/σ², between 1 (orthogonal atoms) and the largest eigenvalue."""
 DECAY = 0.8
 """κ falls by this factor per step where the curvature allows."""
+LEAST, MOST = 0.1, 1e6
+"""Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""
 FLOOR = 1e-12
 """Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
 
@@ -76,7 +78,7 @@ class Descent(Engine):
             seen = seen / (new.diagonal * along.square()).sum(-1, keepdim=True).clamp_min(1e-30)
             damping = memory["damping"]
             damping = torch.where(rejected, 2 * damping, DECAY * damping)
-            damping = torch.maximum(damping, torch.where(seen.isfinite(), seen, 0))
+            damping = torch.maximum(damping, torch.where(seen.isfinite(), seen, 0)).clamp(LEAST, MOST)
             against = (new.gradient * (new.mean - old.mean)).sum(-1, keepdim=True) > 0
             restart = rejected | against
             momentum = torch.where(restart, 1, longer)

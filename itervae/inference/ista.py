@@ -1,8 +1,9 @@
-"""Proximal gradient inference, unrolled: ISTA and FISTA with the shrinkage of the Poisson KL.
+"""Proximal gradient inference, unrolled: ISTA and FISTA.
 
 Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The reconstruction term is linearized at
-y; the KL, which plays the part of the sparsity penalty, is kept exact: its proximal operator is λ = a·W(e^s), a
-Lambert-W shrinkage (`PoissonEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
+y; the cost is kept exact, by its proximal operator: of the Poisson KL, which plays the part of the sparsity penalty,
+λ = a·W(e^s), a Lambert-W shrinkage (`PoissonEnergy.proximal_step`); of sparse coding soft or hard thresholding
+(`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
 """
 
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ class ISTASettings:
 
 
 class FISTAUnrolled(Descent):
-    """Accelerated proximal gradient steps with a Lambert-W shrinkage, safeguarded.
+    """Accelerated proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded.
 
-    Proximal steps from the extrapolated point y = λ + inertia·(last Δλ).
+    Proximal steps from the extrapolated point y = μ + inertia·(last Δμ), μ the mean: a rate or a coefficient.
 
     The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the energy is evaluated at
     the iterates themselves.
@@ -45,7 +46,7 @@ class FISTAUnrolled(Descent):
 
 
 class ISTAUnrolled(FISTAUnrolled):
-    """Proximal gradient steps with a Lambert-W shrinkage, safeguarded: FISTA without momentum."""
+    """Proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded: FISTA without momentum."""
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point

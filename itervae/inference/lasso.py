@@ -1,4 +1,4 @@
-"""The energy of classic sparse coding: the lasso, or its hard-threshold relative.
+"""The energy of sparse coding: the lasso, or its hard-threshold relative.
 
 Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits"; Beck & Teboulle (2009).
 """
@@ -40,7 +40,8 @@ class LassoEnergy(LinearEnergy):
         """Soft or hard thresholding of the gradient step y = mean − smooth/h.
 
         soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its subgradient
-        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a; no rise of E for h ≥ c
+        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and h ≥ c, E does not
+               rise; where several go at once it may, and `Descent` takes the step back
         """
         if self.sparsity.hard:
             return mean - smooth / torch.maximum(curvature, self._diagonal)

@@ -1,12 +1,13 @@
-"""The locally competitive algorithm in log-rates, unrolled.
+"""The locally competitive algorithm, unrolled.
 
-Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits", with the exponential
-activation and the free energy of the Poisson VAE. The continuous flow is
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits", and the same with the
+exponential activation and the free energy of the Poisson VAE. The continuous flow is
 
     du/dt = −∂F/∂λ = [Φᵀx − c/2 − ΦᵀΦλ]/σ² − β(u − log r),      λ = e^u
 
 drive, lateral inhibition and leak: the natural gradient of F, since the Fisher information of a Poisson rate cancels
-the Jacobian. Its fixed point is the posterior of least free energy.
+the Jacobian. Its fixed point is the posterior of least free energy. For sparse coding, du/dt = Φᵀx − u − (ΦᵀΦ − I)a,
+a = T(u) (`LassoEnergy`).
 """
 
 from dataclasses import dataclass
@@ -36,14 +37,15 @@ class LCASettings:
 
 
 class LCAUnrolled(Descent):
-    """The locally competitive algorithm: semi-implicit Euler steps in log-rate, safeguarded.
+    """The locally competitive algorithm: Euler steps of log-rates or membrane potentials, safeguarded.
 
-    With momentum, and the safeguards of `Descent`:
+    With momentum, and the safeguards of `Descent`; of a Poisson model semi-implicit steps,
 
         Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ) + inertia·(last Δu)
 
-    The diagonal of the Jacobian of the flow is β + cλ/σ²; κ per datum stands for its off-diagonal part. The first
-    step, from which rates may have to grow a thousandfold, is a proximal one (`PoissonEnergy.proximal_step`).
+    since the diagonal of the Jacobian of the flow is β + cλ/σ²; κ per datum stands for its off-diagonal part. Sparse
+    coding takes Δu = −∂E/∂a / max(κ·c, 1) (`LassoEnergy.flow_step`). The first step, from which rates may have to grow
+    a thousandfold, is a proximal one.
     On a model without a closed form there is no value to compare, so nothing is taken back and there is no momentum:
     κ = 4, and gradient and curvature are means over the last few draws of `SampledEnergy`. Log-rates stay below 10,
     where counts can be drawn; `stats["clamped"]` counts the units that the last step would have taken beyond.

@@ -50,8 +50,9 @@ class Optimal(Descent):
         self.tolerance = tolerance
         self._fista, self._lca = FISTAUnrolled(), LCAUnrolled()
 
-    def stride(self, done: int) -> int:
-        return super().stride(done) if done < FIRST_ORDER else 1
+    def stride(self, problem: Problem, done: int) -> int:
+        newton = isinstance(problem.energy, PoissonEnergy) and done >= FIRST_ORDER
+        return 1 if newton else super().stride(problem, done)
 
     def step(self, problem: Problem, state: State) -> State:
         if not isinstance(problem.energy, PoissonEnergy):

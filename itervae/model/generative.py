@@ -59,6 +59,13 @@ class GenerativeModel(nn.Module):
         super().__init__()
         if not beta > 0:
             raise InputError(f"beta is {beta}; expected a positive number (the free energy has no optimum at 0)")
+        if isinstance(prior, SparsityPrior):
+            one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
+            if not one or beta != 1:
+                raise InputError(
+                    "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
+                    "scale its threshold instead"
+                )
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood

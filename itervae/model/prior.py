@@ -18,7 +18,8 @@ class PoissonPrior(nn.Module):
     """
 
     capabilities = frozenset({"Poisson family", "sparsity cost", "convex cost"})
-    terms = ("F", "KL", "spikes")
+    symbol = "F"
+    terms = ("free energy", "KL", "spikes")
     """What the objective, its second part and the activity are called."""
 
     def __init__(self, latents: int, low: float = -6.0, high: float = -4.0) -> None:
@@ -46,7 +47,8 @@ class SparsityPrior(nn.Module):
     """
 
     threshold: Tensor
-    terms = ("E", "cost", "Σ|a|")
+    symbol = "E"
+    terms = ("energy", "sparsity cost", "Σ|a|")
 
     def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
         super().__init__()

@@ -98,7 +98,8 @@ def sparse_coding_model(
     """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm."""
     size, latents = dictionary.shape
     prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
-    decoder = LinearDecoder(size, latents, unit_norm=True)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # its random start is not used
+        decoder = LinearDecoder(size, latents, unit_norm=True)
     model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
     with torch.no_grad():
         decoder.weight.copy_(functional.normalize(dictionary, dim=0))

@@ -16,7 +16,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b4f9d", "#e69f00", "#5
 """Colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
 
 
-def gap_figure(gaps: Mapping[str, np.ndarray], floor: float) -> "Figure":
+def gap_figure(gaps: Mapping[str, np.ndarray], floor: float, certified: bool = True) -> "Figure":
     """The distribution of each engine's gap over data: the share of data above a gap, both axes logarithmic.
 
     A tail that a mean would hide is a line that reaches far to the right. Infinite and undefined gaps count as larger
@@ -25,6 +25,7 @@ def gap_figure(gaps: Mapping[str, np.ndarray], floor: float) -> "Figure":
     Args:
         gaps: engine → gap of each datum (N,), nats.
         floor: certificate of the optimum, nats: gaps are not known any finer and are drawn from there on.
+        certified: whether F* is proved; an estimate is named as one on the axis.
 
     Raises:
         InputError: no engine, or an engine without data.
@@ -47,7 +48,7 @@ def gap_figure(gaps: Mapping[str, np.ndarray], floor: float) -> "Figure":
         axes.step(ordered[finite], above[finite], where="post", color=colour, linewidth=1.4, label=label)
     axes.axvline(1.0, color=QUIET, linewidth=0.6, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(floor, None), ylim=(None, 1.05))
-    axes.set_xlabel("amortization gap F − F* (nats)", color=INK)
+    axes.set_xlabel("amortization gap F − F* (nats)" + ("" if certified else ", F* an estimate"), color=INK)
     axes.set_ylabel("share of data above", color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")

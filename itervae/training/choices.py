@@ -44,10 +44,15 @@ def check_settings(settings: RunSettings) -> None:
     if options.estimator in (None, "exact") and linear:
         for name in ("samples", "temperature"):
             if getattr(options, name) != getattr(TrainingSettings, name):
+                remedy = "" if isinstance(model, SparseCodingSettings) else ", or add --estimator eat"
                 raise InputError(
                     f"--{name} {getattr(options, name)} does not apply to the exact free energy, which draws no "
-                    "samples; leave it out, or add --estimator eat"
+                    f"samples; leave it out{remedy}"
                 )
+    if options.freeze is not None and options.beta_ramp:
+        raise InputError(
+            f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"
+        )
     if not 0 <= options.beta_ramp < 1:
         raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
     if not 0 < options.temperature <= 1:

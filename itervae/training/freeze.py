@@ -16,19 +16,19 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     Raises:
         InputError: nothing there, another shape than the data, or settings of a model beside it.
     """
-    if settings.model != type(settings.model)():
-        raise InputError(
-            f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
-        )
     if target.suffix in (".npz", ".npy"):
         model = load_dictionary(target)
         variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-        described = PoissonVAESettings(
-            latents=model.latents, observation_variance=round(variance, 6), beta=round(model.beta.item(), 6)
-        )
+        described = PoissonVAESettings(latents=model.latents, observation_variance=variance)
     else:
         model, _ = load(target)
         described = load_settings(read_checkpoint(find_checkpoint(target))).model
+    if isinstance(described, PoissonVAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
+        described = replace(described, beta=model.beta.item())
+    if settings.model not in (PoissonVAESettings(), described):
+        raise InputError(
+            f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
+        )
     if model.size != math.prod(shape):
         raise InputError(
             f"the model of --freeze {target} explains data of {model.size} values, and these have {math.prod(shape)}; "

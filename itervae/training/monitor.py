@@ -25,7 +25,7 @@ class Monitor:
         terms: what the objective, its second part and the activity are called.
     """
 
-    def __init__(self, run_dir: Path, keep: int, terms: tuple[str, str, str] = ("F", "KL", "spikes")) -> None:
+    def __init__(self, run_dir: Path, keep: int, terms: tuple[str, str, str] = ("free energy", "KL", "spikes")) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self._terms = terms

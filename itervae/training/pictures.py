@@ -36,14 +36,14 @@ def draw_pictures(
     posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
     energy = model.free_energy(x[shown], posterior, generator=generator).total
-    captions = [f"{model.prior.terms[0]} {value:.0f}" for value in energy.tolist()]
+    captions = [f"{model.prior.symbol} {value:.0f}" for value in energy.tolist()]
     figure = reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions)
     save(figure, run_dir / "reconstructions.png")
     if "Poisson family" in model.capabilities:  # sparse coding has no prior to draw from
         samples = model.sample(64, generator)
         save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
     if records:
-        save(training_figure(records), run_dir / "curves.png")
+        save(training_figure(records, model.prior.terms), run_dir / "curves.png")
 
 
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:

@@ -58,7 +58,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         InputError: settings that do not fit each other or the data, or a run that diverged.
     """
     options = settings.training
-    check_settings(settings)
+    if options.freeze is None or resume:
+        check_settings(settings)
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -68,6 +69,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     frozen = None
     if options.freeze is not None and not resume:  # a checkpoint has the model
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
+        check_settings(settings)
     model, engine = build(settings, source.shape)
     check_fit(type(engine), model)
     bernoulli = isinstance(model.likelihood, BernoulliLikelihood)
@@ -192,10 +194,10 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                     "residual": residual.item(),
                     "grad_norm": norm.item(),
                     "lr": schedule.lr_at(now),
-                    "beta": schedule.beta_at(now),
-                    "temperature": schedule.temperature_at(now),
                     "data_per_s": (update - logged_update) * options.batch_size / (clock - logged_at),
                 }
+                if "Poisson family" in model.capabilities:
+                    values |= {"beta": schedule.beta_at(now), "temperature": schedule.temperature_at(now)}
                 for name in ("rejected", "clamped"):
                     if name in inference.stats:
                         values[name] = inference.stats[name].float().mean().item()
@@ -246,7 +248,7 @@ def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, x: T
     generator = torch.Generator(x.device).manual_seed(seed)
     with torch.no_grad():
         rates = infer(model, engine, x[:EVALUATION_BATCH], generator=generator).posterior.mean.abs()
-    monitor.histogram("log10_rates", rates.clamp_min(1e-12).log10().cpu().numpy(), update)
+    monitor.histogram("log10_mean", rates.clamp_min(1e-12).log10().cpu().numpy(), update)
     image = atoms_image(model, rates)
     if image is not None:
         monitor.picture("dictionary", image, update)

@@ -7,7 +7,7 @@ from torch import nn
 
 from itervae.evaluation import amortization_gap
 from itervae.evaluation.estimate import SCORING, estimate_optimum, sampled_free_energy
-from itervae.inference import LCAUnrolled, Optimal, infer
+from itervae.inference import LCAUnrolled, Optimal, State, infer
 
 
 class Disguised(nn.Module):
@@ -86,6 +86,20 @@ def test_the_gap_of_a_nonlinear_decoder_is_labelled_an_estimate():
         assert gap.gap_mean > -0.5  # up to sampling noise
         assert gap.trace is not None
     assert len(report.engines["lca"].trace.mean) == 6
+
+
+def test_an_engine_that_answers_nan_is_counted_and_spoils_nothing():
+    class Broken(LCAUnrolled):
+        def step(self, problem, state):
+            u = super().step(problem, state).u.clone()
+            u[0] = torch.nan
+            return State(u)
+
+    model = any_model("mlp")
+    x = torch.rand(6, 64, generator=torch.Generator().manual_seed(0))
+    report = amortization_gap(model, {"broken": (Broken(), 1)}, x)
+    assert report.engines["broken"].non_finite == 1
+    assert report.arrays["free_energy_optimal"].isfinite().all()
 
 
 def test_rates_that_cannot_be_drawn_are_counted():

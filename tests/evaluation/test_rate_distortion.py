@@ -114,6 +114,10 @@ def test_command_errors(runs, tmp_path, capsys):
     for args, message in (
         ([runs["one"], "--coders", "lca:20:soft"], "coder 'lca:20:soft' is not ENGINE:STEPS:soft"),
         ([runs["one"], "--num", "1"], "--num is 1"),
+        (["--num", "5"], "no run was named"),
+        (["phi.npz"], "phi.npz is a dictionary file"),
+        ([runs["one"], "--thresholds", "0"], "--thresholds has 0"),
+        ([runs["one"], "--data", "array", "--data-path", str(tmp_path / "y.npy")], "all the data are the same"),
         ([str(tmp_path / "none")], "there is no checkpoint"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -19,7 +19,15 @@ from itervae.inference import (
     certificate,
     infer,
 )
-from itervae.model import SparseCodingSettings, build_model, sparse_coding_model
+from itervae.model import (
+    GaussianLikelihood,
+    GenerativeModel,
+    LinearDecoder,
+    SparseCodingSettings,
+    SparsityPrior,
+    build_model,
+    sparse_coding_model,
+)
 
 SOLVERS = {"lca": LCAUnrolled, "ista": ISTAUnrolled, "fista": FISTAUnrolled}
 
@@ -189,6 +197,23 @@ def test_unrolled_gradient_at_the_optimum_is_the_envelope_gradient():
     assert along == pytest.approx((above - below) / (2 * step), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_gradients_stay_finite_when_nothing_moves(name):
+    """Data that call for no coefficient: for hundreds of steps no curvature is seen."""
+    model = coding(threshold=5.0).float()
+    x = data(4, scale=0.5).float()
+    found = infer(model, SOLVERS[name](), x, steps=300, gradient=Unroll())
+    assert (found.posterior.mean == 0).all()
+    model.free_energy(x, found.posterior).total.sum().backward()
+    assert torch.isfinite(model.decoder.weight.grad).all()
+
+
+def test_building_leaves_the_global_random_state():
+    before = torch.get_rng_state()
+    build_model(SparseCodingSettings(latents=8), (4, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_errors():
     model, x = coding(), data()
     with pytest.raises(InputError, match="threshold is 0"):
@@ -196,6 +221,11 @@ def test_errors():
     message = "amortized needs a model with Poisson family, and this one has a SparsityPrior"
     with pytest.raises(InputError, match=message):
         infer(model, Amortized(torch.nn.Linear(20, 40)), x)
+    other = SparsityPrior(40, 1.0, signed=True)()
+    with pytest.raises(InputError, match=r"another sparsity cost than the model's \(threshold 1 for 0.5"):
+        infer(model, LCAUnrolled(), x, prior=other)
+    with pytest.raises(InputError, match="another likelihood than a Gaussian of variance 1"):
+        GenerativeModel(SparsityPrior(4, 1.0), LinearDecoder(3, 4), GaussianLikelihood(0.5), (3,))
     with pytest.raises(InputError, match="nothing to sample"):
         model.free_energy(x, infer(model, LCAUnrolled(), x).posterior, estimator="eat")
     with pytest.raises(InputError, match="the prior is a RelaxedPoisson; this model has a SparsityCost"):

@@ -85,7 +85,7 @@ def test_settings_that_do_not_apply_are_refused(rows):
 
 
 def test_a_frozen_model_stays_and_its_engine_learns(rows, tmp_path):
-    begin(arguments(rows, "--updates", "60"), tmp_path / "solver")
+    begin(arguments(rows, "--updates", "60", "--beta", str(1 / 7)), tmp_path / "solver")
     model, _ = itervae.load(tmp_path / "solver")
     save_dictionary(model, tmp_path / "phi.npz")
     data = ["--data", "array", "--data-path", str(rows), "--inference", "amortized", "--device", "cpu"]
@@ -99,12 +99,14 @@ def test_a_frozen_model_stays_and_its_engine_learns(rows, tmp_path):
         x = torch.as_tensor(np.load(rows), dtype=torch.float32)
         prior = model.posterior(model.prior.log_rate.expand(len(x), -1))
         assert summary.validation["free_energy"] < model.free_energy(x, prior).total.mean() - 1
+    assert model.beta.item() == pytest.approx(1 / 7)  # of all places that β passes, none rounds it
     # resumed, it is still frozen, and does not need its target
     (tmp_path / "phi.npz").unlink()
     resumed, _, folder = parse_train(["--resume", str(run), "--updates", "120"])
     train(resumed, folder, resume=True)
     again, _ = itervae.load(folder)
-    torch.testing.assert_close(again.dictionary, model.dictionary)
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
 
 
 def test_freeze_errors(rows, tmp_path):
@@ -114,8 +116,12 @@ def test_freeze_errors(rows, tmp_path):
     for options, message in (
         (("--freeze", str(tmp_path / "phi.npy")), "there is nothing to train"),
         (("--inference", "amortized", "--freeze", str(tmp_path / "other.npy")), "explains data of 9 values"),
-        (("--inference", "amortized", "--freeze", str(tmp_path / "phi.npy"), "--latents", "3"), "leave them out"),
+        (
+            ("--inference", "amortized", "--freeze", str(tmp_path / "phi.npy"), "--latents", "3"),
+            "--latents was given beside --freeze",
+        ),
         (("--inference", "amortized", "--freeze", str(tmp_path / "none")), "there is no checkpoint"),
+        (("--inference", "amortized", "--freeze", str(tmp_path / "phi.npy"), "--beta-ramp", "0.5"), "keeps as it is"),
     ):
         with pytest.raises(InputError, match=message):
             begin([*data, *options], tmp_path / "run")

@@ -77,7 +77,7 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
     train(settings(rows), tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert {"train/free_energy", "validation/free_energy", "train/residual"} <= set(events.Tags()["scalars"])
-    assert "log10_rates" in events.Tags()["histograms"]
+    assert "log10_mean" in events.Tags()["histograms"]
 
 
 @pytest.mark.parametrize(
