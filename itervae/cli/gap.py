@@ -175,7 +175,10 @@ def _print(report: GapReport, data: str) -> None:
     name = "optimal" if best.method == "certified" else "estimate"
     table.add_row(name, f"≤ {best.steps}", f"{best.free_energy_mean:.3f}")
     console = Console()
-    console.width = max(console.width, 124)  # a narrower table would lose digits, in files and pipes above all
+    longest = max(map(len, report.engines))
+    console.width = max(
+        console.width, 106 + longest
+    )  # a narrower table would lose digits, in files and pipes above all
     console.print(table)
     if best.method == "certified":
         proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
