@@ -24,6 +24,7 @@ from itervae.training import (
     train,
     write_checkpoint,
 )
+from itervae.training.checkpoint import build
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +308,26 @@ def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
         with pytest.raises(InputError, match=message):
             train(wrong, tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("inference", "model", "start"),
+    [
+        ("lca-unrolled", {}, -5.0),
+        ("amortized", {}, -1.0),
+        ("lca-unrolled", {"decoder": "mlp"}, -1.0),
+        ("amortized", {"start_log_rate": -4.0}, -4.0),
+        ("lca-unrolled", {"start_log_rate": 2.0}, 2.0),
+    ],
+)
+def test_where_prior_log_rates_start(rows, inference, model, start):
+    built, _ = build(settings(rows, inference, model={**model, "latents": 400}), (20,))
+    log_rate = built.prior.log_rate
+    assert start - 1 <= log_rate.min()
+    assert log_rate.max() <= start + 1
+    assert log_rate.mean().item() == pytest.approx(start, abs=0.1)
+
+
+def test_a_start_out_of_range_is_refused(rows):
+    with pytest.raises(InputError, match="start_log_rate is 50"):
+        build(settings(rows, model={"start_log_rate": 50.0}), (20,))
