@@ -24,13 +24,16 @@ from itervae.plotting import Curve, rate_distortion_figure, save
 from itervae.training import RunSettings, choose_device, load, load_settings, read_checkpoint
 from itervae.training.checkpoint import find_checkpoint
 
-CODERS = "lca-unrolled:200:hard,lca-unrolled:200:soft,ista-unrolled:200:soft"
+STEPS = 200
+"""Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders are."""
+CODERS = f"lca-unrolled:{STEPS}:hard,lca-unrolled:{STEPS}:soft,ista-unrolled:{STEPS}:soft"
 
 
 @dataclass
 class RateDistortion:
     """Measure reconstruction error against sparsity: of each Poisson VAE run with its own inference and with the best
-    posterior, of each sparse-coding run, and of sparse coding over thresholds on the dictionary of a Poisson VAE."""
+    posterior, of each sparse-coding run with its own engine at 200 steps, and of sparse coding over thresholds on the
+    dictionary of a Poisson VAE."""
 
     runs: tyro.conf.Positional[list[Path]]
     """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over thresholds."""
@@ -98,7 +101,8 @@ def _of_run(path: Path, settings: RunSettings, x: torch.Tensor, seed: int) -> li
         threshold = settings.model.threshold
         signed = " signed" if settings.model.signed else ""
         family = f"{_short(settings.inference)} {settings.model.shrinkage}{signed}, own dictionary"
-        return rate_points(model, engine, x, family=family, setting=f"θ {threshold:g}", order=threshold, seed=seed)
+        varied = {"setting": f"θ {threshold:g}", "order": threshold}
+        return rate_points(model, engine, x, family=family, steps=STEPS, **varied)
     beta = settings.model.beta
     encoder = getattr(settings.engine, "encoder", None)
     name = f"{encoder} encoder" if encoder else _short(settings.inference)
