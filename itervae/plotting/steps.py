@@ -88,6 +88,11 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float, certified: bool 
                 _draw_single(axes, name, trace, time, colour, singles, limits[1])
                 singles += 1
     _label(panels, most, certified)
+    if timed:  # limits by hand: a marker set aside does not count when axes find their own
+        times = np.concatenate([trace.seconds for trace in drawn.values() if trace.seconds is not None])
+        times = times[np.isfinite(times) & (times > 0)]
+        if len(times):
+            panels[1].set_xlim(times.min() / 1.4, 1.4 * times.max())
     if seen:
         at = (0.99, np.sqrt(floor * limits[0]))
         panels[0].text(

@@ -123,3 +123,16 @@ def test_errors():
     empty = np.zeros(0)
     with pytest.raises(InputError, match=r"steps of lca have shape \(0,\)"):
         gap_steps_figure({"lca": Trace(empty, empty, empty, empty)}, FLOOR)
+
+
+def test_every_time_lies_within_the_panel():
+    """A one-shot engine may be far quicker than the first step of the others."""
+    traces = {
+        "encoder": Trace(np.array([0]), *(np.array([v]) for v in (1.0, 0.5, 2.0)), seconds=np.array([1e-4])),
+        "solver": Trace(
+            np.arange(3), *(np.array([3.0, 1.0, 0.1]) for _ in range(3)), seconds=np.array([0.1, 0.2, 0.3])
+        ),
+    }
+    left, right = gap_steps_figure(traces, 1e-6).axes[1].get_xlim()
+    assert left < 1e-4
+    assert right > 0.3
