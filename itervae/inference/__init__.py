@@ -5,6 +5,7 @@
 
 from itervae.inference.amortized import Amortized
 from itervae.inference.base import Engine, Inference, Problem, certificate, check_fit, infer
+from itervae.inference.closed_form import categorical_optimum, gaussian_optimum
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
@@ -44,7 +45,9 @@ __all__ = [
     "State",
     "Truncate",
     "Unroll",
+    "categorical_optimum",
     "certificate",
     "check_fit",
+    "gaussian_optimum",
     "infer",
 ]
