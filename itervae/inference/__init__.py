@@ -4,7 +4,8 @@
 """
 
 from itervae.inference.amortized import Amortized
-from itervae.inference.base import Engine, Inference, Problem, certificate, check_fit, infer
+from itervae.inference.base import Engine, Inference, Problem, certificate, infer
+from itervae.inference.checks import check_fit
 from itervae.inference.closed_form import categorical_optimum, gaussian_optimum
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll

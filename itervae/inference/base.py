@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
-from itervae.errors import InputError
+from itervae.inference.checks import Prior, check_inputs
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
 from itervae.inference.gradients import Envelope, Gradient, Unroll
 from itervae.inference.lasso import LassoEnergy
@@ -17,9 +17,7 @@ from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
-RECORDS = ("free_energy", "certificate", "u")
 Posterior = RelaxedPoisson | SparseCode
-Prior = RelaxedPoisson | SparsityCost
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
 
@@ -149,7 +147,7 @@ def infer(
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
     given: Prior = model.prior() if prior is None else prior
-    _check(model, engine, x, given, state, steps, record)
+    check_inputs(model, engine, x, given, state, steps, record)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
@@ -261,68 +259,3 @@ def _read(problem: Problem, state: State, name: str) -> Tensor:
         if name == "certificate":
             return _evaluated_certificate(problem, posterior.u)
         return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total
-
-
-def _check(
-    model: GenerativeModel,
-    engine: Engine,
-    x: Tensor,
-    prior: Prior,
-    state: State | None,
-    steps: int | None,
-    record: Collection[str],
-) -> None:
-    check_fit(type(engine), model)
-    latents = model.latents
-    if x.ndim != 2:
-        raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
-    if x.shape[1] != model.size:
-        raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}")
-    if not x.is_floating_point():
-        raise InputError(f"x holds {x.dtype}; expected floating-point values: use x.float()")
-    if not torch.isfinite(x).all():
-        bad = (~torch.isfinite(x)).any(1).sum().item()
-        raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
-    if not isinstance(prior, type(model.prior())):
-        raise InputError(
-            f"the prior is a {type(prior).__name__}; this model has a {type(model.prior()).__name__}: pass one of those"
-        )
-    own = model.prior()
-    if isinstance(prior, SparsityCost) and isinstance(own, SparsityCost) and vars(prior) != vars(own):
-        raise InputError(
-            f"the prior is another sparsity cost than the model's (threshold {prior.threshold.item():g} for "
-            f"{own.threshold.item():g}, or of another kind); leave it out, or make a model with it"
-        )
-    shape = prior.batch_shape
-    if shape not in ((latents,), (len(x), latents)):
-        raise InputError(f"the prior has shape {tuple(shape)}; expected ({latents},) or ({len(x)}, {latents})")
-    if state is not None and state.u.shape != (len(x), latents):
-        raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {latents})")
-    if steps is not None and steps < 0:
-        raise InputError(f"steps is {steps}; expected a number ≥ 0")
-    if steps and not engine.steps:
-        raise InputError(f"steps is {steps}, but {type(engine).__name__} infers in one pass; leave steps out")
-    if unknown := set(record) - set(RECORDS):
-        raise InputError(f"cannot record {', '.join(sorted(unknown))}; expected some of {', '.join(RECORDS)}")
-    if record and engine.tolerance is not None:
-        raise InputError(
-            f"cannot record {', '.join(record)}: {type(engine).__name__} stops each datum by its own certificate; "
-            "leave record out, or use an engine with a fixed number of steps"
-        )
-
-
-def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
-    """Raise InputError, naming what is missing and the engines that would fit, where `engine` cannot run on `model`."""
-    missing = engine.requires - model.capabilities
-    if not missing:
-        return
-    from itervae.inference import ENGINES  # the registry imports this module
-
-    names = {cls: name for name, cls in ENGINES.items()}
-    fitting = [name for name, cls in ENGINES.items() if cls.requires <= model.capabilities]
-    raise InputError(
-        f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has a "
-        f"{type(model.prior).__name__} and a {type(model.decoder).__name__} under a {type(model.likelihood).__name__}; "
-        f"engines that fit: "
-        f"{', '.join(fitting)}"
-    )
