@@ -79,7 +79,11 @@ def run(args: list[str]) -> None:
     jobs = [(path, None) for path in settings]  # each once
     dictionary = options.dictionary or _reference(settings)
     if dictionary is not None:
-        _ = open_target(dictionary).model.dictionary  # refused now, if it has none, and not after the runs
+        size = len(open_target(dictionary).model.dictionary)  # refused now and not after the runs
+        if size != x.shape[1]:
+            raise InputError(
+                f"the atoms of {dictionary} have {size} values and the data {x.shape[1]}; name one that fits"
+            )
         jobs += [(dictionary, coder) for coder in coders]
     points: list[RatePoint] = []
     for path, coder in track(jobs, "measuring", console=Console(stderr=True), transient=True):

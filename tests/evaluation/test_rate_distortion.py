@@ -111,6 +111,7 @@ def test_command(runs, tmp_path, capsys):
 
 def test_command_errors(runs, tmp_path, capsys):
     np.save(tmp_path / "y.npy", np.zeros((50, 16)))
+    np.save(tmp_path / "phi.npy", np.eye(9))
     for args, message in (
         ([runs["one"], "--coders", "lca:20:soft"], "coder 'lca:20:soft' is not ENGINE:STEPS:soft"),
         ([runs["one"], "--num", "1"], "--num is 1"),
@@ -119,6 +120,7 @@ def test_command_errors(runs, tmp_path, capsys):
         ([runs["one"], "--thresholds", "0"], "--thresholds has 0"),
         ([runs["one"], "--data", "array", "--data-path", str(tmp_path / "y.npy")], "all the data are the same"),
         ([str(tmp_path / "none")], "there is no checkpoint"),
+        ([runs["one"], "--dictionary", str(tmp_path / "phi.npy")], "phi.npy have 9 values and the data 16"),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["rate-distortion", *args])
