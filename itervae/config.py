@@ -1,15 +1,15 @@
 """From YAML files and command lines to `RunSettings`: each engine has its own settings, and a setting that does not
 apply is an error.
 
-A first pass reads `--config`, `--resume`, `--inference` and `--model`; they decide which settings classes the rest is
-parsed into.
+A first pass reads `--config`, `--resume`, `--inference`, `--model` and `--family`; they decide which settings classes
+the rest is parsed into. `--family gaussian` is another way to say `--model gaussian-vae`.
 """
 
 import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 import tyro
 import yaml
@@ -17,12 +17,12 @@ import yaml
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES
-from itervae.model import MODELS
+from itervae.model import FAMILIES, MODELS
 from itervae.training import RunSettings, TrainingSettings, resume_settings
 
 DEFAULT_INFERENCE = "lca-unrolled"
 DEFAULT_MODEL = "poisson-vae"
-FIRST_PASS = ("config", "resume", "run_dir")
+FIRST_PASS = ("config", "resume", "run_dir", "family")
 """Options of the command that are not settings of the run."""
 CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads")
 """Settings that may change when a run is resumed."""
@@ -56,7 +56,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     else:
         base = {}
     inference = given.get("inference") or base.get("inference", DEFAULT_INFERENCE)
-    model = given.get("model") or base.get("model", DEFAULT_MODEL)
+    model = _model(given) or base.get("model", DEFAULT_MODEL)
     _check_name("inference engine", inference, ENGINES)
     _check_name("model", model, MODELS)
     names = setting_names(inference, model)
@@ -65,7 +65,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
             raise InputError(_unknown(_flag(name), name, inference, model, _flag))
 
     if "freeze" in given:
-        own = {"model", *(setting.name for setting in fields(MODELS[model]))} & set(given)
+        own = {"model", "family", *(setting.name for setting in fields(MODELS[model]))} & set(given)
         if own:
             raise InputError(
                 f"{_flag(sorted(own)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
@@ -77,7 +77,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     settings = tyro.cli(
         _command(inference, model),
         prog="itervae train",
-        args=[*_tokens(kept), *args],
+        args=[*_tokens(kept | {"model": model}), *args],
         config=(tyro.conf.OmitArgPrefixes,),
     )
     run = RunSettings(inference, settings.data, settings.generative_model, settings.engine, settings.training)
@@ -100,6 +100,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"config file {path} holds a {type(content).__name__}; expected lines 'name: value'")
     content = {str(name).replace("-", "_"): value for name, value in content.items()}
+    if "family" in content:
+        content["model"] = _model(content)
+        del content["family"]
     inference, model = content.get("inference", DEFAULT_INFERENCE), content.get("model", DEFAULT_MODEL)
     _check_name("inference engine", inference, ENGINES)
     _check_name("model", model, MODELS)
@@ -107,6 +110,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if name not in setting_names(inference, model):
             raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, model, str))
     return content
+
+
+def _model(given: dict[str, Any]) -> Any:
+    """The model that is named, by itself or by the family of a VAE; None where neither is."""
+    family, model = given.get("family"), given.get("model")
+    if family is None:
+        return model
+    _check_name("family", family, FAMILIES)
+    if model not in (None, f"{family}-vae"):
+        raise InputError(f"family {family} was given beside model {model}; leave one of them out")
+    return f"{family}-vae"
 
 
 def _check_name(what: str, name: Any, known: Collection[str]) -> None:
@@ -139,6 +153,7 @@ def _command(inference: str, model: str) -> type:
     options = [
         ("inference", Literal[tuple(ENGINES)], inference),
         ("model", Literal[tuple(MODELS)], model),
+        ("family", Optional[Literal[tuple(FAMILIES)]], None),  # noqa: UP045 (| fails at run time)
         ("config", Path | None, None),
         ("resume", Path | None, None),
         ("run_dir", Path | None, None),
@@ -150,6 +165,7 @@ def _command(inference: str, model: str) -> type:
     helps = {
         "inference": "Engine of inference; it decides which settings of its own there are.",
         "model": "The generative model; it too has settings of its own.",
+        "family": "Family of posterior and prior: --family gaussian is short for --model gaussian-vae.",
         "config": "YAML file of settings; the command line overrides it.",
         "resume": "Run folder to go on with.",
         "run_dir": "Folder of the new run; by default runs/ and the date, data and engine.",
@@ -160,8 +176,8 @@ def _command(inference: str, model: str) -> type:
         annotated.append((name, documented, field(default_factory=lambda default=default: default)))
     command = make_dataclass("Train", annotated)
     command.__doc__ = (
-        "Train a Poisson variational autoencoder, or a dictionary for sparse coding, together with its inference "
-        "engine. With no options: patches of two photographs, a linear decoder, 2.5 minutes."
+        "Train a variational autoencoder, Poisson by default, or a dictionary for sparse coding, together with its "
+        "inference engine. With no options: patches of two photographs, a linear decoder, 2.5 minutes."
     )
     return command
 

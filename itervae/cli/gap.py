@@ -100,8 +100,8 @@ def run(args: list[str]) -> None:
     if options.figure is not None:
         optimum = report.arrays["free_energy_optimal"]
         gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
-        floor = options.certificate if model.exact else ESTIMATE_FLOOR
-        save(gap_figure(gaps, floor, model.exact), options.figure)
+        certified = report.optimal.method == "certified"
+        save(gap_figure(gaps, options.certificate if certified else ESTIMATE_FLOOR, certified), options.figure)
 
 
 def _data(options: Gap, target: Target, given: bool) -> tuple[torch.Tensor, str]:

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from itervae.cli.target import named_engine, open_target
 from itervae.data import DataSettings, load_inputs
-from itervae.distributions import RelaxedPoisson, SparseCode
+from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.inference import infer
@@ -22,8 +22,8 @@ BATCH = 1000
 
 @dataclass
 class Infer:
-    """Encode data: log-rates and sampled counts (of sparse coding: coefficients), reconstructions of the mean and free
-    energy, one row a datum."""
+    """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families: parameters, mean
+    and a sample), reconstructions of the mean and free energy, one row a datum."""
 
     target: tyro.conf.Positional[Path]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
@@ -43,11 +43,15 @@ class Infer:
     """cpu, cuda, or auto."""
 
 
-def codes(posterior: RelaxedPoisson | SparseCode, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The code of each datum: log-rates and sampled counts, or the coefficients of a sparse code."""
+def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The code of each datum: log-rates and sampled counts, the coefficients of a sparse code, or the parameters
+    (location and log-scale, one after the other, or log-probabilities), mean and a sample of another family."""
     if isinstance(posterior, SparseCode):
         return {"coefficients": posterior.mean}
-    return {"log_rate": posterior.log_rate, "counts": posterior.sample(generator=generator).int()}
+    sample = posterior.sample(generator=generator)
+    if isinstance(posterior, RelaxedPoisson):
+        return {"log_rate": posterior.log_rate, "counts": sample.int()}
+    return {"parameters": posterior.u, "mean": posterior.mean, "sample": sample}
 
 
 def run(args: list[str]) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from itervae.config import parse_train
 from itervae.errors import InputError
-from itervae.model import PoissonPrior, SparseCodingSettings, SparsityPrior
+from itervae.model import PoissonPrior, PoissonVAESettings, Prior, SparseCodingSettings, SparsityPrior
 from itervae.training import LAST, train
 
 
@@ -34,7 +34,8 @@ def run(args: list[str]) -> None:
     table.add_column("held-out data")
     table.add_column("mean", justify="right")
     found = summary.validation
-    names = (SparsityPrior if isinstance(settings.model, SparseCodingSettings) else PoissonPrior).terms
+    priors = {SparseCodingSettings: SparsityPrior, PoissonVAESettings: PoissonPrior}
+    names = priors.get(type(settings.model), Prior).terms
     rows = {
         names[0]: f"{found['free_energy']:.2f} ± {found['free_energy_se']:.2f} nats",
         "  reconstruction": f"{found['reconstruction']:.2f} nats",

@@ -8,16 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints, register_kl
+from torch.distributions import register_kl
 
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
+from itervae.distributions.family import Family, soft_clamp
+from itervae.distributions.gumbel import gumbel_poisson_sample
 from itervae.errors import InputError
 
 MAX_LOG_RATE = 10.0
 """`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model, not a code."""
+CLAMP = 5.0
+"""An encoder's log-rates above this are bent: 5 + tanh(u − 5), so that no rate exceeds e^6."""
 
 
-class RelaxedPoisson(Distribution):
+class RelaxedPoisson(Family):
     """A Poisson count z with rate λ = exp(log_rate), whose `rsample` is differentiable.
 
     `mean`, `variance`, `log_prob` and the KL are those of the integer Poisson; only `rsample` is relaxed:
@@ -39,20 +43,23 @@ class RelaxedPoisson(Distribution):
         (torch.Size([2, 3]), 1.0)
     """
 
-    arg_constraints = {"log_rate": constraints.real}  # pyright: ignore[reportAssignmentType]  # noqa: RUF012
-    support = constraints.nonnegative  # pyright: ignore[reportAssignmentType]
     has_rsample = True
+    relaxations = ("eat", "straight-through", "gumbel-softmax")
+    discrete = True
 
     def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
         if indicator not in INDICATORS:
             raise ValueError(f"indicator is {indicator!r}; expected one of {', '.join(INDICATORS)}")
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature is {temperature}; expected a finite number ≥ 0 (0 gives integer counts)")
-        self.log_rate = log_rate
         self.temperature = float(temperature)
         self.indicator = indicator
-        # NaNs are let through to `rsample`, which names them: a check here would synchronize with a GPU at every use.
-        super().__init__(log_rate.shape, validate_args=False)
+        super().__init__(log_rate, log_rate.shape)
+
+    @property
+    def log_rate(self) -> Tensor:
+        """log λ."""
+        return self.u
 
     @property
     def rate(self) -> Tensor:
@@ -63,9 +70,8 @@ class RelaxedPoisson(Distribution):
     variance = rate  # pyright: ignore[reportAssignmentType]
 
     @property
-    def u(self) -> Tensor:
-        """The unconstrained parameters: log-rates."""
-        return self.log_rate
+    def drawable(self) -> Tensor:
+        return (self.u.isfinite() & (self.u <= MAX_LOG_RATE)).all(-1)
 
     @property
     def share_zero(self) -> Tensor:
@@ -76,13 +82,19 @@ class RelaxedPoisson(Distribution):
         """The same distribution, its log-rates expanded to `batch_shape`."""
         return RelaxedPoisson(self.log_rate.expand(batch_shape), self.temperature, self.indicator)
 
+    def like(self, u: Tensor) -> "RelaxedPoisson":
+        return RelaxedPoisson(u, self.temperature, self.indicator)
+
     def at(self, temperature: float) -> "RelaxedPoisson":
-        """The same distribution with another temperature of `rsample`."""
         return RelaxedPoisson(self.log_rate, temperature, self.indicator)
 
-    def detach(self) -> "RelaxedPoisson":
-        """The same distribution, cut from the graph."""
-        return RelaxedPoisson(self.log_rate.detach(), self.temperature, self.indicator)
+    @staticmethod
+    def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
+        return soft_clamp(u, CLAMP), (u.detach() > CLAMP).sum(-1)
+
+    @staticmethod
+    def feasible(u: Tensor) -> Tensor:
+        return u.clamp_max(MAX_LOG_RATE)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log Pois(z; λ) = z log λ − λ − log z!, elementwise, at integer counts `value`."""
@@ -94,15 +106,22 @@ class RelaxedPoisson(Distribution):
             return relaxed_poisson_sample(self._checked(sample_shape), 0.0, generator=generator)
 
     def rsample(
-        self, sample_shape: Any = (), generator: torch.Generator | None = None, straight_through: bool = False
+        self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
     ) -> Tensor:
-        """Relaxed counts with pathwise gradient (first order); shape `sample_shape + batch_shape`.
+        """Relaxed counts with pathwise gradient; shape `sample_shape + batch_shape`.
 
-        With `straight_through` the value is the integer count and the gradient that of the relaxed count of the same
-        arrivals.
+        `relaxation`: "eat" (the default), soft counts of arrivals; "straight-through", the integer count with the
+        gradient of the relaxed count of the same arrivals (both have first derivatives only); "gumbel-softmax", a
+        relaxed choice among counts (see `gumbel_poisson_sample`).
         """
+        relaxation = relaxation or self.relaxations[0]
+        if relaxation not in self.relaxations:
+            raise InputError(f"relaxation is {relaxation!r}; expected one of {', '.join(self.relaxations)}")
         log_rate = self._checked(sample_shape)
-        return relaxed_poisson_sample(log_rate, self.temperature, self.indicator, generator, straight_through)
+        if relaxation == "gumbel-softmax" and self.temperature > 0:
+            return gumbel_poisson_sample(log_rate, self.temperature, generator)
+        hard = relaxation == "straight-through"
+        return relaxed_poisson_sample(log_rate, self.temperature, self.indicator, generator, hard)
 
     def _checked(self, sample_shape: Any) -> Tensor:
         if self.log_rate.numel():

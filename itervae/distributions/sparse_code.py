@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
 
+from itervae.distributions.family import Family
 from itervae.errors import InputError
 
 
@@ -54,7 +55,7 @@ class SparsityCost(Distribution):
         return 0.5 * threshold**2 * (a != 0) if self.hard else threshold * a.abs()
 
 
-class SparseCode(Distribution):
+class SparseCode(Family):
     """A point estimate a = T(u) of sparse coefficients.
 
     Args:
@@ -62,12 +63,9 @@ class SparseCode(Distribution):
         cost: the cost that T belongs to.
     """
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-
     def __init__(self, u: Tensor, cost: SparsityCost) -> None:
-        self.u = u
         self.cost = cost
-        super().__init__(u.shape, validate_args=False)
+        super().__init__(u, u.shape)
 
     @property
     def mean(self) -> Tensor:
@@ -88,16 +86,11 @@ class SparseCode(Distribution):
         """a, without gradient: there is nothing to draw."""
         return self.mean.detach().expand(self._extended_shape(sample_shape))
 
-    def at(self, temperature: float) -> "SparseCode":
-        """Itself: nothing is drawn, at any temperature."""
-        return self
-
-    def detach(self) -> "SparseCode":
-        """The same code, cut from the graph."""
-        return SparseCode(self.u.detach(), self.cost)
+    def like(self, u: Tensor) -> "SparseCode":
+        return SparseCode(u, self.cost)
 
     def rsample(
-        self, sample_shape: Any = (), generator: torch.Generator | None = None, straight_through: bool = False
+        self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
     ) -> Tensor:
         """Refused: a point estimate has the exact energy only."""
         raise InputError("a sparse code has nothing to sample; use the exact estimator")

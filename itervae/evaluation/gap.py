@@ -4,7 +4,9 @@ For a linear decoder under a Gaussian likelihood the free energy is strictly con
 posterior of the family is unique; `optimal` finds it and the duality gap proves it (see `PoissonEnergy.certificate`).
 Engines run in the precision of the model; everything is scored in float64. The gap that others estimate (Cremer, Li &
 Duvenaud 2018, "Inference suboptimality in variational autoencoders") is here exact to the certificate. For other
-decoders and likelihoods F* is an estimate, and says so (`itervae.evaluation.estimate`).
+decoders and likelihoods F* is an estimate, and says so (`itervae.evaluation.estimate`). Gaussian and categorical
+posteriors have their optimum in closed form under a linear decoder; Laplace posteriors and Gaussians under an
+activation have an estimate.
 """
 
 import time
@@ -19,7 +21,7 @@ from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
 from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
 from itervae.evaluation.optimum import BATCH, OptimalReport, Scorer, certified_optimum, estimated_optimum
-from itervae.inference import Engine, infer
+from itervae.inference import Engine, Optimal, infer
 from itervae.model import GaussianLikelihood, GenerativeModel
 
 SCHEMA = 1
@@ -41,8 +43,9 @@ class GapTrace:
 
 @dataclass(frozen=True)
 class EngineGap:
-    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error of the mean. All
-    statistics are over the data whose free energy is finite; `non_finite` counts the others."""
+    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error of the mean;
+    `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose free energy is finite; `non_finite`
+    counts the others."""
 
     steps: int
     free_energy_mean: float
@@ -113,8 +116,8 @@ def amortization_gap(
     """Measure how far each engine's posterior is from the best one.
 
     Args:
-        model: a generative model of the Poisson family. The optimum is certified for a linear decoder under a
-            Gaussian likelihood, and an estimate otherwise.
+        model: a generative model with a posterior. The optimum is certified for a linear decoder under a Gaussian
+            likelihood and a Poisson, Gaussian or categorical posterior, and an estimate otherwise.
         engines: name → (engine, number of steps; its own default where None).
         x: data (N, D), on the device of the model.
         tolerance: certificate of F* in nats, per datum.
@@ -126,10 +129,15 @@ def amortization_gap(
     Raises:
         InputError: no data, data that do not fit, or a model without a posterior (sparse coding).
     """
-    if "Poisson family" not in model.capabilities:
+    if "variational posterior" not in model.capabilities:
         raise InputError(
             "the amortization gap is one of a posterior, and sparse coding has none; export its dictionary and give "
             "the file a prior with --log-rate and --observation-variance"
+        )
+    if approximation and "Poisson family" not in model.capabilities:
+        raise InputError(
+            f"the approximation gap was asked of a model with a {type(model.prior).__name__}; it is there for the "
+            "Poisson family only: leave it out"
         )
     if len(x) == 0:
         raise InputError("there are no data to measure on; expected at least one row")
@@ -138,16 +146,16 @@ def amortization_gap(
         name: _run(model, engine, engine.steps if number is None else number, x, score, trace, seed, name, advance)
         for name, (engine, number) in engines.items()
     }
-    if model.exact:
+    if Optimal.requires <= model.capabilities:
         best = certified_optimum(model, x, score, tolerance, lambda n: advance(OPTIMAL, n))
     else:
-        answers = {name: run.columns["log_rate"] for name, run in measured.items()}
+        answers = {name: run.columns["u"] for name, run in measured.items()}
         best = estimated_optimum(model, x, answers, seed, lambda n: advance(OPTIMAL, n))
     gaps = {name: _gap(run, best.free_energy) for name, run in measured.items()}
     arrays = best.arrays | {f"free_energy {name}": run.columns["total"] for name, run in measured.items()}
     beyond = None
     if approximation:
-        proposal = RelaxedPoisson(best.log_rate.to(x.dtype))
+        proposal = RelaxedPoisson(best.u.to(x.dtype))
         marginal, bounds = marginal_likelihood(
             model, x, proposal, seed=seed, advance=lambda n: advance(APPROXIMATION, n)
         )
@@ -187,15 +195,15 @@ def _run(
     for batch in x.split(BATCH):
         if not columns:  # the first call of an engine pays for what the later ones find ready
             _timed(model, engine, batch, steps, seed)
-        log_rate, spent = _timed(model, engine, batch, steps, seed)
+        u, spent = _timed(model, engine, batch, steps, seed)
         seconds += spent
-        energy = score(log_rate, batch)
+        energy = score(u, batch)
         found = {
-            "log_rate": log_rate,
+            "u": u,
             "total": energy.total,
             "reconstruction": energy.reconstruction,
             "kl": energy.kl,
-            "spikes": log_rate.double().exp().sum(-1),
+            "spikes": model.posterior(u.double()).mean.abs().sum(-1),
         }
         for label, value in found.items():
             columns.setdefault(label, []).append(value)
@@ -208,13 +216,13 @@ def _run(
 
 
 def _timed(model: GenerativeModel, engine: Engine, x: Tensor, steps: int, seed: int) -> tuple[Tensor, float]:
-    """The log-rates that an engine infers, and the seconds it took."""
+    """The parameters u that an engine infers, and the seconds it took."""
     generator = torch.Generator(x.device).manual_seed(seed)
     _synchronize(x)
     begun = time.perf_counter()
-    log_rate = infer(model, engine, x, steps=steps, generator=generator).posterior.log_rate
+    u = infer(model, engine, x, steps=steps, generator=generator).posterior.u
     _synchronize(x)
-    return log_rate, time.perf_counter() - begun
+    return u, time.perf_counter() - begun
 
 
 def _gap(run: _Run, optimum: Tensor) -> EngineGap:
@@ -267,10 +275,10 @@ def _trace(
     One step at a time, the state handed over, which is the same as all at once.
     """
     result = infer(model, engine, x, steps=0, generator=generator)
-    values = [score(result.posterior.log_rate, x).total]
+    values = [score(result.posterior.u, x).total]
     for _ in range(steps):
         result = infer(model, engine, x, steps=1, state=result.state, generator=generator)
-        values.append(score(result.posterior.log_rate, x).total)
+        values.append(score(result.posterior.u, x).total)
     return torch.stack(values)
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itervae.distributions import RelaxedPoisson
-from itervae.evaluation.estimate import estimate_optimum, sampled_free_energy
+from itervae.evaluation.estimate import estimate_optimum, scored_free_energy
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.model import FreeEnergy, GenerativeModel
 
@@ -17,7 +16,7 @@ BATCH = 1000
 LONG = 200
 """Steps of the LCA that an estimate starts from."""
 PERTURBATION = 1.0
-"""Standard deviation, in log-rate, of the perturbed start."""
+"""Standard deviation of the perturbed start, in log-rate or the unit of the other parameters."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +42,36 @@ class OptimalReport:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best posterior of each datum: log-rates (N, K), free energy (N,) in nats, and the arrays to be saved."""
+    """The best posterior of each datum: parameters u (N, P), free energy (N,) in nats, and the arrays to be saved."""
 
     report: OptimalReport
-    log_rate: Tensor
+    u: Tensor
     free_energy: Tensor
     arrays: dict[str, Tensor]
 
 
 class Scorer:
-    """The free energy of log-rates under a model: in float64 where it is exact, else the mean of 100 integer draws."""
+    """The free energy of parameters u under a model: in float64 where it is exact, else the mean of 100 draws."""
 
     def __init__(self, model: GenerativeModel, seed: int) -> None:
         self.model = copy.deepcopy(model).double() if model.exact else model
         self._generator = torch.Generator(model.beta.device).manual_seed(seed)
 
-    def __call__(self, log_rate: Tensor, x: Tensor) -> FreeEnergy:
-        if self.model.exact:
-            return self.model.free_energy(x.double(), RelaxedPoisson(log_rate.double()))
-        return sampled_free_energy(self.model, x, log_rate.to(x.dtype), self._generator)
+    def __call__(self, u: Tensor, x: Tensor) -> FreeEnergy:
+        dtype = self.model.beta.dtype
+        return scored_free_energy(self.model, x.to(dtype), u.to(dtype), self._generator)
 
 
 def certified_optimum(
     model: GenerativeModel, x: Tensor, score: Scorer, tolerance: float, advance: Callable[[int], None]
 ) -> Optimum:
-    """The certified optimum of each datum (`Optimal`), for a model whose free energy is exact."""
+    """The certified optimum of each datum (`Optimal`), for a model that it fits."""
     started = time.perf_counter()
-    rates, values, certificates, steps = [], [], [], 0
+    answers, values, certificates, steps = [], [], [], 0
     for batch in x.split(BATCH):
         found = infer(model, Optimal(tolerance=tolerance), batch.double())
-        rates.append(found.posterior.log_rate)
-        values.append(score(found.posterior.log_rate, batch).total)
+        answers.append(found.posterior.u)
+        values.append(score(found.posterior.u, batch).total)
         certificates.append(found.stats["certificate"])
         steps = max(steps, int(found.stats["steps"].max()))
         advance(len(batch))
@@ -87,21 +85,25 @@ def certified_optimum(
         steps,
         time.perf_counter() - started,
     )
-    return Optimum(report, torch.cat(rates), value, {"free_energy_optimal": value, "certificate": certificate})
+    return Optimum(report, torch.cat(answers), value, {"free_energy_optimal": value, "certificate": certificate})
 
 
 def estimated_optimum(
     model: GenerativeModel, x: Tensor, answers: Mapping[str, Tensor], seed: int, advance: Callable[[int], None]
 ) -> Optimum:
-    """The best of several starts: the prior, a long run of the LCA and a perturbation of it, the engines' `answers`."""
+    """The best of several starts: the prior, a long run of the LCA where it fits, a perturbation of that, and the
+    engines' `answers`."""
     started = time.perf_counter()
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior().u.to(x.dtype).expand(len(x), -1)  # pyright: ignore[reportAttributeAccessIssue]
-    solver = LCAUnrolled()
-    lca = torch.cat([infer(model, solver, b, steps=LONG, generator=generator).posterior.u for b in x.split(BATCH)])
-    noise = torch.randn(lca.shape, device=x.device, dtype=x.dtype, generator=generator)
-    finite = {name: found.where(found.isfinite().all(-1, keepdim=True), prior) for name, found in answers.items()}
-    starts = {"prior": prior, "lca": lca, "perturbed": lca + PERTURBATION * noise, **finite}
+    starts, solved, steps = {"prior": prior}, prior, 0
+    if LCAUnrolled.requires <= model.capabilities:
+        engine, steps = LCAUnrolled(), LONG
+        parts = [infer(model, engine, b, steps=steps, generator=generator).posterior.u for b in x.split(BATCH)]
+        starts["lca"] = solved = torch.cat(parts)
+    noise = torch.randn(solved.shape, device=x.device, dtype=x.dtype, generator=generator)
+    starts["perturbed"] = solved + PERTURBATION * noise
+    starts |= {name: found.where(found.isfinite().all(-1, keepdim=True), prior) for name, found in answers.items()}
     found = estimate_optimum(model, x, starts, seed, advance)
     report = OptimalReport(
         "estimate",
@@ -109,11 +111,11 @@ def estimated_optimum(
         None,
         None,
         len(x),
-        LONG,
+        steps,
         time.perf_counter() - started,
         found.spread.double().mean().item(),
         found.spread.max().item(),
         found.won,
     )
     arrays = {"free_energy_optimal": found.free_energy, "spread": found.spread}
-    return Optimum(report, found.log_rate, found.free_energy, arrays)
+    return Optimum(report, found.u, found.free_energy, arrays)

@@ -82,6 +82,11 @@ def rate_points(
         raise InputError("all the data are the same; expected some variance, of which R² is a share")
     generator = torch.Generator(x.device).manual_seed(seed)
     poisson = "Poisson family" in model.capabilities
+    if not poisson and "variational posterior" in model.capabilities:
+        raise InputError(
+            f"the model has a {type(model.prior).__name__}; rate and distortion are compared between Poisson VAEs and "
+            "sparse coding: leave it out, or use itervae evaluate"
+        )
     codes: dict[str, list[Tensor]] = {}
     errors: dict[str, list[Tensor]] = {}
     certificates = []

@@ -6,8 +6,8 @@
 from itervae.inference.amortized import Amortized
 from itervae.inference.base import Engine, Inference, Problem, certificate, infer
 from itervae.inference.checks import check_fit
-from itervae.inference.closed_form import categorical_optimum, gaussian_optimum
-from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
+from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
@@ -28,11 +28,14 @@ __all__ = [
     "ENGINES",
     "GRADIENTS",
     "Amortized",
+    "CategoricalEnergy",
     "Checkpoint",
+    "ClosedFormEnergy",
     "Energy",
     "Engine",
     "Envelope",
     "FISTAUnrolled",
+    "GaussianEnergy",
     "Gradient",
     "ISTAUnrolled",
     "Inference",
@@ -43,12 +46,11 @@ __all__ = [
     "PoissonEnergy",
     "Problem",
     "SampledEnergy",
+    "SolvableEnergy",
     "State",
     "Truncate",
     "Unroll",
-    "categorical_optimum",
     "certificate",
     "check_fit",
-    "gaussian_optimum",
     "infer",
 ]

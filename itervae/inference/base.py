@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
-from itervae.inference.checks import Prior, check_inputs
-from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
+from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
+from itervae.inference.checks import CERTIFIABLE, Prior, check_inputs
+from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.energies import LinearEnergy, PoissonEnergy, SolvableEnergy
 from itervae.inference.gradients import Envelope, Gradient, Unroll
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
-Posterior = RelaxedPoisson | SparseCode
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
 
@@ -28,7 +28,7 @@ class Problem:
     Args:
         model: the generative model.
         x: data (B, D).
-        prior: p(z), batch shape (K,) or (B, K).
+        prior: p(z), over (K,) or (B, K) latents.
         generator: source of randomness for engines and energies that sample.
     """
 
@@ -44,25 +44,42 @@ class Problem:
         self._differentiable = torch.is_grad_enabled()
 
     @cached_property
-    def energy(self) -> Energy:
-        """What is to be minimized, as a function of u: exact for a linear decoder under a Gaussian likelihood."""
+    def energy(self) -> SolvableEnergy:
+        """What a solver minimizes, as a function of u: exact for a linear decoder under a Gaussian likelihood.
+
+        Sparse coding and the Poisson family have one."""
         # what steps share is made with gradient even if the first of them runs without
         with torch.set_grad_enabled(self._differentiable):
             if isinstance(self.prior, SparsityCost):
                 return LassoEnergy(self.model, self.x, self.prior)
+            assert isinstance(self.prior, RelaxedPoisson)
             if self.model.exact:
                 return PoissonEnergy(self.model, self.x, self.prior)
         return SampledEnergy(self.model, self.x, self.prior, self.generator)
 
+    @cached_property
+    def certified(self) -> LinearEnergy | ClosedFormEnergy | None:
+        """The energy where its least value can be proved, else None."""
+        if not self.model.capabilities >= CERTIFIABLE:
+            return None
+        with torch.set_grad_enabled(self._differentiable):
+            if isinstance(self.prior, Gaussian):
+                return GaussianEnergy(self.model, self.x, self.prior)
+            if isinstance(self.prior, Categorical):
+                return CategoricalEnergy(self.model, self.x, self.prior)
+        energy = self.energy
+        assert isinstance(energy, LinearEnergy)
+        return energy
+
     def start(self) -> Tensor:
-        """The u of the prior, one row a datum (B, K): its log-rates, or potentials of zero."""
+        """The u of the prior, one row a datum (B, P): its log-rates, say, or potentials of zero."""
         return self.prior.u.to(self.x.dtype).expand(len(self.x), -1)
 
     def select(self, index: Tensor) -> "Problem":
         """The problem of some of the data."""
         prior = self.prior
-        if isinstance(prior, RelaxedPoisson) and prior.log_rate.ndim == 2:
-            prior = RelaxedPoisson(prior.log_rate[index])
+        if isinstance(prior, Family) and prior.u.ndim == 2:
+            prior = prior.like(prior.u[index])
         return Problem(self.model, self.x[index], prior, self.generator)
 
 
@@ -104,7 +121,7 @@ class Engine(nn.Module):
 class Inference:
     """The answer of `infer`, the same for every engine.
 
-    `posterior`, of the model's family (`RelaxedPoisson` or `SparseCode`), has batch shape (B, K); `state` continues or
+    `posterior`, of the model's family (`RelaxedPoisson`, say), is over (B, K) latents; `state` continues or
     warm-starts the next call. `stats` holds per datum (B,) what happened: `steps`, `certificate` (nats; NaN where the
     engine has not looked at the energy), and what the engine counts. The certificate of an engine that works in float64
     is that of its own answer, before that is handed back in the precision of x. `trace` holds what `record` asked for,
@@ -135,7 +152,7 @@ def infer(
         model: generative model with K latents and data of dimension D.
         engine: the method (see `itervae.inference.ENGINES`).
         x: data (B, D), finite.
-        prior: p(z), batch shape (K,) or (B, K); the model's static prior where None.
+        prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
         gradient: how the gradient goes back through the steps. An engine with a tolerance is always run as Envelope,
@@ -172,7 +189,7 @@ def infer(
     if engine.tolerance is None:
         state = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps, generator)
         taken = torch.full((len(x),), steps, device=x.device)
-        certificate = _certificate(problem, state)
+        certificate = _certificate(problem, engine, state)
     else:
         state, taken, certificate = _until_certified(problem, engine, state, steps)
     counts = state.counts
@@ -201,7 +218,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
         here = {
             "u": state.u,
             "taken": torch.full((len(rows),), done, device=device),
-            "certificate": _certificate(problem, state),
+            "certificate": _certificate(problem, engine, state),
             **{f"memory {name}": value for name, value in state.memory.items()},
             **{f"count {name}": value for name, value in state.counts.items()},
         }
@@ -226,12 +243,12 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
     return state, finished["taken"], finished["certificate"]
 
 
-def certificate(model: GenerativeModel, x: Tensor, posterior: Posterior, prior: Prior | None = None) -> Tensor:
-    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see `PoissonEnergy.certificate` and
-    `LassoEnergy.certificate`.
+def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Prior | None = None) -> Tensor:
+    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see the `certificate` of
+    `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
 
-    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, and sparse
-    codes under a hard threshold.
+    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, sparse
+    codes under a hard threshold, Laplace posteriors and Gaussians under an activation.
     """
     problem = Problem(model, x, model.prior() if prior is None else prior)
     with torch.no_grad():
@@ -239,16 +256,16 @@ def certificate(model: GenerativeModel, x: Tensor, posterior: Posterior, prior: 
 
 
 def _evaluated_certificate(problem: Problem, u: Tensor) -> Tensor:
-    energy = problem.energy
-    if not isinstance(energy, LinearEnergy):
-        return problem.x.new_full((len(u),), torch.nan)
-    return energy.certificate(u, energy.evaluate(u))
+    energy = problem.certified
+    return torch.full_like(problem.x[:, 0], torch.nan) if energy is None else energy.certificate(u)
 
 
-def _certificate(problem: Problem, state: State) -> Tensor:
-    if state.point is None or not isinstance(problem.energy, LinearEnergy):  # an engine is not made to look at it
-        return problem.x.new_full((len(problem.x),), torch.nan)
-    return problem.energy.certificate(state.u, state.point)
+def _certificate(problem: Problem, engine: Engine, state: State) -> Tensor:
+    looked = state.point is not None or engine.tolerance is not None  # an engine is not made to look at its energy
+    energy = problem.certified if looked else None
+    if energy is None:
+        return torch.full_like(problem.x[:, 0], torch.nan)
+    return energy.certificate(state.u, state.point)
 
 
 def _read(problem: Problem, state: State, name: str) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from itervae.distributions import RelaxedPoisson, SparsityCost
+from itervae.distributions import Family, SparsityCost
 from itervae.errors import InputError
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from itervae.inference.base import Engine
 
 RECORDS = ("free_energy", "certificate", "u")
-Prior = RelaxedPoisson | SparsityCost
+Prior = Family | SparsityCost
+CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "convex cost"})
+"""What a model needs for its best posterior, or code, to be proved."""
 
 
 def check_inputs(
@@ -29,7 +31,6 @@ def check_inputs(
 ) -> None:
     """Refuse what `infer` cannot work with, naming the value, what was expected and what to do."""
     check_fit(type(engine), model)
-    latents = model.latents
     if x.ndim != 2:
         raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
     if x.shape[1] != model.size:
@@ -39,21 +40,23 @@ def check_inputs(
     if not torch.isfinite(x).all():
         bad = (~torch.isfinite(x)).any(1).sum().item()
         raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
-    if not isinstance(prior, type(model.prior())):
-        raise InputError(
-            f"the prior is a {type(prior).__name__}; this model has a {type(model.prior()).__name__}: pass one of those"
-        )
     own = model.prior()
+    if type(prior) is not type(own):
+        raise InputError(
+            f"the prior is a {type(prior).__name__}; this model has a {type(own).__name__}: pass one of those"
+        )
     if isinstance(prior, SparsityCost) and isinstance(own, SparsityCost) and vars(prior) != vars(own):
         raise InputError(
             f"the prior is another sparsity cost than the model's (threshold {prior.threshold.item():g} for "
             f"{own.threshold.item():g}, or of another kind); leave it out, or make a model with it"
         )
-    shape = prior.batch_shape
-    if shape not in ((latents,), (len(x), latents)):
-        raise InputError(f"the prior has shape {tuple(shape)}; expected ({latents},) or ({len(x)}, {latents})")
-    if state is not None and state.u.shape != (len(x), latents):
-        raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {latents})")
+    width = len(own.u)
+    if prior.u.shape not in ((width,), (len(x), width)):
+        raise InputError(
+            f"the prior has parameters of shape {tuple(prior.u.shape)}; expected ({width},) or ({len(x)}, {width})"
+        )
+    if state is not None and state.u.shape != (len(x), width):
+        raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {width})")
     if steps is not None and steps < 0:
         raise InputError(f"steps is {steps}; expected a number ≥ 0")
     if steps and not engine.steps:

@@ -27,15 +27,16 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-def build_encoder(name: str, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """The encoder of that name for data of `shape`; its last layer starts small, so that δr starts near 1.
+def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> nn.Sequential:
+    """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors start at the prior.
 
-    `linear`: one matrix without bias, as published. `mlp`: two hidden layers of 512. `conv`: two halvings with
+    `linear`: one matrix, without bias, as published, but where `bias` asks for it: a log-scale that is linear in x
+    could not be below that of the prior for every x. `mlp`: two hidden layers of 512. `conv`: two halvings with
     residual blocks of 32 and 64 channels, for images with sides that are multiples of 4.
     """
     size = math.prod(shape)
     if name == "linear":
-        encoder = nn.Sequential(nn.Linear(size, outputs, bias=False))
+        encoder = nn.Sequential(nn.Linear(size, outputs, bias=bias))
     elif name == "mlp":
         encoder = nn.Sequential(
             nn.Linear(size, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, outputs)

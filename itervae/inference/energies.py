@@ -45,12 +45,21 @@ class Energy(ABC):
     exact: ClassVar[bool]
     """Whether `evaluate` is free of sampling noise, so that two values can be compared."""
 
+    def certificate(self, u: Tensor, point: Point | None = None) -> Float[Tensor, " batch"]:
+        """A proved bound of E − E* (B,), without gradient; NaN where there is none. `point`: the energy at u, if
+        known."""
+        return torch.full_like(u[:, 0], torch.nan)
+
+
+class SolvableEnergy(Energy):
+    """An energy that a solver goes down on."""
+
     @abstractmethod
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
         """The energy and its gradients at u (B, K)."""
 
 
-class LinearEnergy(Energy):
+class LinearEnergy(SolvableEnergy):
     """An energy with the reconstruction term of a linear decoder under a Gaussian likelihood, in closed form:
 
         reconstruction = E‖x − Φz‖² / 2σ² = ‖x − Φμ‖² / 2σ² + s·μ
@@ -112,10 +121,6 @@ class LinearEnergy(Energy):
     def flow_step(self, point: Point, damping: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch latents"]:
         """A step along the flow of the LCA (B, K), with damping κ (B, 1) in units of the diagonal."""
 
-    @abstractmethod
-    def certificate(self, u: Float[Tensor, "batch latents"], point: Point) -> Float[Tensor, " batch"]:
-        """A proved bound of E − E* (B,), without gradient; NaN where there is none."""
-
     @full_precision
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
         """The energy and its gradients at u (B, K): two products with Φ, or one with ΦᵀΦ."""
@@ -176,8 +181,9 @@ class PoissonEnergy(LinearEnergy):
         step = -point.gradient / (LEAK * self.beta + damping * point.diagonal * point.mean)
         return step.clamp(-LARGEST, LARGEST)
 
-    def certificate(self, u: Tensor, point: Point) -> Tensor:
+    def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
         """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""
         with torch.no_grad():
-            called_for = u - point.gradient / self.beta
+            here: Point = self.evaluate(u) if point is None else point
+            called_for = u - here.gradient / self.beta
             return self.beta * poisson_kl(u, called_for).sum(-1)

@@ -54,14 +54,15 @@ class LassoEnergy(LinearEnergy):
         """Δu = −∂E/∂a / max(κ·c, 1): an Euler step of the LCA with the time constant max(κ·c, 1)."""
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
-    def certificate(self, u: Tensor, point: Point) -> Tensor:
+    def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
         """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,), without gradient; NaN for a hard threshold."""
         with torch.no_grad():
+            here: Point = self.evaluate(u) if point is None else point
             if self.sparsity.hard:
-                return torch.full_like(point.value, torch.nan)
-            drive = -point.smooth  # φ_kᵀ(x − Φa), as the observation variance is 1
+                return torch.full_like(here.value, torch.nan)
+            drive = -here.smooth  # φ_kᵀ(x − Φa), as the observation variance is 1
             violation = (drive.abs() if self.sparsity.signed else drive).amax(-1)
             scale = (self.threshold / violation.clamp_min(self.threshold))[:, None]
-            residual = self.x - point.mean @ self.dictionary.mT
-            slack = (self.threshold * point.mean.abs() - point.mean * scale * drive).sum(-1)
+            residual = self.x - here.mean @ self.dictionary.mT
+            slack = (self.threshold * here.mean.abs() - here.mean * scale * drive).sum(-1)
             return 0.5 * (1 - scale[:, 0]).square() * residual.square().sum(-1) + slack

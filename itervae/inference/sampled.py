@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import RelaxedPoisson, poisson_kl
-from itervae.inference.energies import Energy, Point
+from itervae.inference.energies import Point, SolvableEnergy
 from itervae.model import GenerativeModel
 
 
-class SampledEnergy(Energy):
+class SampledEnergy(SolvableEnergy):
     """The free energy of any decoder and likelihood, by sampling and automatic differentiation.
 
     The gradient of E_q[f(z)], f = −log p(x | z), in a Poisson rate is E_q[f(z + e_k) − f(z)]; to second order in the

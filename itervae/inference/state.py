@@ -11,11 +11,12 @@ from torch import Tensor
 class State:
     """The state of inference for a batch.
 
-    `u` (B, K) are the unconstrained parameters of the posterior so far: log-rates of a Poisson posterior, membrane
-    potentials of a sparse code. `memory` holds what the method needs besides, by name, batch first (momentum, curvature
-    seen): start from it to continue on the same data, or from `State(u)` to warm-start on new data. `point`, the energy
-    evaluated at `u`, and `counts`, what has been counted per datum (B,), belong to one call of `infer` and are not
-    carried on. `engine` is the class that the memory belongs to: another engine starts from `u` alone.
+    `u` (B, P) are the unconstrained parameters of the posterior so far (`Family.u`): log-rates of a Poisson posterior,
+    membrane potentials of a sparse code, P = K; location and log-scale of a Gaussian, P = 2K. `memory` holds what the
+    method needs besides, by name, batch first (momentum, curvature seen): start from it to continue on the same data,
+    or from `State(u)` to warm-start on new data. `point`, the energy evaluated at `u`, and `counts`, what has been
+    counted per datum (B,), belong to one call of `infer` and are not carried on. `engine` is the class that the memory
+    belongs to: another engine starts from `u` alone.
     """
 
     u: Tensor

@@ -2,36 +2,53 @@
 
 from itervae.model.decoders import DECODERS, ConvDecoder, LinearDecoder, MLPDecoder
 from itervae.model.dictionary import load_dictionary, save_dictionary
-from itervae.model.generative import ESTIMATORS, FreeEnergy, GenerativeModel
+from itervae.model.estimators import ESTIMATORS
+from itervae.model.generative import FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.precision import full_precision
-from itervae.model.prior import PoissonPrior, SparsityPrior
+from itervae.model.prior import CategoricalPrior, GaussianPrior, LaplacePrior, PoissonPrior, Prior, SparsityPrior
 from itervae.model.settings import (
+    FAMILIES,
     MODELS,
+    CategoricalVAESettings,
+    GaussianVAESettings,
+    LaplaceVAESettings,
     ModelSettings,
     PoissonVAESettings,
     SparseCodingSettings,
+    VAESettings,
     build_model,
+    estimators_for,
     sparse_coding_model,
 )
 
 __all__ = [
     "DECODERS",
     "ESTIMATORS",
+    "FAMILIES",
     "MODELS",
     "BernoulliLikelihood",
+    "CategoricalPrior",
+    "CategoricalVAESettings",
     "ConvDecoder",
     "FreeEnergy",
     "GaussianLikelihood",
+    "GaussianPrior",
+    "GaussianVAESettings",
     "GenerativeModel",
+    "LaplacePrior",
+    "LaplaceVAESettings",
     "LinearDecoder",
     "MLPDecoder",
     "ModelSettings",
     "PoissonPrior",
     "PoissonVAESettings",
+    "Prior",
     "SparseCodingSettings",
     "SparsityPrior",
+    "VAESettings",
     "build_model",
+    "estimators_for",
     "full_precision",
     "load_dictionary",
     "save_dictionary",

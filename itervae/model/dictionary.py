@@ -21,7 +21,7 @@ DEFAULT_LOG_RATE = -5.0
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an .npz file.
 
-    Of sparse coding, which has no rates, the dictionary alone.
+    Of sparse coding and of the other families, which have no rates, the dictionary alone.
 
     Raises:
         InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be written.

@@ -11,16 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution
 
-from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
+from itervae.distributions import Family, total_kl
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder
+from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.precision import full_precision
-from itervae.model.prior import PoissonPrior, SparsityPrior
-
-ESTIMATORS = ("exact", "eat", "straight-through")
+from itervae.model.prior import Prior, SparsityPrior
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class GenerativeModel(nn.Module):
 
     def __init__(
         self,
-        prior: PoissonPrior | SparsityPrior,
+        prior: Prior,
         decoder: nn.Module,
         likelihood: GaussianLikelihood | BernoulliLikelihood,
         shape: tuple[int, ...],
@@ -106,8 +104,13 @@ class GenerativeModel(nn.Module):
             )
         return self.decoder.dictionary
 
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """The estimators of the free energy that this model has, the default first."""
+        return estimators_of(type(self.posterior(self.prior().u)), self.exact)
+
     def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
-        """q(z | x) of the prior's family: with log-rates u (B, K), or the sparse code with these potentials."""
+        """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with these potentials."""
         return self.prior.posterior(u, temperature)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -122,8 +125,8 @@ class GenerativeModel(nn.Module):
     def free_energy(
         self,
         x: Tensor,
-        posterior: RelaxedPoisson | SparseCode,
-        prior: RelaxedPoisson | SparsityCost | None = None,
+        posterior: Family,
+        prior: Distribution | None = None,
         *,
         estimator: str | None = None,
         samples: int = 1,
@@ -131,49 +134,37 @@ class GenerativeModel(nn.Module):
     ) -> FreeEnergy:
         """The free energy of `posterior` for data x.
 
-        `exact` (linear decoder, Gaussian likelihood): E‖x − Φz‖² = ‖x − Φμ‖² + c·v with mean μ, variance v of the
-        posterior and c_k = ‖φ_k‖². `eat`: the mean over `samples` relaxed draws at the posterior's temperature (at
-        temperature 0, of integer counts). `straight-through`: integer counts forward, the relaxed gradient backward.
+        `exact` (linear decoder, Gaussian likelihood): E‖x − Φz‖² = ‖x − Φμ‖² + tr(Φ Cov z Φᵀ), with mean μ of the
+        posterior; where latents are independent the trace is c·v, v their variance, c_k = ‖φ_k‖². The others (see
+        `itervae.model.estimators`) are means over `samples` draws at the posterior's temperature (at temperature 0, of
+        integer counts or one-hots).
 
         Args:
             x: data (B, D).
-            posterior: q(z | x), batch shape (B, K).
-            prior: p(z), batch shape (K,) or (B, K); the static prior where None.
-            estimator: "exact", "eat" or "straight-through"; None takes exact where it exists, else eat.
+            posterior: q(z | x), of shape (B, K).
+            prior: p(z), of shape (K,) or (B, K); the static prior where None.
+            estimator: one of `estimators`; None takes the first of them.
             samples: number of draws for the sampled estimators.
             generator: source of randomness of the draws.
 
         Raises:
-            InputError: x and the posterior do not fit, or `exact` is asked of a model that has no closed form.
+            InputError: x and the posterior do not fit, or the model has no such estimator.
         """
-        if x.ndim != 2 or x.shape[1] != self.size or posterior.batch_shape != (len(x), self.latents):
+        if x.ndim != 2 or x.shape[1] != self.size or posterior.shape != (len(x), self.latents):
             raise InputError(
-                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.batch_shape)}; expected "
+                f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.shape)}; expected "
                 f"(B, {self.size}) and (B, {self.latents})"
             )
         if samples < 1:
             raise InputError(f"samples is {samples}; expected a number ≥ 1")
-        estimator = estimator or ("exact" if self.exact else "eat")
+        estimator = estimator or self.estimators[0]
         if estimator == "exact":
-            reconstruction = self._exact_reconstruction(x, posterior)
-        elif estimator in ESTIMATORS:
-            z = posterior.rsample((samples,), generator, straight_through=estimator == "straight-through")
-            output = self.decoder(z.to(next(self.decoder.parameters()).dtype))
-            reconstruction = self.likelihood.negative_log_likelihood(x, output).mean(0)
+            reconstruction = exact_reconstruction(self, x, posterior)
+        elif estimator in self.estimators:
+            reconstruction = sampled_reconstruction(self, x, posterior, estimator, samples, generator)
         else:
-            raise InputError(f"estimator is {estimator!r}; expected one of {', '.join(ESTIMATORS)}")
-        kl = kl_divergence(posterior, self.prior() if prior is None else prior).sum(-1)
-        return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
-
-    @full_precision
-    def _exact_reconstruction(self, x: Tensor, posterior: RelaxedPoisson | SparseCode) -> Tensor:
-        if not self.exact:
             raise InputError(
-                "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
-                "likelihood: use estimator eat"
+                f"estimator is {estimator!r}; this model has {', '.join(self.estimators)}: use one of them"
             )
-        likelihood = self.likelihood
-        assert isinstance(likelihood, GaussianLikelihood)
-        dictionary = self.dictionary.to(posterior.u.dtype)
-        spread = posterior.variance @ dictionary.square().sum(0) / (2 * likelihood.variance)
-        return likelihood.negative_log_likelihood(x, posterior.mean @ dictionary.mT) + spread
+        kl = total_kl(posterior, self.prior() if prior is None else prior)
+        return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)

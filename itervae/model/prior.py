@@ -1,42 +1,161 @@
-"""The prior over latents: one learned log-rate per unit, or the sparsity cost of classic sparse coding."""
+"""The prior over latents: one for each family of posterior, or the sparsity cost of classic sparse coding."""
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from itervae.distributions import RelaxedPoisson, SparseCode, SparsityCost
+from itervae.distributions import (
+    ACTIVATIONS,
+    Categorical,
+    Gaussian,
+    Laplace,
+    RelaxedPoisson,
+    SparseCode,
+    SparsityCost,
+)
+from itervae.distributions.location_scale import LocationScale
 from itervae.errors import InputError
 
 
-class PoissonPrior(nn.Module):
-    """p(z) = Π_k Pois(z_k; r_k), log r a learned parameter of shape (K,).
+class Prior(nn.Module):
+    """p(z), static. `forward` gives the distribution, and `posterior` members of the family that belongs to it."""
+
+    symbol: ClassVar[str] = "F"
+    terms: ClassVar[tuple[str, str, str]] = ("free energy", "KL", "Σ|mean|")
+    """What the objective, its second part and the activity are called."""
+
+    def __init__(self, latents: int) -> None:
+        super().__init__()
+        self.latents = latents
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What an engine may require, as far as the prior decides it."""
+        raise NotImplementedError
+
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
+        """A member of the prior's family with these parameters (B, parts · K)."""
+        raise NotImplementedError
+
+    def forward(self) -> Any:
+        """The prior, over K latents."""
+        raise NotImplementedError
+
+    def _own(self, name: str, value: Tensor, learned: bool) -> None:
+        """Keep parameters of the prior, learned or fixed."""
+        if learned:
+            setattr(self, name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+
+class PoissonPrior(Prior):
+    """p(z) = Π_k Pois(z_k; r_k).
 
     Args:
         latents: K.
         low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a linear decoder.
+        learned: learn log r (K,), as published; a fixed one is (low + high)/2 for every unit.
+        indicator: the soft indicator of relaxed counts, "cubic" or "sigmoid".
     """
 
-    capabilities = frozenset({"Poisson family", "sparsity cost", "convex cost"})
-    symbol = "F"
+    capabilities = frozenset({"Poisson family", "variational posterior", "sparsity cost", "convex cost"})  # pyright: ignore
     terms = ("free energy", "KL", "spikes")
-    """What the objective, its second part and the activity are called."""
+    log_rate: Tensor
 
-    def __init__(self, latents: int, low: float = -6.0, high: float = -4.0) -> None:
-        super().__init__()
-        self.latents = latents
-        self.log_rate = nn.Parameter(low + (high - low) * torch.rand(latents))
+    def __init__(
+        self, latents: int, low: float = -6.0, high: float = -4.0, learned: bool = True, indicator: str = "cubic"
+    ) -> None:
+        super().__init__(latents)
+        self.indicator = indicator
+        start = torch.rand(latents) if learned else torch.full((latents,), 0.5)
+        self._own("log_rate", low + (high - low) * start, learned)
 
-    def posterior(self, log_rate: Tensor, temperature: float = 0.0) -> RelaxedPoisson:
-        """A member of the prior's family with these log-rates (B, K)."""
-        return RelaxedPoisson(log_rate, temperature)
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> RelaxedPoisson:
+        return RelaxedPoisson(u, temperature, self.indicator)
 
     def forward(self) -> RelaxedPoisson:
-        """The prior, batch shape (K,)."""
-        return RelaxedPoisson(self.log_rate)
+        return self.posterior(self.log_rate)
 
 
-class SparsityPrior(nn.Module):
+class LocationScalePrior(Prior):
+    """p(z) = Π_k p(z_k; m_k, S_k), location 0 and scale 1, or learned from there. Subclasses name the family."""
+
+    family: type[LocationScale]
+
+    def __init__(self, latents: int, learned: bool = False) -> None:
+        super().__init__(latents)
+        self._own("location", torch.zeros(latents), learned)
+        self._own("log_scale", torch.zeros(latents), learned)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({f"{self.family.__name__} family", "variational posterior"})
+
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> LocationScale:
+        return self.family(u)
+
+    def forward(self) -> LocationScale:
+        return self.family(torch.cat([self.location, self.log_scale]))  # pyright: ignore[reportArgumentType]
+
+
+class GaussianPrior(LocationScalePrior):
+    """p(z) = N(m, diag S²), or the law of relu(y) or e^y for such a y.
+
+    Args:
+        latents: K.
+        learned: learn m and log S (K,) from 0; fixed there otherwise.
+        activation: "none", "relu" or "exp".
+    """
+
+    def __init__(self, latents: int, learned: bool = False, activation: str = "none") -> None:
+        super().__init__(latents, learned)
+        if activation not in ACTIVATIONS:
+            raise InputError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        self.family = ACTIVATIONS[activation]
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Without an activation the best posterior has a closed form."""
+        return super().capabilities | ({"convex cost"} if self.family is Gaussian else set())
+
+
+class LaplacePrior(LocationScalePrior):
+    """p(z) = Π_k Laplace(m_k, S_k).
+
+    Args:
+        latents: K.
+        learned: learn m and log S (K,) from 0; fixed there otherwise.
+    """
+
+    family = Laplace
+
+
+class CategoricalPrior(Prior):
+    """p(z) = softmax(logits) over one-hot z.
+
+    Args:
+        latents: K.
+        learned: learn the logits (K,) from 0; uniform otherwise.
+    """
+
+    capabilities = frozenset({"Categorical family", "variational posterior", "convex cost"})  # pyright: ignore
+    logits: Tensor
+
+    def __init__(self, latents: int, learned: bool = False) -> None:
+        super().__init__(latents)
+        self._own("logits", torch.zeros(latents), learned)
+
+    def posterior(self, u: Tensor, temperature: float = 0.0) -> Categorical:
+        return Categorical(u, temperature)
+
+    def forward(self) -> Categorical:
+        return self.posterior(self.logits)
+
+
+class SparsityPrior(Prior):
     """p(a) ∝ exp(−Σ_k C(a_k)) with the threshold θ of the cost, which is not learned.
 
     Args:
@@ -51,10 +170,9 @@ class SparsityPrior(nn.Module):
     terms = ("energy", "sparsity cost", "Σ|a|")
 
     def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
-        super().__init__()
+        super().__init__(latents)
         if not (threshold > 0 and math.isfinite(threshold)):
             raise InputError(f"threshold is {threshold}; expected a positive number, in units of the data")
-        self.latents = latents
         self.signed = signed
         self.hard = hard
         self.register_buffer("threshold", torch.tensor(float(threshold)))
@@ -69,5 +187,5 @@ class SparsityPrior(nn.Module):
         return SparseCode(u, self())
 
     def forward(self) -> SparsityCost:
-        """The cost, batch shape (K,)."""
+        """The cost, over K coefficients."""
         return SparsityCost(self.latents, self.threshold, self.signed, self.hard)

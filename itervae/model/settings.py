@@ -1,7 +1,7 @@
 """Settings of the generative models, and the model they describe."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,19 +10,27 @@ from torch.nn import functional
 
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder, build_decoder
+from itervae.model.estimators import estimators_of
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.prior import PoissonPrior, SparsityPrior
+from itervae.model.prior import (
+    CategoricalPrior,
+    GaussianPrior,
+    LaplacePrior,
+    PoissonPrior,
+    Prior,
+    SparsityPrior,
+)
 
 
 @dataclass
-class PoissonVAESettings:
-    """The generative model of a Poisson variational autoencoder."""
+class VAESettings:
+    """What the generative models of all variational autoencoders have."""
 
     latents: int = 512
     """Number of latent units K."""
     decoder: Literal["linear", "mlp", "conv"] = "linear"
-    """Decoder from spike counts to data; the linear one is a dictionary and has an exact free energy."""
+    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """Gaussian for any data, Bernoulli for data in [0, 1]."""
     observation_variance: float = 0.5
@@ -33,9 +41,40 @@ class PoissonVAESettings:
     """Atoms of unit norm (linear decoder)."""
     beta: float = 1.0
     """Weight of the KL in the free energy."""
+    prior: Literal["fixed", "learned"] = "fixed"
+    """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0, 1), Laplace(0, 1)
+    and uniform priors for the others."""
+
+
+@dataclass
+class PoissonVAESettings(VAESettings):
+    """The generative model of a Poisson variational autoencoder."""
+
+    prior: Literal["fixed", "learned"] = "learned"
+    """Prior rates: learned, as published, or fixed at the start."""
     start_log_rate: float | None = None
     """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a solver, and -1 where an
-    encoder is trained or the decoder is a network."""
+    encoder is trained or the decoder is a network; fixed ones are all equal to it."""
+    indicator: Literal["cubic", "sigmoid"] = "cubic"
+    """Soft indicator of relaxed counts (--estimator eat and straight-through); sigmoid is the first published one."""
+
+
+@dataclass
+class GaussianVAESettings(VAESettings):
+    """The generative model of a Gaussian variational autoencoder."""
+
+    activation: Literal["none", "relu", "exp"] = "none"
+    """Applied to the sample: the latents are then non-negative."""
+
+
+@dataclass
+class LaplaceVAESettings(VAESettings):
+    """The generative model of a Laplace variational autoencoder."""
+
+
+@dataclass
+class CategoricalVAESettings(VAESettings):
+    """The generative model of a categorical variational autoencoder: a one-hot code."""
 
 
 @dataclass
@@ -52,9 +91,17 @@ class SparseCodingSettings:
     """Coefficients of any sign; otherwise they are non-negative."""
 
 
-ModelSettings = PoissonVAESettings | SparseCodingSettings
-MODELS: dict[str, type[ModelSettings]] = {"poisson-vae": PoissonVAESettings, "sparse-coding": SparseCodingSettings}
+ModelSettings = VAESettings | SparseCodingSettings
+MODELS: dict[str, type[ModelSettings]] = {
+    "poisson-vae": PoissonVAESettings,
+    "gaussian-vae": GaussianVAESettings,
+    "laplace-vae": LaplaceVAESettings,
+    "categorical-vae": CategoricalVAESettings,
+    "sparse-coding": SparseCodingSettings,
+}
 """The models by name; only the command line and configurations use these strings."""
+FAMILIES = tuple(name.removesuffix("-vae") for name in MODELS if name.endswith("-vae"))
+"""Families of variational autoencoders."""
 
 
 def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
@@ -71,7 +118,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
-    if settings.start_log_rate is not None and not -30 <= settings.start_log_rate <= 5:
+    poisson = isinstance(settings, PoissonVAESettings)
+    if poisson and settings.start_log_rate is not None and not -30 <= settings.start_log_rate <= 5:
         raise InputError(f"start_log_rate is {settings.start_log_rate}; expected a log-rate from -30 to 5")
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
@@ -79,10 +127,7 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        start = settings.start_log_rate
-        if start is None:
-            start = -5.0 if settings.decoder == "linear" else -1.0
-        prior = PoissonPrior(settings.latents, start - 1, start + 1)
+        prior = _build_prior(settings)
         decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
         likelihood: nn.Module
         if settings.likelihood == "gaussian":
@@ -90,6 +135,25 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         else:
             likelihood = BernoulliLikelihood()
         return GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
+
+
+def estimators_for(settings: VAESettings) -> tuple[str, ...]:
+    """The estimators that a model with these settings will have, the default first."""
+    with torch.random.fork_rng(devices=()):
+        family = type(_build_prior(replace(settings, latents=1))())
+    return estimators_of(family, settings.decoder == "linear" and settings.likelihood == "gaussian")
+
+
+def _build_prior(settings: VAESettings) -> Prior:
+    latents, learned = settings.latents, settings.prior == "learned"
+    if isinstance(settings, PoissonVAESettings):
+        start = settings.start_log_rate
+        if start is None:
+            start = -5.0 if settings.decoder == "linear" else -1.0
+        return PoissonPrior(latents, start - 1, start + 1, learned, settings.indicator)
+    if isinstance(settings, GaussianVAESettings):
+        return GaussianPrior(latents, learned, settings.activation)
+    return (LaplacePrior if isinstance(settings, LaplaceVAESettings) else CategoricalPrior)(latents, learned)
 
 
 def sparse_coding_model(

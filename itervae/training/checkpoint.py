@@ -11,7 +11,7 @@ import torch
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import ENGINES, Engine
+from itervae.inference import ENGINES, Engine, check_fit
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.training.settings import RunSettings
 
@@ -62,13 +62,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
-    """A new model and engine, their start decided by the run's seed."""
+    """A new model and engine, their start decided by the run's seed; InputError where they do not fit each other."""
     described = settings.model
     if ENGINES[settings.inference].learned and isinstance(described, PoissonVAESettings):
         # from the published start an encoder ends with few, sharply tuned units, and a tail of data far off
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
+    check_fit(ENGINES[settings.inference], model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = ENGINES[settings.inference].build(settings.engine, model, shape)

@@ -4,7 +4,7 @@ import torch
 
 from itervae.errors import InputError
 from itervae.inference import GRADIENTS, Engine, Gradient, Truncate
-from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSettings
+from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
 from itervae.training.settings import RunSettings, TrainingSettings
 
 
@@ -34,21 +34,7 @@ def check_settings(settings: RunSettings) -> None:
                 f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
                 "exact energy and no beta; leave it out"
             )
-    linear = isinstance(model, SparseCodingSettings) or (model.decoder == "linear" and model.likelihood == "gaussian")
-    if options.estimator == "exact" and not linear:
-        assert isinstance(model, PoissonVAESettings)
-        raise InputError(
-            f"--estimator exact needs a linear decoder and a Gaussian likelihood, not {model.decoder} and "
-            f"{model.likelihood}; use eat"
-        )
-    if options.estimator in (None, "exact") and linear:
-        for name in ("samples", "temperature"):
-            if getattr(options, name) != getattr(TrainingSettings, name):
-                remedy = "" if isinstance(model, SparseCodingSettings) else ", or add --estimator eat"
-                raise InputError(
-                    f"--{name} {getattr(options, name)} does not apply to the exact free energy, which draws no "
-                    f"samples; leave it out{remedy}"
-                )
+    _check_estimator(options, model)
     if options.freeze is not None and options.beta_ramp:
         raise InputError(
             f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"
@@ -57,6 +43,32 @@ def check_settings(settings: RunSettings) -> None:
         raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
     if not 0 < options.temperature <= 1:
         raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
+
+
+def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodingSettings) -> None:
+    """Refuse an estimator that the model does not have, and settings that the estimator does not use."""
+    offered = estimators_for(model) if isinstance(model, VAESettings) else ("exact",)
+    estimator = options.estimator or offered[0]
+    if estimator not in offered:
+        why = "does not fit this model"
+        if estimator == "exact" and isinstance(model, VAESettings):
+            why = f"needs a linear decoder and a Gaussian likelihood, not {model.decoder} and {model.likelihood}"
+        raise InputError(f"--estimator {estimator} {why}; use one of {', '.join(offered)}")
+    unused = {
+        "samples": estimator == "exact",
+        "temperature": estimator in ("exact", "pathwise", "score"),
+        "indicator": estimator not in ("eat", "straight-through"),
+    }
+    for name, idle in unused.items():
+        group = model if name == "indicator" else options
+        if idle and getattr(group, name, None) != getattr(type(group), name, None):
+            what = "the exact free energy, which draws no samples" if estimator == "exact" else f"estimator {estimator}"
+            remedy = f", or add --estimator {offered[1]}" if estimator == "exact" and len(offered) > 1 else ""
+            raise InputError(f"--{name} {getattr(group, name)} does not apply to {what}; leave it out{remedy}")
+    if estimator == "score" and options.samples < 2:
+        raise InputError(
+            f"--samples is {options.samples}; --estimator score needs at least 2, each a baseline of the rest"
+        )
 
 
 def choose_device(name: str) -> torch.device:

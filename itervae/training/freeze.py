@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from itervae.errors import InputError
-from itervae.model import GenerativeModel, PoissonVAESettings, load_dictionary
+from itervae.model import GenerativeModel, PoissonVAESettings, VAESettings, load_dictionary
 from itervae.training.checkpoint import find_checkpoint, load, load_settings, read_checkpoint
 from itervae.training.settings import RunSettings
 
@@ -23,7 +23,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     else:
         model, _ = load(target)
         described = load_settings(read_checkpoint(find_checkpoint(target))).model
-    if isinstance(described, PoissonVAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
+    if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
         described = replace(described, beta=model.beta.item())
     if settings.model not in (PoissonVAESettings(), described):
         raise InputError(

@@ -39,7 +39,7 @@ def draw_pictures(
     captions = [f"{model.prior.symbol} {value:.0f}" for value in energy.tolist()]
     figure = reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions)
     save(figure, run_dir / "reconstructions.png")
-    if "Poisson family" in model.capabilities:  # sparse coding has no prior to draw from
+    if "variational posterior" in model.capabilities:  # sparse coding has no prior to draw from
         samples = model.sample(64, generator)
         save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
     if records:

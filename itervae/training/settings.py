@@ -28,8 +28,9 @@ class TrainingSettings:
     """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll."""
     truncate_steps: int = 5
     """Steps kept by --gradient truncate."""
-    estimator: Literal["exact", "eat", "straight-through"] | None = None
-    """Gradient of the reconstruction term; by default exact where there is a closed form, else eat."""
+    estimator: Literal["exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score"] | None = None
+    """Gradient of the reconstruction term; by default exact where there is a closed form, else eat (poisson), pathwise
+    (gaussian, laplace) or gumbel-softmax (categorical)."""
     samples: int = 1
     """Samples per datum of the estimators that sample."""
     temperature: float = 0.05

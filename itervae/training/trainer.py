@@ -20,7 +20,7 @@ from torch import Tensor
 from itervae.data import Source, load_source
 from itervae.errors import InputError
 from itervae.files import write_bytes, write_json
-from itervae.inference import Engine, certificate, check_fit, infer
+from itervae.inference import Engine, certificate, infer
 from itervae.model import BernoulliLikelihood, GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
 from itervae.training.choices import check_settings, choose_device, choose_gradient, choose_lr
@@ -71,7 +71,6 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
         check_settings(settings)
     model, engine = build(settings, source.shape)
-    check_fit(type(engine), model)
     bernoulli = isinstance(model.likelihood, BernoulliLikelihood)
     if bernoulli and not all(map(_in_unit_interval, (source.validation, source.train))):
         raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
@@ -196,7 +195,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                     "lr": schedule.lr_at(now),
                     "data_per_s": (update - logged_update) * options.batch_size / (clock - logged_at),
                 }
-                if "Poisson family" in model.capabilities:
+                if "variational posterior" in model.capabilities:
                     values |= {"beta": schedule.beta_at(now), "temperature": schedule.temperature_at(now)}
                 for name in ("rejected", "clamped"):
                     if name in inference.stats:

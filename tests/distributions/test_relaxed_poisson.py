@@ -50,7 +50,7 @@ def test_integer_counts_are_poisson(kind, rate):
     else:
         indicator = "sigmoid" if "sigmoid" in kind else "cubic"
         q = RelaxedPoisson(log_rate, temperature=0.03 if indicator == "sigmoid" else 0.4, indicator=indicator)
-        counts = q.rsample(shape, generator=draw, straight_through=True)
+        counts = q.rsample(shape, generator=draw, relaxation="straight-through")
     assert torch.equal(counts, counts.round())
     assert counts.min() >= 0
     assert poisson_p_value(counts, rate) > 1e-3
@@ -77,7 +77,7 @@ def test_relaxed_counts_are_fractional_and_non_negative():
 def test_straight_through_has_the_gradient_of_the_same_relaxed_draw(indicator):
     log_rate = log_rates(500).requires_grad_()
     q = RelaxedPoisson(log_rate, 0.3, indicator)
-    hard, soft = (q.rsample(generator=generator(5), straight_through=flag) for flag in (True, False))
+    hard, soft = (q.rsample(generator=generator(5), relaxation=name) for name in ("straight-through", "eat"))
     assert not torch.equal(hard, soft)
     (of_hard,) = torch.autograd.grad(hard.sum(), log_rate)
     (of_soft,) = torch.autograd.grad(soft.sum(), log_rate)

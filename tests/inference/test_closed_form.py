@@ -4,61 +4,82 @@ import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from itervae import InputError
-from itervae.inference import categorical_optimum, gaussian_optimum
+from itervae.inference import Optimal, certificate, infer
+from itervae.model import CategoricalPrior, GaussianLikelihood, GaussianPrior, GenerativeModel, LinearDecoder
+
+SIZE, LATENTS = 8, 12
 
 
 def draw(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-X, PHI = 2 * draw(5, 8, seed=0), draw(8, 12, seed=1)
+X, PHI = 2 * draw(5, SIZE, seed=0), draw(SIZE, LATENTS, seed=1)
 
 
+def model_with(prior, beta):
+    """A linear model of float64 with the dictionary PHI."""
+    decoder = LinearDecoder(SIZE, LATENTS)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(0.7), (SIZE,), beta).double()
+    with torch.no_grad():
+        decoder.weight.copy_(PHI)
+        for offset, parameter in enumerate(prior.parameters()):
+            parameter.copy_(0.5 * draw(*parameter.shape, seed=2 + offset))
+    return model
+
+
+@pytest.mark.parametrize("per_datum", [False, True])
 @pytest.mark.parametrize("beta", [0.3, 1.0, 4.0])
-def test_gaussian(beta):
-    prior = Normal(draw(12, seed=2), draw(12, seed=3).exp())
+def test_gaussian(beta, per_datum):
+    model = model_with(GaussianPrior(LATENTS, learned=True), beta)
+    beta, variance = model.beta, model.likelihood.variance  # which were rounded to float32
+    prior = model.prior()
+    if per_datum:  # as it is when the prior is carried over from the last frame
+        prior = prior.like(prior.u + 0.3 * draw(5, 2 * LATENTS, seed=20))
+    theirs = Normal(prior.location.detach(), prior.log_scale.detach().exp())
 
-    def free_energy(mean, variance):
+    def free_energy(u):
         """E‖x − Φz‖² by its mean and its spread."""
-        squares = (X - mean @ PHI.mT).square().sum(-1) + (variance * PHI.square().sum(0)).sum(-1)
-        return squares / (2 * 0.7) + beta * kl_divergence(Normal(mean, variance.sqrt()), prior).sum(-1)
+        mean, scale = u[:, :LATENTS], u[:, LATENTS:].exp()
+        squares = (X - mean @ PHI.mT).square().sum(-1) + (scale.square() * PHI.square().sum(0)).sum(-1)
+        return squares / (2 * variance) + beta * kl_divergence(Normal(mean, scale), theirs).sum(-1)
 
-    mean, variance = gaussian_optimum(
-        X, PHI, observation_variance=0.7, beta=beta, prior_mean=prior.mean, prior_variance=prior.variance
-    )
-    mean.requires_grad_()
-    spread = variance.expand(5, -1).clone().requires_grad_()
-    at_optimum = free_energy(mean, spread)
-    for slope in torch.autograd.grad(at_optimum.sum(), (mean, spread)):
-        assert slope.abs().max() < 1e-9
-    for seed in range(5):  # F is convex in the mean and the variance: a stationary point is the optimum
-        other = free_energy(mean + 0.1 * draw(5, 12, seed=seed), spread * (0.1 * draw(5, 12, seed=seed + 9)).exp())
-        assert (other > at_optimum).all()
+    result = infer(model, Optimal(), X, prior=prior)
+    u = result.posterior.u.requires_grad_()
+    least = free_energy(u)
+    torch.testing.assert_close(model.free_energy(X, result.posterior, prior).total, least)
+    assert torch.autograd.grad(least.sum(), u)[0].abs().max() < 1e-9
+    assert (result.stats["certificate"] < 1e-12).all()
+    assert (result.stats["steps"] == 0).all()
+    for seed in range(5):  # F is convex in mean and variance: a stationary point is the optimum; its distance is exact
+        other = u + 0.1 * draw(5, 2 * LATENTS, seed=seed)
+        above = free_energy(other) - least
+        assert (above > 0).all()
+        torch.testing.assert_close(certificate(model, X, model.posterior(other), prior), above)
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 4.0])
 def test_categorical(beta):
-    prior = Categorical(logits=draw(12, seed=2))
+    model = model_with(CategoricalPrior(LATENTS, learned=True), beta)
+    beta, variance = model.beta, model.likelihood.variance
+    prior = Categorical(logits=model.prior.logits.detach())
     squares = (X[:, :, None] - PHI).square().sum(1)
 
     def free_energy(logits):
         posterior = Categorical(logits=logits)
-        return (posterior.probs * squares).sum(-1) / (2 * 0.7) + beta * kl_divergence(posterior, prior)
+        return (posterior.probs * squares).sum(-1) / (2 * variance) + beta * kl_divergence(posterior, prior)
 
-    log_p, least = categorical_optimum(X, PHI, observation_variance=0.7, beta=beta, prior_logits=prior.logits + 3)
-    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(free_energy(log_p), least)
+    result = infer(model, Optimal(), X)
+    least = free_energy(result.posterior.u)
+    torch.testing.assert_close(model.free_energy(X, result.posterior).total, least)
+    # the free energy of the best posterior is a log-sum-exp
+    expected = -beta * (prior.logits - squares / (2 * variance * beta)).logsumexp(-1)
+    torch.testing.assert_close(least, expected)
     for seed in range(5):
-        assert (free_energy(log_p + 0.1 * draw(5, 12, seed=seed)) > least).all()
+        other = result.posterior.u + 0.1 * draw(5, LATENTS, seed=seed)
+        above = free_energy(other) - least
+        assert (above > 0).all()
+        torch.testing.assert_close(certificate(model, X, model.posterior(other + 3)), above)
     # far from every atom, still finite
-    far, _ = categorical_optimum(1e4 * X, PHI, observation_variance=1e-3, beta=beta, prior_logits=prior.logits)
-    assert (far.exp().sum(-1) - 1).abs().max() < 1e-9
-
-
-def test_errors():
-    given = {"prior_mean": torch.zeros(12), "prior_variance": torch.ones(12)}
-    with pytest.raises(InputError, match="beta is 0"):
-        gaussian_optimum(X, PHI, observation_variance=1.0, beta=0.0, **given)
-    with pytest.raises(InputError, match="observation_variance is -1"):
-        categorical_optimum(X, PHI, observation_variance=-1.0, beta=1.0, prior_logits=torch.zeros(12))
+    far = infer(model, Optimal(), 1e4 * X).posterior
+    assert (far.mean.sum(-1) - 1).abs().max() < 1e-9

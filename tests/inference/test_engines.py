@@ -249,7 +249,7 @@ def test_errors_name_value_expectation_and_remedy():
         ({"x": x.long()}, "x holds torch.int64; expected floating-point"),
         ({"record": ("energy",)}, "cannot record energy; expected some of free_energy"),
         ({"state": State(torch.zeros(2, 128))}, r"the state has shape \(2, 128\); expected \(3, 128\)"),
-        ({"prior": RelaxedPoisson(torch.zeros(5))}, r"the prior has shape \(5,\)"),
+        ({"prior": RelaxedPoisson(torch.zeros(5))}, r"the prior has parameters of shape \(5,\)"),
     ):
         with pytest.raises(InputError, match=message):
             infer(model, engine, **{"x": x, **arguments})

@@ -218,7 +218,7 @@ def test_errors():
     model, x = coding(), data()
     with pytest.raises(InputError, match="threshold is 0"):
         build_model(SparseCodingSettings(threshold=0.0), (4, 4))
-    message = "amortized needs a model with Poisson family, and this one has a SparsityPrior"
+    message = "amortized needs a model with variational posterior, and this one has a SparsityPrior"
     with pytest.raises(InputError, match=message):
         infer(model, Amortized(torch.nn.Linear(20, 40)), x)
     other = SparsityPrior(40, 1.0, signed=True)()
@@ -226,7 +226,7 @@ def test_errors():
         infer(model, LCAUnrolled(), x, prior=other)
     with pytest.raises(InputError, match="another likelihood than a Gaussian of variance 1"):
         GenerativeModel(SparsityPrior(4, 1.0), LinearDecoder(3, 4), GaussianLikelihood(0.5), (3,))
-    with pytest.raises(InputError, match="nothing to sample"):
+    with pytest.raises(InputError, match="this model has exact: use"):
         model.free_energy(x, infer(model, LCAUnrolled(), x).posterior, estimator="eat")
     with pytest.raises(InputError, match="the prior is a RelaxedPoisson; this model has a SparsityCost"):
         infer(model, LCAUnrolled(), x, prior=RelaxedPoisson(torch.zeros(40)))

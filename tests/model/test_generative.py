@@ -136,7 +136,7 @@ def test_errors():
     x = random_data(model, 3)
     with pytest.raises(InputError, match=r"expected \(B, 64\) and \(B, 128\)"):
         model.free_energy(x, model.posterior(torch.zeros(2, 128)))
-    with pytest.raises(InputError, match="estimator is 'magic'; expected one of exact, eat, straight-through"):
+    with pytest.raises(InputError, match="estimator is 'magic'; this model has exact, eat, straight-through"):
         model.free_energy(x, model.posterior(torch.zeros(3, 128, dtype=torch.float64)), estimator="magic")
     nonlinear = any_model("mlp")
     with pytest.raises(InputError, match="use estimator eat"):

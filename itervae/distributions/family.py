@@ -1,0 +1,102 @@
+"""What every family of posterior offers: one small interface, so that models and engines know no family by name."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+
+class Family(Distribution):
+    """A distribution over latents z (..., K), given by unconstrained parameters `u` (..., parts · K).
+
+    `u` is what inference moves: the log-rates of a Poisson and the logits of a categorical, which are their natural
+    parameters; location and log-scale, one after the other, of a Gaussian or Laplace. `mean` and `variance` are those
+    of z, per coordinate.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    parts: ClassVar[int] = 1
+    """Parameters per latent."""
+    relaxations: ClassVar[tuple[str, ...]] = ()
+    """Ways in which `rsample` makes a sample differentiable, the default first."""
+    discrete: ClassVar[bool] = False
+    """Whether z is a count or a choice, so that the score estimator applies."""
+
+    def __init__(self, u: Tensor, batch_shape: Sequence[int], event_shape: Sequence[int] = ()) -> None:
+        self.u = u
+        # NaNs are let through: a check here would synchronize with a GPU at every use
+        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of z, (..., K)."""
+        return self.batch_shape + self.event_shape
+
+    @property
+    def location(self) -> Tensor:
+        """The part of `u` that says where z is (..., K): log-rate, location, or log-probability."""
+        return self.u
+
+    @property
+    def share_zero(self) -> Tensor:
+        """The probability that z_k = 0 (..., K)."""
+        raise NotImplementedError
+
+    def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
+        """Samples without gradient: integer counts, one-hots; shape `sample_shape + (..., K)`."""
+        raise NotImplementedError
+
+    @property
+    def drawable(self) -> Tensor:
+        """Whether samples can be drawn (...), per datum."""
+        return self.u.isfinite().all(-1)
+
+    def like(self, u: Tensor) -> "Family":
+        """The same kind of distribution with other parameters."""
+        raise NotImplementedError
+
+    def at(self, temperature: float) -> "Family":
+        """The same distribution with another temperature of `rsample`; itself where `rsample` is exact at any."""
+        return self
+
+    def detach(self) -> "Family":
+        """The same distribution, cut from the graph."""
+        return self.like(self.u.detach())
+
+    def spread(self, dictionary: Tensor) -> Tensor:
+        """E‖Φz‖² − ‖ΦE z‖² (...), the trace of the covariance of Φz; here of independent latents, c·v, c_k = ‖φ_k‖²."""
+        return self.variance @ dictionary.square().sum(0)
+
+    def unit_kl(self, prior: "Family") -> Tensor:
+        """The KL of each latent's own (marginal) posterior to its own prior (..., K), nats."""
+        return kl_divergence(self, prior)
+
+    @staticmethod
+    def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
+        """The one soft clamp of what an encoder gives: clamped u, and how many parameters of each datum hit it
+        (...)."""
+        return u, torch.zeros_like(u[..., 0], dtype=torch.long)
+
+    @staticmethod
+    def feasible(u: Tensor) -> Tensor:
+        """The nearest parameters that can be drawn from."""
+        return u
+
+
+def total_kl(posterior: Distribution, prior: Distribution) -> Tensor:
+    """KL(posterior ‖ prior) of all latents together (...), nats."""
+    kl = kl_divergence(posterior, prior)
+    return kl if posterior.event_shape else kl.sum(-1)
+
+
+def unit_kl(posterior: Family, prior: Family) -> Tensor:
+    """KL(q(z_k | x) ‖ p(z_k)) of the marginals of each latent (..., K), nats: one rule for every family."""
+    return posterior.unit_kl(prior)
+
+
+def soft_clamp(u: Tensor, limit: float) -> Tensor:
+    """u where u ≤ limit, else limit + tanh(u − limit): slope and curvature continuous, below limit + 1 everywhere."""
+    excess = (u - limit).clamp_min(0)
+    return u.clamp_max(limit) + torch.tanh(excess)

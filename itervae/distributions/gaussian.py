@@ -1,0 +1,122 @@
+"""Gaussian posteriors, and Gaussians under a rectifier or an exponential.
+
+Kingma & Welling (2014), "Auto-encoding variational Bayes"; the two activations are the controls of Vafaii, Galor &
+Yates (2024), "Poisson variational autoencoder": non-negative codes without counts.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import register_kl
+
+from itervae.distributions.family import soft_clamp
+from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, relative
+
+EXP_CLAMPS = (5.0, 0.0)
+"""Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} − 1)."""
+
+
+class Gaussian(LocationScale):
+    """z ~ N(μ, s²), u = (μ, log s).
+
+    Example:
+        >>> q = Gaussian(torch.zeros(2, 6))
+        >>> q.rsample().shape, q.variance[0, 0].item()
+        (torch.Size([2, 3]), 1.0)
+    """
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.exp(2 * self.log_scale)
+
+    def noise(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(z; μ, s²), elementwise."""
+        return -0.5 * ((value - self.location) * torch.exp(-self.log_scale)).square() - self.log_scale - HALF_LOG_2PI
+
+
+class RectifiedGaussian(Gaussian):
+    """z = max(y, 0), y ~ N(μ, s²), u = (μ, log s); the KL is that of y.
+
+    With a = μ/s, φ the normal density and Φ its integral,
+
+        E z = s(aΦ(a) + φ(a)),      Var z = s²(Φ + a²Φ(1 − Φ) + aφ(1 − 2Φ) − φ²)
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        a, scale = self._standard()
+        return scale * (a * torch.special.ndtr(a) + _density(a)).clamp_min(0)
+
+    @property
+    def variance(self) -> Tensor:
+        a, scale = self._standard()
+        below, above, density = torch.special.ndtr(-a), torch.special.ndtr(a), _density(a)
+        share = above + a.square() * above * below + a * density * (below - above) - density.square()
+        return scale.square() * share.clamp_min(0)
+
+    @property
+    def share_zero(self) -> Tensor:
+        return torch.special.ndtr(-self._standard()[0])
+
+    def rsample(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
+    ) -> Tensor:
+        return super().rsample(sample_shape, generator, relaxation).relu()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise NotImplementedError("a rectified Gaussian has no density at 0")
+
+    def _standard(self) -> tuple[Tensor, Tensor]:
+        return self.location * torch.exp(-self.log_scale), self.log_scale.exp()
+
+
+class LogNormal(Gaussian):
+    """z = e^y, y ~ N(μ, s²), u = (μ, log s); the KL is that of y, which is that of z.
+
+        E z = exp(μ + s²/2),      Var z = (e^{s²} − 1)(E z)²
+
+    An encoder's μ is soft-clamped above 5 and its log s above 0, the prior's.
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.exp(self.location + 0.5 * torch.exp(2 * self.log_scale))
+
+    @property
+    def variance(self) -> Tensor:
+        return torch.expm1(torch.exp(2 * self.log_scale)) * self.mean.square()
+
+    def rsample(
+        self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
+    ) -> Tensor:
+        return super().rsample(sample_shape, generator, relaxation).exp()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log of the density of z > 0, elementwise."""
+        y = value.log()
+        return super().log_prob(y) - y
+
+    @staticmethod
+    def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(u.chunk(2, -1), EXP_CLAMPS, strict=True)
+        hits = sum((part.detach() > limit).sum(-1) for part, limit in zip(u.chunk(2, -1), EXP_CLAMPS, strict=True))
+        return torch.cat([soft_clamp(part, limit) for part, limit in parts], -1), hits  # pyright: ignore[reportReturnType]
+
+
+ACTIVATIONS: dict[str, type[Gaussian]] = {"none": Gaussian, "relu": RectifiedGaussian, "exp": LogNormal}
+"""Gaussian families by what is applied to the sample."""
+
+
+def _density(a: Tensor) -> Tensor:
+    return torch.exp(-0.5 * a.square() - HALF_LOG_2PI)
+
+
+@register_kl(Gaussian, Gaussian)
+def gaussian_kl(posterior: Gaussian, prior: Gaussian) -> Tensor:
+    """KL(N(μ, s²) ‖ N(m, S²)) = ½((s/S)² + ((μ − m)/S)² − 1) − log(s/S), elementwise, nats."""
+    distance, log_ratio = relative(posterior, prior)
+    return 0.5 * (torch.expm1(2 * log_ratio) + distance.square()) - log_ratio
