@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "learn a model and its inference engine from images or arrays",
     "infer": "encode data with a trained run or a saved dictionary",
     "gap": "measure how far engines are from the best posterior",
+    "evaluate": "measure codes: active units, sparsity, reconstruction, read-outs",
     "rate-distortion": "measure reconstruction error against sparsity",
     "export": "write the dictionary of a run",
     "figure": "draw a figure from reports",

@@ -1,20 +1,31 @@
-"""Evaluation: how good a posterior is, measured against the best one."""
+"""Evaluation: how good a posterior is, measured against the best one, and what its codes are worth."""
 
+from itervae.evaluation.codes import Codes, encode
+from itervae.evaluation.downstream import linear_readout, shattering
 from itervae.evaluation.gap import EngineGap, GapReport, GapTrace, amortization_gap
 from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
+from itervae.evaluation.neighbours import nearest_neighbours
 from itervae.evaluation.optimum import OptimalReport
 from itervae.evaluation.rate_distortion import RatePoint, rate_points
-from itervae.evaluation.sparsity import lifetime_sparsity
+from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
+from itervae.evaluation.units import active_units
 
 __all__ = [
+    "Codes",
     "EngineGap",
     "GapReport",
     "GapTrace",
     "MarginalReport",
     "OptimalReport",
     "RatePoint",
+    "active_units",
     "amortization_gap",
+    "encode",
     "lifetime_sparsity",
+    "linear_readout",
     "marginal_likelihood",
+    "nearest_neighbours",
+    "population_sparsity",
     "rate_points",
+    "shattering",
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from itervae.model import FreeEnergy, GenerativeModel
 
-STEPS = 150
+STEPS, EXACT_STEPS = 150, 600
 LR = 0.1
 SAMPLES = 4
 """Relaxed samples per datum and step."""
@@ -93,13 +93,17 @@ def scored_free_energy(model: GenerativeModel, x: Tensor, u: Tensor, generator: 
 
 
 def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.Generator) -> Tensor:
-    """Parameters after Adam on F, each datum on its own: the mean over the second half of the steps."""
+    """Parameters after Adam on F, each datum on its own.
+
+    Where F is exact, of more steps of falling size, the last; else the mean over the second half of the steps.
+    """
+    steps = EXACT_STEPS if model.exact else STEPS
     feasible = model.posterior(start).feasible
     u = feasible(start.detach().clone())
     slow, fast, total = (torch.zeros_like(u) for _ in range(3))
     with torch.enable_grad():
-        for step in range(STEPS):
-            temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** (step / STEPS)
+        for step in range(steps):
+            temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** (step / steps)
             u.requires_grad_()
             posterior = model.posterior(u, temperature)
             value = model.free_energy(x, posterior, samples=SAMPLES, generator=generator).total
@@ -108,7 +112,7 @@ def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.
             slow = 0.9 * slow + 0.1 * slope
             fast = 0.99 * fast + 0.01 * slope.square()
             scaled = slow / (1 - 0.9 ** (step + 1)) / ((fast / (1 - 0.99 ** (step + 1))).sqrt() + 1e-8)
-            u = feasible(u.detach() - LR * scaled)
-            if step >= STEPS // 2:
+            u = feasible(u.detach() - LR * scaled * (1 - step / steps if model.exact else 1))
+            if step >= steps // 2:
                 total += u
-    return total / (STEPS - STEPS // 2)
+    return u if model.exact else total / (steps - steps // 2)

@@ -1,5 +1,6 @@
 """How sparse a code is.
 
+Treves & Rolls (1991), "What determines the capacity of autoassociative memories in the brain?"; scaled to [0, 1] by
 Vinje & Gallant (2000), "Sparse coding and decorrelation in primary visual cortex during natural vision", as used by
 Vafaii, Galor & Yates (2024).
 """
@@ -22,6 +23,27 @@ def lifetime_sparsity(codes: Tensor) -> Tensor:
     """
     if codes.ndim != 2 or len(codes) < 2:
         raise InputError(f"codes have shape {tuple(codes.shape)}; expected (M, K) with at least 2 stimuli")
+    return _sparsity(codes)
+
+
+def population_sparsity(codes: Tensor) -> Tensor:
+    """Population sparsity of each datum (M,), from 0 (all units alike) to 1 (one unit only):
+
+        S = (1 − (Σ_k |z_k|)² / (K Σ_k z_k²)) / (1 − 1/K)
+
+    Args:
+        codes: responses (M, K), K ≥ 2. A datum to which no unit responds has S = 1.
+
+    Raises:
+        InputError: fewer than two units.
+    """
+    if codes.ndim != 2 or codes.shape[1] < 2:
+        raise InputError(f"codes have shape {tuple(codes.shape)}; expected (M, K) with at least 2 units")
+    return _sparsity(codes.mT)
+
+
+def _sparsity(codes: Tensor) -> Tensor:
+    """S of each column of (M, K), over its rows."""
     codes = codes.double().abs()
     peak = codes.amax(0)
     scaled = codes / peak.where(peak > 0, 1.0)  # so that squares of tiny rates do not underflow

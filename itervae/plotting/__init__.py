@@ -5,7 +5,9 @@ is made. A value that is not finite is drawn in red and not refused: the picture
 """
 
 from itervae.plotting.curves import training_figure
+from itervae.plotting.dictionaries import dictionaries_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
+from itervae.plotting.evaluation import Evaluated, evaluation_figure
 from itervae.plotting.files import save
 from itervae.plotting.gaps import gap_figure
 from itervae.plotting.kl_residual import kl_residual_figure
@@ -17,8 +19,11 @@ from itervae.plotting.steps import Trace, gap_steps_figure
 
 __all__ = [
     "Curve",
+    "Evaluated",
     "Trace",
+    "dictionaries_figure",
     "dictionary_figure",
+    "evaluation_figure",
     "gap_figure",
     "gap_steps_figure",
     "kl_residual_figure",

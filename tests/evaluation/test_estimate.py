@@ -3,11 +3,13 @@
 import pytest
 import torch
 from problems import any_model, build_engine, random_data, random_model
+from scipy.optimize import minimize
 from torch import nn
 
 from itervae.evaluation import amortization_gap
-from itervae.evaluation.estimate import SCORING, estimate_optimum, sampled_free_energy
+from itervae.evaluation.estimate import SCORING, estimate_optimum, scored_free_energy
 from itervae.inference import LCAUnrolled, Optimal, State, infer
+from itervae.model import LaplaceVAESettings, build_model
 
 
 class Disguised(nn.Module):
@@ -34,12 +36,12 @@ def known():
     return model, hidden, x, best.log_rate, value
 
 
-def test_sampled_free_energy_is_that_of_the_closed_form(known):
+def test_scored_free_energy_is_that_of_the_closed_form(known):
     _, hidden, x, log_rate, value = known
     assert not hidden.exact
     draws = torch.stack(
         [
-            sampled_free_energy(hidden, x, log_rate, torch.Generator().manual_seed(seed)).total.mean()
+            scored_free_energy(hidden, x, log_rate, torch.Generator().manual_seed(seed)).total.mean()
             for seed in range(20)
         ]
     )
@@ -52,7 +54,7 @@ def test_from_the_prior_it_comes_near_the_certified_optimum(known):
     at_start = (model.free_energy(x, model.posterior(prior)).total - optimum).mean()
     with torch.no_grad():
         found = estimate_optimum(hidden, x, {"prior": prior})
-    gap = model.free_energy(x, model.posterior(found.log_rate)).total - optimum
+    gap = model.free_energy(x, model.posterior(found.u)).total - optimum
     assert (gap > -1e-3).all()
     assert gap.mean() < 0.03 * at_start
     assert found.won == {"prior": 1.0}
@@ -63,7 +65,7 @@ def test_a_start_at_the_optimum_is_not_made_worse(known):
     prior = model.prior.log_rate.detach().expand(len(x), -1)
     with torch.no_grad():
         found = estimate_optimum(hidden, x, {"bad": prior + 3, "best": best})
-    gap = (model.free_energy(x, model.posterior(found.log_rate)).total - optimum).mean()
+    gap = (model.free_energy(x, model.posterior(found.u)).total - optimum).mean()
     noise = found.free_energy.std() / (len(x) * SCORING) ** 0.5
     assert gap < 0.3 + 3 * noise
     assert (found.spread > 0).all()
@@ -108,5 +110,25 @@ def test_rates_that_cannot_be_drawn_are_counted():
     log_rate = torch.zeros(5, model.latents)
     log_rate[2, 3] = 11.0
     log_rate[4, 0] = torch.nan
-    value = sampled_free_energy(model, x, log_rate, torch.Generator().manual_seed(0)).total
+    value = scored_free_energy(model, x, log_rate, torch.Generator().manual_seed(0)).total
     assert value.isfinite().tolist() == [True, True, False, True, False]
+
+
+def test_exact_free_energies_are_minimized_from_every_start():
+    """Laplace posteriors: F is jointly convex in location and scale, so all starts meet, near scipy's minimum."""
+    model = build_model(LaplaceVAESettings(latents=10), (4, 4), seed=3).double()
+    with torch.no_grad():
+        model.decoder.weight.mul_(8)
+    x = 2 * torch.randn(4, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prior = model.prior().u.expand(4, -1)
+    found = estimate_optimum(model, x, {"prior": prior, "off": prior + 1.5})
+    assert found.spread.max() < 0.01
+    for row, least in zip(x, found.free_energy, strict=True):
+
+        def value(u, row=row):
+            u = torch.tensor(u[None], requires_grad=True)
+            total = model.free_energy(row[None], model.posterior(u)).total.sum()
+            return total.item(), torch.autograd.grad(total, u)[0][0].numpy()
+
+        solved = minimize(value, [0.1] * 20, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
+        assert -1e-9 < least.item() - solved.fun < 0.005

@@ -1,0 +1,133 @@
+"""The suites of `itervae evaluate`: what is measured of a code, as plain values."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from itervae.evaluation.codes import Codes
+from itervae.evaluation.downstream import linear_readout, shattering
+from itervae.evaluation.neighbours import nearest_neighbours
+from itervae.evaluation.rate_distortion import total_variance
+from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
+from itervae.evaluation.units import active_units
+
+SCHEMA = 1
+KIND = "evaluation"
+LABELLED = ("knn", "shattering", "readout")
+"""Suites that need labels; each is measured of every read-out."""
+SUITES = ("units", "sparsity", *LABELLED, "reconstruction")
+
+
+def measure(codes: Codes, x: Tensor, suites: Sequence[str]) -> dict[str, Any]:
+    """The suites that need no labels, of those asked for: suite → values.
+
+    `units` is left out for a sparse code, which has no KL.
+
+    Args:
+        codes: of the data x (N, D), N ≥ 2.
+        suites: some of `SUITES`.
+    """
+    found: dict[str, Any] = {}
+    if "units" in suites and codes.unit_kl is not None:
+        found["units"] = asdict(active_units(codes.unit_kl))
+    if "sparsity" in suites:
+        found["sparsity"] = sparsity(codes)
+    if "reconstruction" in suites:
+        found["reconstruction"] = reconstruction(codes, x)
+    return found
+
+
+def measure_features(
+    features: Tensor, labels: Tensor, suites: Sequence[str], seed: int, advance: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, Any]]:
+    """The suites that need labels, of those asked for, of one read-out: (suite, values), one after the other.
+
+    Args:
+        features: (N, K).
+        labels: classes (N,).
+        suites: some of `SUITES`.
+        seed: of the labelled data drawn for nearest neighbours.
+        advance: called after each suite.
+    """
+    methods: dict[str, Callable[[], Any]] = {
+        "knn": lambda: [asdict(score) for score in nearest_neighbours(features, labels, seed)],
+        "shattering": lambda: asdict(shattering(features, labels)),
+        "readout": lambda: asdict(linear_readout(features, labels)),
+    }
+    for name in LABELLED:
+        if name in suites:
+            yield name, methods[name]()
+            advance()
+
+
+def sparsity(codes: Codes) -> dict[str, Any]:
+    """Lifetime sparsity, mean over units, and population sparsity, mean over data, of mean and sample; zeros; activity.
+
+    A code of one unit has no population sparsity. `share_zero` is the share of zeros among the samples, or among the
+    coefficients of a sparse code, and `share_zero_expected` its expectation under the posterior. `activity` is
+    Σ_k |E z_k|, mean over data: the spikes of a Poisson code.
+    """
+    activity = codes.mean.double().abs().sum(1)
+    drawn = codes.mean if codes.sample is None else codes.sample
+    found: dict[str, Any] = {
+        "share_zero": (drawn == 0).double().mean().item(),
+        "share_zero_expected": codes.share_zero,
+        "activity": activity.mean().item(),
+        "activity_se": _se(activity),
+    }
+    for name, code in {"mean": codes.mean, "sample": codes.sample}.items():
+        if code is not None:
+            several = code.shape[1] > 1
+            found[name] = {
+                "lifetime": lifetime_sparsity(code).mean().item(),
+                "population": population_sparsity(code).mean().item() if several else None,
+            }
+    return found
+
+
+def reconstruction(codes: Codes, x: Tensor) -> dict[str, Any]:
+    """Errors of the decoded mean and of decoded samples, and free energy with its parts, each with a standard error.
+
+    R² = 1 − error / variance, the variance about the mean of the data, summed over dimensions; its standard error is
+    that of the error over the variance. None where the data do not vary.
+    """
+    variance = total_variance(x)
+    found: dict[str, Any] = {"variance": variance}
+    for name, error in {"mean": codes.error, "sample": codes.sample_error}.items():
+        if error is not None:
+            mean, se = error.mean().item(), _se(error)
+            found[name] = {
+                "error": mean,
+                "error_se": se,
+                "r2": 1 - mean / variance if variance > 0 else None,
+                "r2_se": se / variance if variance > 0 else None,
+            }
+    parts = {
+        "free_energy": codes.free_energy,
+        "free_energy_at_beta_1": codes.reconstruction + codes.kl,
+        "nll": codes.reconstruction,
+        "kl": codes.kl,
+    }
+    for name, value in parts.items():
+        found |= {name: value.double().mean().item(), f"{name}_se": _se(value)}
+    proved = codes.certificate.isfinite().all()
+    return found | {"certificate_max": codes.certificate.max().item() if proved else None}
+
+
+def _se(value: Tensor) -> float:
+    return value.double().std().item() / len(value) ** 0.5
+
+
+def report(runs: dict[str, dict[str, Any]], pixels: dict[str, Any], data: str, split: str, num: int) -> dict[str, Any]:
+    """The JSON report, schema 1: plain values."""
+    return {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "data": data,
+        "split": split,
+        "num": num,
+        **({"pixels": pixels} if pixels else {}),
+        "runs": runs,
+    }

@@ -1,0 +1,140 @@
+"""The experiments that `scripts/reproduce` runs: what is trained and measured, at two scales, and the published
+figures.
+
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": tables of gradients, of active units, of classification
+by nearest neighbours, and the figure of dictionaries. A run is named by all that it depends on, so that scales share
+it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SHORT, LONG = "--quick", "--full"
+FAMILIES = {
+    "poisson": "--family poisson",
+    "gaussian": "--family gaussian",
+    "laplace": "--family laplace",
+    "categorical": "--family categorical",
+    "gaussian-relu": "--family gaussian --activation relu",
+    "gaussian-exp": "--family gaussian --activation exp",
+}
+LINEAR = "--inference amortized --decoder linear --latents 512 --lr 0.005 --beta-ramp 0.5"
+"""The published model of patches; K = 512, Adamax, the KL weighted up over the first half."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its name, the options of `itervae train`, and those of `itervae evaluate`. `splits`: the splits that are
+    measured, the test set for the last report alone."""
+
+    name: str
+    train: str
+    evaluate: str
+    splits: tuple[str, ...] = ("validation",)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: what it is, and its runs at a scale with the options of the photographs."""
+
+    title: str
+    runs: Callable[[str, str], list[Run]]
+
+
+def _linear(name: str, data: str, encoder: str, options: str, updates: int, batch: int, seed: int) -> Run:
+    """A model of patches or digits with a linear decoder."""
+    train = (
+        f"{data} {LINEAR} --encoder {encoder} {options} --updates {updates} --batch-size {batch} --seed {seed}"
+        f" --validate-every {max(500, updates // 4)}"
+    )
+    return Run(f"{name}-{updates}x{batch}-s{seed}", train, "--suite units,sparsity,reconstruction")
+
+
+def gradient_table(scale: str, images: str) -> list[Run]:
+    """Poisson by the exact gradient, EAT and straight-through; Gaussian exact and pathwise; three kinds of data."""
+    updates, batch, seeds = (3000, 200, 1) if scale == SHORT else (300_000, 1000, 5)
+    data = {"images": images, "cifar16": f"--data cifar16{_contrast(images)}", "mnist": "--data mnist"}
+    estimators = {"poisson": ("exact", "eat", "straight-through"), "gaussian": ("exact", "pathwise")}
+    return [
+        _linear(
+            f"{kind}-{family}-linear-{estimator}",
+            source,
+            "linear",
+            f"{FAMILIES[family]} --estimator {estimator}",
+            updates,
+            batch,
+            seed,
+        )
+        for seed in range(seeds)
+        for kind, source in data.items()
+        for family, names in estimators.items()
+        for estimator in names
+    ]
+
+
+def active_units(scale: str, images: str) -> list[Run]:
+    """Four families with a linear and a conv encoder, a linear decoder of 512 atoms, photographs."""
+    length = {"linear": 4000, "conv": 1000} if scale == SHORT else {"linear": 300_000, "conv": 300_000}
+    batch, seeds = (200, 1) if scale == SHORT else (1000, 5)
+    return [
+        _linear(
+            f"images-{family}-{encoder}",
+            images,
+            encoder,
+            FAMILIES[family],
+            updates,
+            batch,
+            seed,
+        )
+        for seed in range(seeds)
+        for encoder, updates in length.items()
+        for family in ("poisson", "laplace", "gaussian", "categorical")
+    ]
+
+
+def dictionaries(scale: str, images: str) -> list[Run]:
+    """The dictionaries of the four families with a linear encoder, and of LCA and ISTA."""
+    families = [run for run in active_units(scale, images) if "-linear-" in run.name and run.name.endswith("-s0")]
+    updates, batch = (2000, 200) if scale == SHORT else (20_000, 1000)
+    coding = "--model sparse-coding --latents 512 --threshold 0.8"
+    return families + [
+        Run(
+            f"images-{name}-{updates}x{batch}-s0",
+            f"{images} --inference {name}-unrolled {coding} --shrinkage {shrinkage} --updates {updates}"
+            f" --batch-size {batch}",
+            "--suite sparsity,reconstruction",
+        )
+        for name, shrinkage in (("lca", "hard"), ("ista", "soft"))
+    ]
+
+
+def knn(scale: str, images: str) -> list[Run]:
+    """Six families on MNIST, K = 10, the same encoder and decoder (two layers of 512), at several training lengths."""
+    lengths, seeds = ((500, 2000, 8000), 1) if scale == SHORT else ((500, 2000, 8000, 32_000, 100_000), 3)
+    network = "--inference amortized --encoder mlp --decoder mlp --data mnist --latents 10 --lr 0.002 --beta-ramp 0.5"
+    readouts = "--readouts residual,clamped,mean,root,sample"
+    return [
+        Run(
+            f"mnist-{family}-mlp-{updates}x200-s{seed}",
+            f"{network} {options} --updates {updates} --batch-size 200 --seed {seed}"
+            f" --validate-every {max(500, updates // 8)}",
+            # the pixels are the same for every run
+            readouts + (",pixels" if (updates, family, seed) == (lengths[0], "poisson", 0) else ""),
+            ("validation", "test") if updates == lengths[-1] else ("validation",),
+        )
+        for seed in range(seeds)
+        for updates in lengths
+        for family, options in FAMILIES.items()
+    ]
+
+
+def _contrast(images: str) -> str:
+    return " --local-contrast" if "--local-contrast" in images else ""
+
+
+EXPERIMENTS = {
+    "gradient-table": Experiment("Free energy by gradient estimator", gradient_table),
+    "active-units": Experiment("Active units", active_units),
+    "knn": Experiment("Classification of MNIST codes, K = 10", knn),
+    "dictionaries": Experiment("Dictionaries", dictionaries),
+}

@@ -1,0 +1,106 @@
+"""The experiments of scripts/reproduce: every run is one that the command takes, and what is done is not done again."""
+
+import importlib.util
+import shlex
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+import pytest
+
+from itervae.cli.evaluate import READOUTS, SUITES
+from itervae.config import parse_train
+from itervae.training.choices import check_settings
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+IMAGES = "--data images --data-path bsds.npz --data-key train --local-contrast"
+
+
+@pytest.fixture(scope="module")
+def reproduce():
+    before = list(sys.path)
+    loader = SourceFileLoader("reproduce", str(SCRIPTS / "reproduce"))
+    spec = importlib.util.spec_from_loader("reproduce", loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+
+
+@pytest.mark.parametrize("scale", ["--quick", "--full"])
+@pytest.mark.parametrize("images", ["--data photos", IMAGES])
+def test_every_run_can_be_trained_and_measured(reproduce, scale, images):
+    """Options parse, fit each other, and a name stands for one set of options."""
+    named = {}
+    for experiment in reproduce.EXPERIMENTS.values():
+        runs = experiment.runs(scale, images)
+        assert len({run.name for run in runs}) == len(runs)
+        for run in runs:
+            settings, _, _ = parse_train(shlex.split(run.train))
+            check_settings(settings)
+            assert named.setdefault(run.name, run.train) == run.train
+            words = shlex.split(run.evaluate)
+            known = {"--suite": SUITES, "--readouts": (*READOUTS, "pixels")}
+            for option, value in zip(words[::2], words[1::2], strict=True):
+                assert set(value.split(",")) <= set(known[option])
+    tested = [run for run in reproduce.EXPERIMENTS["knn"].runs(scale, images) if "test" in run.splits]
+    assert len({run.train.split("--updates ")[1].split()[0] for run in tested}) == 1  # the longest only
+
+
+def test_a_run_is_made_once_and_reported(reproduce, tmp_path):
+    options = "--data photos --inference amortized --latents 4 --patch-size 8 --updates 5 --batch-size 20"
+    run = reproduce.Run("images-poisson-linear-5x20-s0", options, "--suite units,sparsity,reconstruction")
+    folder = tmp_path / run.name
+    reproduce.make(run, folder, "cpu")
+    first = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    reproduce.make(run, folder, "cpu")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == first
+    found = reproduce.collect([run, reproduce.Run("missing", options, "")], tmp_path)
+    assert list(found) == [run.name]
+    assert found[run.name]["updates"] == 5
+    table = reproduce.TABLES["active-units"](found)
+    fraction = found[run.name]["validation"]["units"]["fraction"]
+    assert f"| poisson | linear | 0.984 | {fraction:.3f} |" in table
+    assert "5 × 20" in table
+    atoms, shape = reproduce.atoms_in_order(folder)
+    assert atoms.shape == (64, 4)
+    assert shape == (8, 8)
+    changed = reproduce.Run(run.name, options.replace("--latents 4", "--latents 5"), run.evaluate)
+    with pytest.raises(reproduce.Failed, match="made with other options"):
+        reproduce.make(changed, folder, "cpu")
+    wrong = reproduce.Run("wrong", "--latents 0 --updates 5", "")
+    with pytest.raises(reproduce.Failed, match="latents is 0; expected a number"):
+        reproduce.make(wrong, tmp_path / "wrong", "cpu")
+
+
+def test_tables_put_published_figures_beside_those_measured(reproduce):
+    def measures(accuracy):
+        knn = {readout: [{"labels": n, "accuracy": accuracy} for n in (200, 1000, 5000)] for readout in READOUTS}
+        shattering = {readout: {"accuracy": 0.7} for readout in READOUTS}
+        return {
+            "knn": knn,
+            "shattering": shattering,
+            "readout": shattering,
+            "units": {"active": 10},
+            "reconstruction": {"free_energy": 30.0, "kl": 5.0, "mean": {"r2": 0.5}},
+        }
+
+    found = {
+        f"mnist-gaussian-mlp-500x200-s{seed}": {"updates": 500, "num": 10_000, "validation": measures(0.5 + seed / 10)}
+        for seed in (0, 1)
+    }
+    table = reproduce.TABLES["knn"](found)
+    assert "| gaussian | published | 0.673 | 0.813 | 0.891 | 0.758 | test |" in table
+    assert "|  | 500 updates | 0.550 (0.500 to 0.600) |" in table
+    energies = {"exact": 100.0, "eat": 101.0, "straight-through": 107.0}
+    found = {
+        f"mnist-poisson-linear-{name}-500x200-s0": {
+            "updates": 500,
+            "num": 100,
+            "validation": {"reconstruction": {"free_energy": value}},
+        }
+        for name, value in energies.items()
+    }
+    table = reproduce.TABLES["gradient-table"](found)
+    assert "107.0 (+7.0%)" in table
+    assert "44.8" in table
