@@ -74,7 +74,7 @@ class Categorical(Family):
         here, there = self.location, prior.location
         p = here.exp()
         rest, other = _log_complement(here), _log_complement(there)
-        return p * (here - there) + torch.where(p < 1, (1 - p) * (rest - other), 0)
+        return (p * (here - there) + rest.exp() * (rest - other)).clamp_min(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p of the chosen latent (...), at one-hot `value`."""
@@ -98,12 +98,12 @@ class Categorical(Family):
 
 
 def _log_complement(log_p: Tensor) -> Tensor:
-    """log(1 − p), accurate for p near 0 and near 1."""
+    """log(1 − p), accurate for p near 0 and near 1; where p rounds to 1, that of a quarter of the rounding unit."""
     small = log_p < -0.7
     return torch.where(
         small,
         torch.log1p(-log_p.where(small, -1.0).exp()),
-        torch.log(-torch.expm1(log_p.where(~small, -0.5)).clamp(max=0)),
+        torch.log((-torch.expm1(log_p.where(~small, -0.5))).clamp_min(torch.finfo(log_p.dtype).eps / 4)),
     )
 
 

@@ -4,6 +4,7 @@ Kingma & Welling (2014), "Auto-encoding variational Bayes"; the two activations 
 Yates (2024), "Poisson variational autoencoder": non-negative codes without counts.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, re
 
 EXP_CLAMPS = (5.0, 0.0)
 """Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} − 1)."""
+FAR = 40.0
+"""Standard deviations beyond which a normal tail is 0, in float64 too."""
 
 
 class Gaussian(LocationScale):
@@ -43,24 +46,24 @@ class RectifiedGaussian(Gaussian):
 
     With a = μ/s, φ the normal density and Φ its integral,
 
-        E z = s(aΦ(a) + φ(a)),      Var z = s²(Φ + a²Φ(1 − Φ) + aφ(1 − 2Φ) − φ²)
+        E z = μΦ(a) + sφ(a),      Var z = s²(Φ + a²Φ(1 − Φ) + aφ(1 − 2Φ) − φ²)
     """
 
     @property
     def mean(self) -> Tensor:
-        a, scale = self._standard()
-        return scale * (a * torch.special.ndtr(a) + _density(a)).clamp_min(0)
+        a = self._standard()
+        return (self.location * _below(a) + self.log_scale.exp() * _density(a)).clamp_min(0)
 
     @property
     def variance(self) -> Tensor:
-        a, scale = self._standard()
-        below, above, density = torch.special.ndtr(-a), torch.special.ndtr(a), _density(a)
-        share = above + a.square() * above * below + a * density * (below - above) - density.square()
-        return scale.square() * share.clamp_min(0)
+        a = self._standard()
+        beyond, below, density = _below(-a), _below(a), _density(a)
+        share = below + a.square() * below * beyond + a * density * (beyond - below) - density.square()
+        return torch.exp(2 * self.log_scale) * share.clamp_min(0)
 
     @property
     def share_zero(self) -> Tensor:
-        return torch.special.ndtr(-self._standard()[0])
+        return _below(-self._standard())
 
     def rsample(
         self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
@@ -70,8 +73,9 @@ class RectifiedGaussian(Gaussian):
     def log_prob(self, value: Tensor) -> Tensor:
         raise NotImplementedError("a rectified Gaussian has no density at 0")
 
-    def _standard(self) -> tuple[Tensor, Tensor]:
-        return self.location * torch.exp(-self.log_scale), self.log_scale.exp()
+    def _standard(self) -> Tensor:
+        """a = μ/s, within ±FAR so that neither a² nor a derivative overflows for a tiny scale."""
+        return (self.location * torch.exp(-self.log_scale.clamp_min(-FAR))).clamp(-FAR, FAR)
 
 
 class LogNormal(Gaussian):
@@ -109,6 +113,11 @@ class LogNormal(Gaussian):
 
 ACTIVATIONS: dict[str, type[Gaussian]] = {"none": Gaussian, "relu": RectifiedGaussian, "exp": LogNormal}
 """Gaussian families by what is applied to the sample."""
+
+
+def _below(a: Tensor) -> Tensor:
+    """Φ(a), accurate in the lower tail, where `torch.special.ndtr` is not."""
+    return 0.5 * torch.erfc(-a / math.sqrt(2))
 
 
 def _density(a: Tensor) -> Tensor:

@@ -48,6 +48,8 @@ def gumbel_poisson_sample(log_rate: Tensor, temperature: float, generator: torch
 
 def support_size(log_rate: Tensor) -> int:
     """M + 1, the number of counts with P(z > M) < 1e-6 at the largest of the rates."""
+    if not log_rate.numel():
+        return 1
     rate = log_rate.detach().amax().double().exp()
     last = int(rate + 8 * rate.sqrt()) + 16  # beyond the place looked for
     m = torch.arange(last, dtype=torch.float64, device=rate.device)

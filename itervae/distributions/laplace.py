@@ -39,9 +39,11 @@ def laplace_kl(posterior: Laplace, prior: Laplace) -> Tensor:
     """KL(Laplace(μ, s) ‖ Laplace(m, S)) = |μ − m|/S + (s/S)e^{−|μ − m|/s} − 1 − log(s/S), elementwise, nats.
 
     Written as h(t)·s/S + (s/S − 1 − log(s/S)), t = |μ − m|/s, h(t) = t + e^{−t} − 1, so that nothing cancels; its
-    gradient at μ = m is 0, as it should be.
+    gradient at μ = m is 0, as it should be. Where t is large, as |μ − m|/S − (1 − e^{−t})s/S, for a scale may
+    underflow.
     """
     distance, log_ratio = relative(posterior, prior)
-    ratio = log_ratio.exp()
-    t = distance.abs() / ratio  # its slope at 0 is multiplied by h'(0) = 0
-    return ratio * (t + torch.expm1(-t)) + torch.expm1(log_ratio) - log_ratio
+    far, ratio = distance.abs(), log_ratio.exp()
+    t = far * torch.exp(-log_ratio.clamp_min(-60.0))  # its slope at 0 is multiplied by h'(0) = 0
+    moved = torch.where(t > 1, far + ratio * torch.expm1(-t), ratio * (t + torch.expm1(-t)))
+    return moved + torch.expm1(log_ratio) - log_ratio

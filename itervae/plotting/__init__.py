@@ -7,6 +7,7 @@ is made. A value that is not finite is drawn in red and not refused: the picture
 from itervae.plotting.curves import training_figure
 from itervae.plotting.dictionaries import dictionaries_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
+from itervae.plotting.estimators import GradientErrors, estimators_figure
 from itervae.plotting.evaluation import Evaluated, evaluation_figure
 from itervae.plotting.files import save
 from itervae.plotting.gaps import gap_figure
@@ -20,9 +21,11 @@ from itervae.plotting.steps import Trace, gap_steps_figure
 __all__ = [
     "Curve",
     "Evaluated",
+    "GradientErrors",
     "Trace",
     "dictionaries_figure",
     "dictionary_figure",
+    "estimators_figure",
     "evaluation_figure",
     "gap_figure",
     "gap_steps_figure",
