@@ -20,7 +20,8 @@ from itervae.inference import ENGINES
 from itervae.model import FAMILIES, MODELS
 from itervae.training import RunSettings, TrainingSettings, resume_settings
 
-DEFAULT_INFERENCE = "lca-unrolled"
+DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
+"""Engines by default, of the Poisson family and sparse coding, and of the others, which have no solver."""
 DEFAULT_MODEL = "poisson-vae"
 FIRST_PASS = ("config", "resume", "run_dir", "family")
 """Options of the command that are not settings of the run."""
@@ -55,8 +56,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         base = read_yaml(config)
     else:
         base = {}
-    inference = given.get("inference") or base.get("inference", DEFAULT_INFERENCE)
     model = _model(given) or base.get("model", DEFAULT_MODEL)
+    inference = given.get("inference") or base.get("inference", _default_inference(model))
     _check_name("inference engine", inference, ENGINES)
     _check_name("model", model, MODELS)
     names = setting_names(inference, model)
@@ -100,16 +101,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"config file {path} holds a {type(content).__name__}; expected lines 'name: value'")
     content = {str(name).replace("-", "_"): value for name, value in content.items()}
-    if "family" in content:
-        content["model"] = _model(content)
-        del content["family"]
-    inference, model = content.get("inference", DEFAULT_INFERENCE), content.get("model", DEFAULT_MODEL)
+    if (named := _model(content)) is not None:
+        content["model"] = named
+    content.pop("family", None)
+    model = content.get("model", DEFAULT_MODEL)
+    inference = content.get("inference", _default_inference(model))
     _check_name("inference engine", inference, ENGINES)
     _check_name("model", model, MODELS)
     for name in content:
         if name not in setting_names(inference, model):
             raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, model, str))
     return content
+
+
+def _default_inference(model: Any) -> str:
+    return DEFAULT_INFERENCE if model in (DEFAULT_MODEL, "sparse-coding") else DEFAULT_ENCODED
 
 
 def _model(given: dict[str, Any]) -> Any:
@@ -163,7 +169,8 @@ def _command(inference: str, model: str) -> type:
         ("training", TrainingSettings, TrainingSettings()),
     ]
     helps = {
-        "inference": "Engine of inference; it decides which settings of its own there are.",
+        "inference": "Engine of inference; it decides which settings of its own there are. By default lca-unrolled, of "
+        "families without a solver amortized.",
         "model": "The generative model; it too has settings of its own.",
         "family": "Family of posterior and prior: --family gaussian is short for --model gaussian-vae.",
         "config": "YAML file of settings; the command line overrides it.",

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from itervae.evaluation.codes import CODE_READOUTS
+
 Results = dict[str, dict[str, Any]]
 FAMILIES = ("poisson", "categorical", "laplace", "gaussian", "gaussian-relu", "gaussian-exp")
-READOUTS = ("residual", "clamped", "mean", "root", "sample")
+READOUTS = CODE_READOUTS
 BUDGETS = (200, 1000, 5000)
 
 ELBO = {  # negative ELBO, linear encoder and decoder, nats: van Hateren, CIFAR 16x16, MNIST
@@ -40,13 +42,15 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def scale_of(run: dict[str, Any], name: str) -> str:
-    """What a figure was measured with: updates × batch, data, device."""
+    """What a figure was measured with: updates × batch, and the number of data."""
     batch = name.rsplit("x", 1)[1].split("-")[0]
     return f"{run['updates']} × {batch}, {run['num']} held out"
 
 
 def over_seeds(values: Sequence[float], digits: int) -> str:
-    """The mean over training seeds, with the range of more than one."""
+    """The mean over training seeds, with the range of more than one; empty where nothing was measured."""
+    if not values:
+        return ""
     mean = sum(values) / len(values)
     spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
     return f"{mean:.{digits}f}{spread}"
@@ -168,7 +172,7 @@ def neighbours(found: Results) -> str:
         return [*cells, over_seeds([m["shattering"][readout]["accuracy"] for m in measures], 3)]
 
     columns = ["N = 200", "1000", "5000", "shattering"]
-    parts = ["## Published read-out (log δr, mean, logits), by training length"]
+    parts = ["## Read-out `residual` (log δr, location, log p), by training length; published: log δr, mean, logits"]
     rows = []
     for family in FAMILIES:
         rows.append([family, "published", *(f"{value:.3f}" for value in NEIGHBOURS[family]), "test"])

@@ -23,6 +23,7 @@ def test_a_family_is_short_for_its_model(tmp_path):
     read, _, _ = parse_train(["--config", str(config), "--latents", "7"])
     assert read.model == LaplaceVAESettings(latents=7, prior="learned")
     # the command line has the last word
+    assert parse_train(["--family", "categorical"])[0].inference == "amortized"  # no solver is for it
     other, _, _ = parse_train(["--config", str(config), "--family", "gaussian"])
     assert other.model == GaussianVAESettings(prior="learned")
 
@@ -53,7 +54,10 @@ def rows(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--family", "gaussian", "--inference", "lca-unrolled"], "lca-unrolled needs a model with sparsity cost"),
+        (
+            ["--family", "gaussian", "--inference", "lca-unrolled"],
+            "needs a model with Poisson family or sparse coding.*engines that fit: amortized",
+        ),
         (
             ["--family", "gaussian", "--estimator", "eat"],
             "--estimator eat does not fit this model; use one of exact",
@@ -99,7 +103,7 @@ def test_from_training_to_codes_and_gap(capsys, rows, tmp_path):
     cli.main(["gap", str(folder), "--num", "5"])
     assert "the optimum is an estimate" in capsys.readouterr().out
     cli.main(["export", str(folder), "--dictionary", str(tmp_path / "phi.npz")])
-    assert set(np.load(tmp_path / "phi.npz").files) == {"dictionary", "shape"}
+    assert set(np.load(tmp_path / "phi.npz").files) == {"dictionary", "shape", "observation_variance", "beta"}
     cli.main(["train", "--resume", str(folder), "--updates", "12"])
     with pytest.raises(SystemExit):
         cli.main(["rate-distortion", str(folder)])

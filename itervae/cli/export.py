@@ -11,8 +11,9 @@ from itervae.training import load
 
 @dataclass
 class Export:
-    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder; of sparse
-    coding, which has no rates, the dictionary alone."""
+    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder. Other
+    families than the Poisson have no rates, and sparse coding the dictionary alone; as a target, such a file is read as
+    a Poisson model whose rates --log-rate gives."""
 
     target: tyro.conf.Positional[Path]
     """Run folder or checkpoint."""
@@ -25,4 +26,5 @@ def run(args: list[str]) -> None:
     model, _ = load(options.target)
     save_dictionary(model, options.dictionary)
     size, latents = model.dictionary.shape
-    print(f"dictionary of {latents} atoms of {size} values written to {options.dictionary}")
+    lost = "" if model.prior.name == "poisson" else f", without its {model.prior.name} prior"
+    print(f"dictionary of {latents} atoms of {size} values written to {options.dictionary}{lost}")

@@ -148,7 +148,9 @@ def _coder(text: str) -> tuple[str, int, str]:
     fitting = [
         key
         for key, kind in ENGINES.items()
-        if "sparsity cost" in kind.requires and "convex cost" not in kind.requires and not kind.learned
+        if "Poisson family or sparse coding" in kind.requires
+        and "certifiable optimum" not in kind.requires
+        and not kind.learned
     ]
     if name not in fitting or not steps.isdigit() or shrinkage not in ("soft", "hard"):
         raise InputError(

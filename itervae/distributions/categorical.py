@@ -12,6 +12,7 @@ from torch.distributions import register_kl
 
 from itervae.distributions.family import Family
 from itervae.distributions.gumbel import gumbel_softmax
+from itervae.distributions.poisson import poisson_kl
 from itervae.errors import InputError
 
 
@@ -31,6 +32,7 @@ class Categorical(Family):
         (True, 0.25)
     """
 
+    has_rsample = True
     relaxations = ("gumbel-softmax", "straight-through")
     discrete = True
 
@@ -109,5 +111,5 @@ def _log_complement(log_p: Tensor) -> Tensor:
 
 @register_kl(Categorical, Categorical)
 def categorical_kl(posterior: Categorical, prior: Categorical) -> Tensor:
-    """KL = Σ_k p_k log(p_k/π_k) (...), nats."""
-    return (posterior.mean * (posterior.location - prior.location)).sum(-1)
+    """KL = Σ_k p_k log(p_k/π_k) (...), nats; as Σ_k (p_k log(p_k/π_k) − p_k + π_k), of which no term is negative."""
+    return poisson_kl(posterior.location, prior.location).sum(-1)

@@ -16,6 +16,8 @@ from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, re
 
 EXP_CLAMPS = (5.0, 0.0)
 """Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} − 1)."""
+EXP_LIMITS = (10.0, 1.0)
+"""Largest location and log-scale that are drawn from where z = e^y."""
 FAR = 40.0
 """Standard deviations beyond which a normal tail is 0, in float64 too."""
 
@@ -83,7 +85,7 @@ class LogNormal(Gaussian):
 
         E z = exp(μ + s²/2),      Var z = (e^{s²} − 1)(E z)²
 
-    An encoder's μ is soft-clamped above 5 and its log s above 0, the prior's.
+    An encoder's μ is soft-clamped above 5 and its log s above 0.
     """
 
     @property
@@ -103,6 +105,17 @@ class LogNormal(Gaussian):
         """log of the density of z > 0, elementwise."""
         y = value.log()
         return super().log_prob(y) - y
+
+    @property
+    def drawable(self) -> Tensor:
+        """Whether mean and variance are within the range of float32."""
+        fits = (self.location <= EXP_LIMITS[0]) & (self.log_scale <= EXP_LIMITS[1])
+        return super().drawable & fits.all(-1)
+
+    @staticmethod
+    def feasible(u: Tensor) -> Tensor:
+        parts = zip(u.chunk(2, -1), EXP_LIMITS, strict=True)
+        return torch.cat([part.clamp_max(limit) for part, limit in parts], -1)
 
     @staticmethod
     def clamp(u: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,10 @@ concrete distribution". For counts: Joo et al. (2020), "Generalized Gumbel-softm
 import torch
 from torch import Tensor
 
+from itervae.errors import InputError
+
+MOST = 1 << 28
+"""Largest number of relaxed choices at once, 1 GiB for each of the tensors of float32 that it takes."""
 TAIL = 1e-6
 """Largest probability of a count beyond the support, at the largest rate."""
 
@@ -40,8 +44,17 @@ def gumbel_poisson_sample(log_rate: Tensor, temperature: float, generator: torch
         log_rate: log λ, any shape.
         temperature: τ > 0.
         generator: source of randomness.
+
+    Raises:
+        InputError: more choices than memory is likely to hold.
     """
-    counts = torch.arange(support_size(log_rate), dtype=log_rate.dtype, device=log_rate.device)
+    size = support_size(log_rate)
+    if size * log_rate.numel() > MOST:
+        raise InputError(
+            f"gumbel-softmax would hold {size} counts for each of {log_rate.numel()} units, as the largest rate is "
+            f"{log_rate.detach().amax().exp().item():.0f}; use a smaller batch, or estimator eat"
+        )
+    counts = torch.arange(size, dtype=log_rate.dtype, device=log_rate.device)
     logits = counts * log_rate[..., None] - torch.lgamma(counts + 1)
     return gumbel_softmax(logits, temperature, generator) @ counts
 

@@ -22,6 +22,7 @@ class LocationScale(Family):
         u: (..., 2K), locations and then log-scales.
     """
 
+    has_rsample = True
     parts = 2
     relaxations = ("pathwise",)
 

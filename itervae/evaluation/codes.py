@@ -1,5 +1,6 @@
 """The codes of data under a model and an engine, and what is read out of them: one list for every family."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,6 +98,7 @@ def encode(
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior()
+    precise = copy.deepcopy(model).double()  # a proof needs more digits than inference
     columns: dict[str, list[Tensor]] = {}
     zeros = 0.0
     kl_of_units = torch.zeros(model.latents, dtype=torch.float64, device=x.device)
@@ -109,7 +111,7 @@ def encode(
             "reconstruction": energy.reconstruction,
             "kl": energy.kl,
             "free_energy": energy.total,
-            "certificate": certificate(model, batch, posterior),
+            "certificate": certificate(precise, batch.double(), posterior.like(posterior.u.double())),
         }
         if not isinstance(posterior, SparseCode):
             found["sample"] = posterior.sample(generator=generator)
@@ -124,18 +126,12 @@ def encode(
     point = "sample" not in joined
     missing = dict.fromkeys(("sample", "residual", "sample_error")) if point else {}
     return Codes(
-        family=_family(model),
+        family=model.prior.name,
         share_zero=zeros / (len(x) * model.latents),
         unit_kl=None if point else kl_of_units / len(x),
         **joined,  # pyright: ignore[reportArgumentType]
         **missing,  # pyright: ignore[reportArgumentType]
     )
-
-
-def _family(model: GenerativeModel) -> str:
-    """poisson of the capability "Poisson family"."""
-    names = [name.removesuffix(" family") for name in model.capabilities if name.endswith(" family")]
-    return names[0].lower() if names else "sparse code"
 
 
 def _squared_error(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:

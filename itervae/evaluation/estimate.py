@@ -79,7 +79,9 @@ def scored_free_energy(model: GenerativeModel, x: Tensor, u: Tensor, generator: 
     """F of the posterior with parameters u (N, P): in closed form where it has one, else the mean over 100 integer (or
     exact) draws per datum; inf where nothing can be drawn."""
     if model.exact:
-        return model.free_energy(x, model.posterior(u))
+        found = model.free_energy(x, model.posterior(u))
+        parts = torch.stack([found.reconstruction, found.kl, found.total])
+        return FreeEnergy(*parts.where(parts[2].isfinite(), math.inf))
     drawable = model.posterior(u).drawable
     u = u.where(drawable[:, None], 0.0)
     pieces = []
@@ -95,12 +97,13 @@ def scored_free_energy(model: GenerativeModel, x: Tensor, u: Tensor, generator: 
 def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.Generator) -> Tensor:
     """Parameters after Adam on F, each datum on its own.
 
-    Where F is exact, of more steps of falling size, the last; else the mean over the second half of the steps.
+    Where F is exact, the best of more steps of falling size; else the mean over the second half of the steps.
     """
     steps = EXACT_STEPS if model.exact else STEPS
     feasible = model.posterior(start).feasible
     u = feasible(start.detach().clone())
     slow, fast, total = (torch.zeros_like(u) for _ in range(3))
+    best, least = u, torch.full_like(u[:, 0], math.inf)
     with torch.enable_grad():
         for step in range(steps):
             temperature = FIRST_TEMPERATURE * (LAST_TEMPERATURE / FIRST_TEMPERATURE) ** (step / steps)
@@ -108,6 +111,10 @@ def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.
             posterior = model.posterior(u, temperature)
             value = model.free_energy(x, posterior, samples=SAMPLES, generator=generator).total
             (slope,) = torch.autograd.grad(value.sum(), u)
+            slope = slope.where(slope.isfinite(), 0.0)
+            if model.exact:
+                better = value < least  # never where it is NaN
+                best, least = u.detach().where(better[:, None], best), value.detach().where(better, least)
             # Adam written out, so that parameters of the model get no gradient
             slow = 0.9 * slow + 0.1 * slope
             fast = 0.99 * fast + 0.01 * slope.square()
@@ -115,4 +122,4 @@ def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.
             u = feasible(u.detach() - LR * scaled * (1 - step / steps if model.exact else 1))
             if step >= steps // 2:
                 total += u
-    return u if model.exact else total / (steps - steps // 2)
+    return best if model.exact else total / (steps - steps // 2)

@@ -12,6 +12,7 @@ from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradien
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
+from itervae.inference.lista import LISTA
 from itervae.inference.optimal import Optimal
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
@@ -21,12 +22,14 @@ ENGINES: dict[str, type[Engine]] = {
     "lca-unrolled": LCAUnrolled,
     "ista-unrolled": ISTAUnrolled,
     "fista-unrolled": FISTAUnrolled,
+    "lista": LISTA,
     "optimal": Optimal,
 }
 
 __all__ = [
     "ENGINES",
     "GRADIENTS",
+    "LISTA",
     "Amortized",
     "CategoricalEnergy",
     "Checkpoint",

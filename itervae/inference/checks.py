@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RECORDS = ("free_energy", "certificate", "u")
 Prior = Family | SparsityCost
-CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "convex cost"})
+CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable optimum"})
 """What a model needs for its best posterior, or code, to be proved."""
 
 

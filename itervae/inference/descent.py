@@ -33,7 +33,7 @@ class Descent(Engine):
     `velocity` (B, K) in the coordinates of the rule; there is none before the first step.
     """
 
-    requires = frozenset({"sparsity cost", "linear decoder", "Gaussian likelihood"})
+    requires = frozenset({"Poisson family or sparse coding", "linear decoder", "Gaussian likelihood"})
 
     def __init__(self, steps: int = 20) -> None:
         super().__init__()

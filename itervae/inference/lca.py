@@ -51,7 +51,7 @@ class LCAUnrolled(Descent):
     where counts can be drawn; `stats["clamped"]` counts the units that the last step would have taken beyond.
     """
 
-    requires = frozenset({"sparsity cost"})
+    requires = frozenset({"Poisson family or sparse coding"})
     Settings = LCASettings
 
     def init(self, problem: Problem, state: State | None) -> State:

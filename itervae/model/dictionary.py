@@ -13,7 +13,7 @@ from itervae.files import write_arrays
 from itervae.model.decoders import LinearDecoder
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
-from itervae.model.prior import PoissonPrior
+from itervae.model.prior import PoissonPrior, SparsityPrior
 
 DEFAULT_LOG_RATE = -5.0
 
@@ -21,7 +21,8 @@ DEFAULT_LOG_RATE = -5.0
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an .npz file.
 
-    Of sparse coding and of the other families, which have no rates, the dictionary alone.
+    Other families than the Poisson have no rates to write, and sparse coding the dictionary alone: read again, the file
+    is that of a Poisson model with rates to be given.
 
     Raises:
         InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be written.
@@ -32,6 +33,7 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
     if isinstance(model.prior, PoissonPrior):
         arrays["log_rate"] = model.prior.log_rate
+    if not isinstance(model.prior, SparsityPrior):
         arrays["observation_variance"] = likelihood.variance
         arrays["beta"] = model.beta
     write_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})

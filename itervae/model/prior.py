@@ -31,6 +31,11 @@ class Prior(nn.Module):
         self.latents = latents
 
     @property
+    def name(self) -> str:
+        """The family, as on the command line, with its activation if it has one: "gaussian-relu"."""
+        return type(self).__name__.removesuffix("Prior").lower()
+
+    @property
     def capabilities(self) -> frozenset[str]:
         """What an engine may require, as far as the prior decides it."""
         raise NotImplementedError
@@ -61,7 +66,9 @@ class PoissonPrior(Prior):
         indicator: the soft indicator of relaxed counts, "cubic" or "sigmoid".
     """
 
-    capabilities = frozenset({"Poisson family", "variational posterior", "sparsity cost", "convex cost"})  # pyright: ignore
+    capabilities = frozenset(
+        {"Poisson family", "variational posterior", "Poisson family or sparse coding", "certifiable optimum"}
+    )  # pyright: ignore
     terms = ("free energy", "KL", "spikes")
     log_rate: Tensor
 
@@ -114,12 +121,17 @@ class GaussianPrior(LocationScalePrior):
         super().__init__(latents, learned)
         if activation not in ACTIVATIONS:
             raise InputError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        self.activation = activation
         self.family = ACTIVATIONS[activation]
+
+    @property
+    def name(self) -> str:
+        return "gaussian" if self.activation == "none" else f"gaussian-{self.activation}"
 
     @property
     def capabilities(self) -> frozenset[str]:
         """Without an activation the best posterior has a closed form."""
-        return super().capabilities | ({"convex cost"} if self.family is Gaussian else set())
+        return super().capabilities | ({"certifiable optimum"} if self.family is Gaussian else set())
 
 
 class LaplacePrior(LocationScalePrior):
@@ -141,7 +153,7 @@ class CategoricalPrior(Prior):
         learned: learn the logits (K,) from 0; uniform otherwise.
     """
 
-    capabilities = frozenset({"Categorical family", "variational posterior", "convex cost"})  # pyright: ignore
+    capabilities = frozenset({"Categorical family", "variational posterior", "certifiable optimum"})  # pyright: ignore
     logits: Tensor
 
     def __init__(self, latents: int, learned: bool = False) -> None:
@@ -165,6 +177,7 @@ class SparsityPrior(Prior):
         hard: the hard threshold (see `SparsityCost`).
     """
 
+    name = "sparse code"  # pyright: ignore[reportAssignmentType]
     threshold: Tensor
     symbol = "E"
     terms = ("energy", "sparsity cost", "Σ|a|")
@@ -179,8 +192,12 @@ class SparsityPrior(Prior):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """A hard threshold has a cost that is not convex."""
-        return frozenset({"sparsity cost"} if self.hard else {"sparsity cost", "convex cost"})
+        """A hard threshold has a cost that is not convex, so its optimum cannot be proved."""
+        return frozenset(
+            {"Poisson family or sparse coding"}
+            if self.hard
+            else {"Poisson family or sparse coding", "certifiable optimum"}
+        )
 
     def posterior(self, u: Tensor, temperature: float = 0.0) -> SparseCode:
         """The sparse code with these membrane potentials (B, K); nothing is drawn, at any temperature."""

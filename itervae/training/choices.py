@@ -57,7 +57,8 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
     unused = {
         "samples": estimator == "exact",
         "temperature": estimator in ("exact", "pathwise", "score"),
-        "indicator": estimator not in ("eat", "straight-through"),
+        # a frozen model brings its own
+        "indicator": estimator not in ("eat", "straight-through") and options.freeze is None,
     }
     for name, idle in unused.items():
         group = model if name == "indicator" else options

@@ -32,7 +32,7 @@ class TrainingSettings:
     """Gradient of the reconstruction term; by default exact where there is a closed form, else eat (poisson), pathwise
     (gaussian, laplace) or gumbel-softmax (categorical)."""
     samples: int = 1
-    """Samples per datum of the estimators that sample."""
+    """Samples per datum of the estimators that sample; score needs at least 2."""
     temperature: float = 0.05
     """Final temperature of relaxed samples; it falls from 1 over the first half of the run."""
     freeze: Path | None = None

@@ -8,6 +8,7 @@ A batch is a function of (seed, update), and samples are drawn from one generato
 resumed continues bit for bit on a CPU.
 """
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     held_out = source.validation[:VALIDATION_ROWS]
     updates, minutes = options.budget()
     spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
-    if resume and spent >= 1:
+    if resume and spent >= 1 and _has_finished(run_dir):  # one that was killed in its last validation has not
         raise InputError(
             f"run {run_dir} has ended, after {update} updates and {seconds_before / 60:.1f} minutes; give it a larger "
             "budget with --updates or --minutes"
@@ -152,6 +153,21 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         monitor.say(f"run folder: {run_dir}")
         if resume and not exact:
             monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")
+
+        def look(reached: float) -> dict[str, float]:
+            """Validate, and keep what is best so far; empty where it was interrupted."""
+            nonlocal best, logged_at, logged_update
+            found = validate(model, engine, held_out, options.seed, lambda: interrupt.asked)
+            if found:
+                monitor.record("validation", update, {"seconds": seconds(), **found})
+                _record_codes(monitor, model, engine, held_out, update, options.seed)
+                if reached >= options.beta_ramp and found["free_energy"] < best:
+                    best = found["free_energy"]
+                    save(BEST)
+                    save(LAST)  # which knows the best so far
+                logged_at, logged_update = time.monotonic(), update
+            return found
+
         now = progress()
         while now < 1 and not interrupt.asked:
             for group in optimizer.param_groups:
@@ -212,19 +228,16 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 due = True
             if due:
                 save(LAST)
-                validation = validate(model, engine, held_out, options.seed, lambda: interrupt.asked)
+                validation = look(reached)
                 if not validation:
                     break  # interrupted; the checkpoint has just been written
-                monitor.record("validation", update, {"seconds": seconds(), **validation})
-                _record_codes(monitor, model, engine, held_out, update, options.seed)
-                if reached >= options.beta_ramp and validation["free_energy"] < best:
-                    best = validation["free_energy"]
-                    save(BEST)
-                    save(LAST)  # which knows the best so far
-                logged_at, logged_update = time.monotonic(), update
             now = reached
 
         finished = now >= 1
+        if finished and not validation:  # it was stopped in its last validation
+            model.beta.fill_(beta)
+            validation = look(now)
+            finished = bool(validation)
         if not finished:
             save(LAST)
         summary = Summary(run_dir, update, seconds(), finished, validation)
@@ -237,6 +250,11 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 def resume_settings(run_dir: Path) -> RunSettings:
     """The settings that a run was started with, from its last checkpoint."""
     return load_settings(read_checkpoint(run_dir / LAST))
+
+
+def _has_finished(run_dir: Path) -> bool:
+    summary = run_dir / "summary.json"
+    return summary.is_file() and json.loads(summary.read_text())["finished"]
 
 
 def _in_unit_interval(x: Tensor | None) -> bool:

@@ -7,6 +7,7 @@ import torch
 from families import p_value, seeded
 from scipy.stats import poisson
 
+from itervae import InputError
 from itervae.distributions import RelaxedPoisson, gumbel
 
 N = 20_000
@@ -92,3 +93,9 @@ def test_noise_that_is_exactly_zero_does_no_harm(monkeypatch):
         assert y.isfinite().all()
         assert y.argmax() == 1
         assert torch.autograd.grad(y[0], logits)[0].isfinite().all()
+
+
+def test_more_choices_than_memory_holds_are_refused(monkeypatch):
+    monkeypatch.setattr(gumbel, "MOST", 1000)
+    with pytest.raises(InputError, match=r"would hold \d+ counts for each of 100 units, as the largest rate is 20"):
+        counts(20.0, 100, seed=0)

@@ -9,7 +9,7 @@ from torch import nn
 from itervae.evaluation import amortization_gap
 from itervae.evaluation.estimate import SCORING, estimate_optimum, scored_free_energy
 from itervae.inference import LCAUnrolled, Optimal, State, infer
-from itervae.model import LaplaceVAESettings, build_model
+from itervae.model import GaussianVAESettings, LaplaceVAESettings, build_model
 
 
 class Disguised(nn.Module):
@@ -132,3 +132,22 @@ def test_exact_free_energies_are_minimized_from_every_start():
 
         solved = minimize(value, [0.1] * 20, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
         assert -1e-9 < least.item() - solved.fun < 0.005
+
+
+@pytest.mark.parametrize("activation", ["relu", "exp"])
+def test_a_start_that_overflows_spoils_nothing(activation):
+    """A Gaussian under an activation: a start far off, where F is not finite, loses, and the answer is stationary."""
+    model = build_model(GaussianVAESettings(latents=10, activation=activation), (4, 4), seed=3)
+    with torch.no_grad():
+        model.decoder.weight.mul_(4)
+    x = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
+    prior = model.prior().u.expand(6, -1)
+    found = estimate_optimum(model, x, {"prior": prior, "far": prior + 60.0, "nan": prior + torch.nan})
+    assert torch.isfinite(found.free_energy).all()
+    assert (found.free_energy < model.free_energy(x, model.posterior(prior)).total).all()
+    u = found.u.double().requires_grad_()
+    value = model.double().free_energy(x.double(), model.posterior(u)).total
+    assert torch.autograd.grad(value.sum(), u)[0].abs().max() < 0.05
+    report = amortization_gap(model.float(), {"amortized": (build_engine("amortized", model), None)}, x)
+    assert report.engines["amortized"].gap_mean > 0
+    assert report.optimal.method == "estimate"

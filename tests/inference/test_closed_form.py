@@ -83,3 +83,34 @@ def test_categorical(beta):
     # far from every atom, still finite
     far = infer(model, Optimal(), 1e4 * X).posterior
     assert (far.mean.sum(-1) - 1).abs().max() < 1e-9
+
+
+def test_certificates_in_float32_are_those_of_float64():
+    """Large atoms and a small variance: single precision would see nothing but rounding, or fail."""
+    prior = GaussianPrior(LATENTS)
+    decoder = LinearDecoder(SIZE, LATENTS)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(1e-3), (SIZE,)).float()
+    with torch.no_grad():
+        decoder.weight.copy_(100 * PHI)
+    x = X.float()
+    assert (infer(model, Optimal(), x).stats["certificate"] < 1e-9).all()
+    u = infer(model, Optimal(), x.double()).posterior.u
+    near = (u + 1e-3 * draw(5, 2 * LATENTS, seed=0)).float()
+    found = certificate(model, x, model.posterior(near))
+    exact = certificate(model.double(), x.double(), model.posterior(near.double()))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=0)
+
+
+def test_the_categorical_kl_near_the_prior_does_not_cancel():
+    logits = 0.1 * draw(512, seed=0)
+    near = logits + 1e-4 * draw(20, 512, seed=1)
+    model = CategoricalPrior(512)
+    found = kl_divergence_of(model, near.float(), logits.float())
+    exact = kl_divergence_of(model, near, logits)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.double(), exact, rtol=0.02, atol=0)
+
+
+def kl_divergence_of(prior, u, v):
+    return kl_divergence(prior.posterior(u), prior.posterior(v))

@@ -95,7 +95,7 @@ def test_optimal_certifies_every_datum_and_refuses_a_cost_that_is_not_convex():
     x = data(20)
     found = infer(coding(), Optimal(steps=5000, tolerance=1e-8), x)
     assert (found.stats["certificate"] <= 1e-8).all()
-    with pytest.raises(InputError, match="optimal needs a model with convex cost"):
+    with pytest.raises(InputError, match="optimal needs a model with certifiable optimum"):
         infer(coding(hard=True), Optimal(), x)
 
 

@@ -16,6 +16,7 @@ from itervae.data import DataSettings
 from itervae.inference import ENGINES, certificate
 from itervae.model import PoissonVAESettings
 from itervae.training import (
+    BEST,
     LAST,
     RunSettings,
     TrainingSettings,
@@ -170,6 +171,33 @@ def test_metrics_of_a_killed_run_are_cut_at_its_checkpoint(rows, tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines if line["split"] == "validation"] == [10, 20, 30, 40]
     assert all(line["update"] != 25 for line in lines)
+
+
+def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_path, monkeypatch):
+    import itervae.training.trainer as trainer
+
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    expected = train(settings(rows, updates=20), whole)
+    validate = trainer.validate
+
+    def killed(*args):
+        if read_checkpoint(run / LAST)["update"] == 20:
+            raise SystemExit
+        return validate(*args)
+
+    monkeypatch.setattr(trainer, "validate", killed)
+    with pytest.raises(SystemExit):
+        train(settings(rows, updates=20), run)
+    assert not (run / "summary.json").exists()
+    monkeypatch.setattr(trainer, "validate", validate)
+    summary = train(settings(rows, updates=20), run, resume=True)
+    assert summary.finished
+    assert summary.updates == 20
+    assert summary.validation == expected.validation
+    assert (run / BEST).is_file()
+    assert (run / "curves.png").is_file()
+    with pytest.raises(InputError, match="has ended"):
+        train(settings(rows, updates=20), run, resume=True)
 
 
 def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_path, monkeypatch):
