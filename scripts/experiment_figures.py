@@ -38,9 +38,14 @@ def atom_area(atoms: np.ndarray) -> float:
     return float(np.median(squares.sum(0) ** 2 / (len(atoms) * np.square(squares).sum(0))))
 
 
+def title_of(name: str) -> str:
+    """poisson-linear of images-poisson-linear-4000x200-s0."""
+    return "-".join(name.split("-")[1:-2])
+
+
 def draw_dictionaries(dictionaries: dict[str, np.ndarray], shape: tuple[int, ...], path: Path) -> None:
     """The picture of all dictionaries, by the name of their run."""
-    titles = {name: name.split("-")[1] for name in dictionaries}
+    titles = {name: title_of(name) for name in dictionaries}
     notes = {
         titles[name]: f"{atoms.shape[1]} atoms, area {atom_area(atoms):.2f}" for name, atoms in dictionaries.items()
     }

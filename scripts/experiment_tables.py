@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from experiment_figures import title_of
+
 from itervae.evaluation.codes import CODE_READOUTS
 
 Results = dict[str, dict[str, Any]]
@@ -138,7 +140,7 @@ def dictionaries(found: Results) -> str:
         code = measures["sparsity"]["mean"]
         rows.append(
             [
-                name.split("-")[1],
+                title_of(name),
                 f"{measures['reconstruction']['mean']['r2']:.3f}",
                 f"{code['lifetime']:.3f}",
                 f"{measures['units']['fraction']:.3f}" if "units" in measures else "",

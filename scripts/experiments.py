@@ -95,9 +95,20 @@ def active_units(scale: str, images: str) -> list[Run]:
 
 
 def dictionaries(scale: str, images: str) -> list[Run]:
-    """The dictionaries of the four families with a linear encoder, and of LCA and ISTA."""
+    """The dictionaries of the four families with a linear encoder, of the Poisson family with the published start of
+    its rates and with LCA inference, and of sparse coding by LCA and ISTA."""
     families = [run for run in active_units(scale, images) if "-linear-" in run.name and run.name.endswith("-s0")]
+    length, size = families[0].name.split("-")[3].split("x")
+    start = ("images-poisson-linear-start5", images, "linear", "--family poisson --start-log-rate -5")
+    families.append(_linear(*start, int(length), int(size), 0))
     updates, batch = (2000, 200) if scale == SHORT else (20_000, 1000)
+    families.append(
+        Run(
+            f"images-poisson-lca-{updates}x{batch}-s0",
+            f"{images} --inference lca-unrolled --latents 512 --updates {updates} --batch-size {batch}",
+            "--suite units,sparsity,reconstruction",
+        )
+    )
     coding = "--model sparse-coding --latents 512 --threshold 0.8"
     return families + [
         Run(

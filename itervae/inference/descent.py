@@ -48,6 +48,11 @@ class Descent(Engine):
         """
         raise NotImplementedError
 
+    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Point, Tensor, Tensor]:
+        """What `propose` says, with the energy evaluated there in second place."""
+        u, mean, smooth = self.propose(energy, state, inertia)
+        return u, energy.evaluate(u), mean, smooth
+
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         """The step from `old` to the new point, for the next extrapolation."""
         raise NotImplementedError
@@ -68,11 +73,9 @@ class Descent(Engine):
         assert isinstance(energy, LinearEnergy)
         momentum = memory["momentum"]
         longer = 0.5 + (0.25 + momentum.square()).sqrt()
-        u, base_mean, base_smooth = self.propose(energy, state, (momentum - 1) / longer)
-        new = energy.evaluate(u)
+        u, new, base_mean, base_smooth = self.candidate(energy, state, (momentum - 1) / longer)
         with torch.no_grad():
-            # NaN counts as a rise
-            rejected = ~(new.value <= old.value + energy.tolerance(old))[:, None]
+            rejected = rises(energy, old, new)[:, None]
             along = new.mean - base_mean
             seen = (along * (new.smooth - base_smooth)).sum(-1, keepdim=True)
             seen = seen / (new.diagonal * along.square()).sum(-1, keepdim=True).clamp_min(1e-30)
@@ -83,20 +86,11 @@ class Descent(Engine):
             restart = rejected | against
             momentum = torch.where(restart, 1, longer)
 
-        def choose(before: Tensor, after: Tensor) -> Tensor:
-            return torch.where(rejected if before.ndim > 1 else rejected[:, 0], before, after)
-
         velocity = {name: torch.where(restart, 0, value) for name, value in self.velocity(state, u, new).items()}
         return State(
-            choose(state.u, u),
+            torch.where(rejected, state.u, u),
             {"damping": damping, "momentum": momentum, **velocity},
-            Point(
-                choose(old.value, new.value),
-                choose(old.mean, new.mean),
-                choose(old.smooth, new.smooth),
-                choose(old.gradient, new.gradient),
-                new.diagonal,
-            ),
+            choose(rejected, old, new),
             {"rejected": state.counts["rejected"] + rejected[:, 0]},
         )
 
@@ -104,3 +98,19 @@ class Descent(Engine):
         """h = κ·c/σ² (B, K), positive."""
         diagonal = state.point.diagonal
         return state.memory["damping"] * diagonal.clamp_min(FLOOR * diagonal.max().clamp_min(FLOOR))
+
+
+def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:
+    """Whether E is higher at the new point than at the old one, beyond rounding (B,); NaN counts as a rise."""
+    return ~(new.value <= old.value + energy.tolerance(old))
+
+
+def choose(first: Tensor, one: Point, other: Point) -> Point:
+    """Per datum one point where `first` (B, 1), else the other."""
+    return Point(
+        torch.where(first[:, 0], one.value, other.value),
+        torch.where(first, one.mean, other.mean),
+        torch.where(first, one.smooth, other.smooth),
+        torch.where(first, one.gradient, other.gradient),
+        one.diagonal,
+    )

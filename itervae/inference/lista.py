@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.inference.base import Problem
-from itervae.inference.energies import LinearEnergy, PoissonEnergy
+from itervae.inference.descent import choose, rises
+from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
@@ -65,14 +66,14 @@ class Layer(nn.Module):
 
 
 class LISTA(FISTAUnrolled):
-    """Learned proximal steps, safeguarded, then steps of FISTA.
+    """Learned proximal steps where they lower F, and steps of FISTA.
 
     Layer i gives α, δ and γ for each latent, by three scalars and a network of the latent's own state:
 
         h = e^α·κ·c/σ²      y = λ + (inertia + γ)·(last Δλ)      λ' = prox_h(y), with log r + δ in place of log r
 
-    With κ and the inertia of `fista-unrolled`, which it is before training, exactly, and after its last layer. A step
-    that raises F is taken back, and the next step of that datum is one of FISTA.
+    With κ and the inertia of `fista-unrolled`, which it is before training, exactly, and after its last layer. Where a
+    learned step raises F, the datum takes the step of FISTA from the same point instead; so F never rises.
     """
 
     requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
@@ -95,20 +96,29 @@ class LISTA(FISTAUnrolled):
         return replace(super().init(problem, state), age=0 if state is None else state.age)
 
     def step(self, problem: Problem, state: State) -> State:
-        new = super().step(problem, state)
-        held = (new.counts["rejected"] > state.counts["rejected"])[:, None].to(new.u.dtype)
-        return replace(new, memory=new.memory | {"held": held}, age=state.age + 1)
+        return replace(super().step(problem, state), age=state.age + 1)
 
-    def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Point, Tensor, Tensor]:
         if state.age >= self.steps:
-            return super().propose(energy, state, inertia)
+            return super().candidate(energy, state, inertia)
         assert isinstance(energy, PoissonEnergy)
+        learned, mean, smooth = self._learned_step(energy, state, inertia)
+        new = energy.evaluate(learned)
+        fista, point, fista_mean, fista_smooth = super().candidate(energy, state, inertia)
+        risen = rises(energy, state.point, new)[:, None]
+        return (
+            torch.where(risen, fista, learned),
+            choose(risen, point, new),
+            torch.where(risen, fista_mean, mean),
+            torch.where(risen, fista_smooth, smooth),
+        )
+
+    def _learned_step(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The u to try, and the mean and smooth gradient that the step is made from."""
         layer = self.layers[state.age % len(self.layers)]
         assert isinstance(layer, Layer)
         mean, smooth = state.point.mean, state.point.smooth
         modulation = layer(_features(energy, state).to(layer.scalars.dtype)).to(mean.dtype)
-        if "held" in state.memory:  # after a step that was taken back, one of FISTA
-            modulation = modulation * (1 - state.memory["held"])[..., None]
         log_curvature, threshold, momentum = modulation.unbind(-1)
         if "velocity" in state.memory:
             mean = mean + (inertia + momentum) * state.memory["velocity"]

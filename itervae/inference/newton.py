@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae.inference.descent import choose
 from itervae.inference.energies import Point, PoissonEnergy
 
 HALVINGS = 30
@@ -48,7 +49,7 @@ def newton_step(
         new = energy.evaluate(trial)
         falls = new.value <= point.value + SUFFICIENT * size * slope + energy.tolerance(point)
         accepted = waiting & falls
-        best, best_point = _choose(accepted, best, best_point, trial, new)
+        best, best_point = torch.where(accepted[:, None], trial, best), choose(accepted[:, None], new, best_point)
         waiting = waiting & ~accepted
         if not waiting.any():
             break
@@ -78,14 +79,3 @@ def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batc
             inner = atoms @ torch.cholesky_solve(right, torch.linalg.cholesky(eye + atoms.mT @ atoms))
         pieces.append((inner[..., 0] @ whitened - gradient) / beta)
     return torch.cat(pieces)
-
-
-def _choose(chosen: Tensor, old: Tensor, old_point: Point, new: Tensor, new_point: Point) -> tuple[Tensor, Point]:
-    rows = chosen[:, None]
-    return torch.where(rows, new, old), Point(
-        torch.where(chosen, new_point.value, old_point.value),
-        torch.where(rows, new_point.mean, old_point.mean),
-        torch.where(rows, new_point.smooth, old_point.smooth),
-        torch.where(rows, new_point.gradient, old_point.gradient),
-        new_point.diagonal,
-    )

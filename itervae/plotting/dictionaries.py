@@ -12,7 +12,7 @@ from itervae.plotting.dictionary import tile_atoms
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = 3
+COLUMNS = 4
 
 
 def dictionaries_figure(
