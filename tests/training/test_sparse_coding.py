@@ -72,7 +72,7 @@ def test_settings_that_do_not_apply_are_refused(rows):
         ),
         (("--estimator", "eat"), "does not apply to sparse coding"),
         (("--beta-ramp", "0.5"), "does not apply to sparse coding"),
-        (("--inference", "amortized"), "amortized needs a model with Poisson family"),
+        (("--inference", "amortized"), "amortized needs a model with variational posterior"),
         (("--threshold", "-1"), "threshold is -1"),
     ):
         with pytest.raises(InputError, match=message):
