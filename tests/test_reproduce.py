@@ -1,6 +1,7 @@
 """The experiments of scripts/reproduce: every run is one that the command takes, and what is done is not done again."""
 
 import importlib.util
+import json
 import shlex
 import sys
 from importlib.machinery import SourceFileLoader
@@ -66,6 +67,10 @@ def test_a_run_is_made_once_and_reported(reproduce, tmp_path):
     atoms, shape = reproduce.atoms_in_order(folder)
     assert atoms.shape == (64, 4)
     assert shape == (8, 8)
+    content = {"schema": 1, "runs": found | {"other": {}}}
+    text = reproduce.one_run_a_line(content)
+    assert json.loads(text) == content
+    assert text.count("\n") == 4
     changed = reproduce.Run(run.name, options.replace("--latents 4", "--latents 5"), run.evaluate)
     with pytest.raises(reproduce.Failed, match="made with other options"):
         reproduce.make(changed, folder, "cpu")
