@@ -13,6 +13,7 @@ from torch.distributions import register_kl
 
 from itervae.distributions.family import soft_clamp
 from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, relative
+from itervae.errors import InputError
 
 EXP_CLAMPS = (5.0, 0.0)
 """Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} − 1)."""
@@ -73,7 +74,7 @@ class RectifiedGaussian(Gaussian):
         return super().rsample(sample_shape, generator, relaxation).relu()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        raise NotImplementedError("a rectified Gaussian has no density at 0")
+        raise InputError("a rectified Gaussian has no density at 0; use its samples, or the Gaussian itself")
 
     def _standard(self) -> Tensor:
         """a = μ/s, within ±FAR so that neither a² nor a derivative overflows for a tiny scale."""

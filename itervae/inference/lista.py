@@ -48,9 +48,12 @@ class Layer(nn.Module):
         mixed: K, to learn a matrix (K, K) besides; 0 for none.
     """
 
+    reach: Tensor
+
     def __init__(self, hidden: int, mixed: int) -> None:
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(3))
+        self.register_buffer("reach", torch.tensor(REACH), persistent=False)
         self.network = None
         if hidden:
             self.network = nn.Sequential(nn.Linear(FEATURES, hidden), nn.SiLU(), nn.Linear(hidden, 3))
@@ -62,7 +65,7 @@ class Layer(nn.Module):
         """Modulation of log-curvature, threshold and momentum (B, K, 3), from features (B, K, 6)."""
         if self.network is None:
             return self.scalars.expand(*features.shape[:-1], 3)
-        return self.scalars + self.scalars.new_tensor(REACH) * self.network(features).tanh()
+        return self.scalars + self.reach * self.network(features).tanh()
 
 
 class LISTA(FISTAUnrolled):
@@ -125,6 +128,11 @@ class LISTA(FISTAUnrolled):
             smooth = smooth + (inertia + momentum) * state.memory["velocity_smooth"]
         slope = smooth - energy.beta * threshold
         if layer.mixing is not None:
+            if len(layer.mixing) != mean.shape[1]:
+                raise InputError(
+                    f"the matrices of this engine are for {len(layer.mixing)} latents and the model has "
+                    f"{mean.shape[1]}; train it on this model, or without --matrices"
+                )
             slope = slope + smooth @ layer.mixing.to(mean.dtype)
         return energy.proximal_step(mean, slope, log_curvature.exp() * self.metric(state)), mean, smooth
 

@@ -123,7 +123,7 @@ def test_log_prob_is_that_of_torch(name):
 
 
 def test_a_rectified_gaussian_has_no_density():
-    with pytest.raises(NotImplementedError, match="no density at 0"):
+    with pytest.raises(InputError, match="no density at 0"):
         RectifiedGaussian(torch.zeros(2)).log_prob(torch.zeros(1))
 
 

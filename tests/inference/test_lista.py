@@ -79,6 +79,10 @@ def test_training_closes_the_gap_and_runs_on_another_dictionary():
 
 
 def test_errors():
+    engine = LISTA(matrices=True, latents=10).double()
+    model = random_model(SIZE, LATENTS)
+    with pytest.raises(InputError, match="matrices of this engine are for 10 latents and the model has 48"):
+        infer(model, engine, random_data(model, 2))
     with pytest.raises(InputError, match="hidden is -1"):
         LISTA(hidden=-1)
     with pytest.raises(InputError, match="steps is 0"):
