@@ -1,19 +1,23 @@
 """Safeguarded descent: what makes a fixed number of steps safe for every datum, whatever its scale.
 
 A step rule proposes a point. It is evaluated, and per datum
-- a proposal that raises E is taken back, with the damping κ doubled and the momentum dropped;
+- a proposal at whose end the free energy of a Poisson model rises again is shortened along the step, where E is convex
+  and its gradient known: that takes no product with Φ;
+- a proposal that still raises E is taken back, with the damping κ doubled and the momentum dropped;
 - κ follows the curvature seen along the step, ΔμᵀΦᵀΦΔμ / Σ_k c_k Δμ_k², decaying slowly between;
 - momentum (Nesterov's sequence) restarts where the gradient points against the step (O'Donoghue & Candès 2015).
 
 So E never rises beyond rounding, there is no step size to set, and steps cost one evaluation each.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.base import Engine, Problem
-from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy
 from itervae.inference.state import State
 
 START_CURVATURE = 4.0
@@ -48,10 +52,16 @@ class Descent(Engine):
         """
         raise NotImplementedError
 
-    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Point, Tensor, Tensor]:
-        """What `propose` says, with the energy evaluated there in second place."""
+    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> "Proposal":
+        """What `propose` says, evaluated, and shortened where it overshoots."""
         u, mean, smooth = self.propose(energy, state, inertia)
-        return u, energy.evaluate(u), mean, smooth
+        return shortened(energy, state, u, mean, smooth)
+
+    def turns_back(self, old: Point, proposal: "Proposal") -> Tensor:
+        """Whether momentum is to restart (B, 1): the gradient at the end of the step points against it.
+
+        Here that of the whole step, which momentum would repeat."""
+        return along(old, proposal.whole, proposal.whole) > 0
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         """The step from `old` to the new point, for the next extrapolation."""
@@ -73,17 +83,17 @@ class Descent(Engine):
         assert isinstance(energy, LinearEnergy)
         momentum = memory["momentum"]
         longer = 0.5 + (0.25 + momentum.square()).sqrt()
-        u, new, base_mean, base_smooth = self.candidate(energy, state, (momentum - 1) / longer)
+        proposal = self.candidate(energy, state, (momentum - 1) / longer)
+        u, new = proposal.u, proposal.point
         with torch.no_grad():
             rejected = rises(energy, old, new)[:, None]
-            along = new.mean - base_mean
-            seen = (along * (new.smooth - base_smooth)).sum(-1, keepdim=True)
-            seen = seen / (new.diagonal * along.square()).sum(-1, keepdim=True).clamp_min(1e-30)
+            moved = new.mean - proposal.mean
+            seen = (moved * (new.smooth - proposal.smooth)).sum(-1, keepdim=True)
+            seen = seen / (new.diagonal * moved.square()).sum(-1, keepdim=True).clamp_min(1e-30)
             damping = memory["damping"]
             damping = torch.where(rejected, 2 * damping, DECAY * damping)
             damping = torch.maximum(damping, torch.where(seen.isfinite(), seen, 0)).clamp(LEAST, MOST)
-            against = (new.gradient * (new.mean - old.mean)).sum(-1, keepdim=True) > 0
-            restart = rejected | against
+            restart = rejected | self.turns_back(old, proposal)
             momentum = torch.where(restart, 1, longer)
 
         velocity = {name: torch.where(restart, 0, value) for name, value in self.velocity(state, u, new).items()}
@@ -103,6 +113,39 @@ class Descent(Engine):
 def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:
     """Whether E is higher at the new point than at the old one, beyond rounding (B,); NaN counts as a rise."""
     return ~(new.value <= old.value + energy.tolerance(old))
+
+
+def along(old: Point, new: Point, where: Point) -> Tensor:
+    """dE/dt along the step from `old` to `new`, at the point `where` (B, 1)."""
+    return (where.gradient * (new.mean - old.mean)).sum(-1, keepdim=True)
+
+
+class Proposal(NamedTuple):
+    """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots, and the `mean` and
+    `smooth` gradient of the point that it was made from."""
+
+    u: Tensor
+    point: Point
+    whole: Point
+    mean: Tensor
+    smooth: Tensor
+
+
+def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smooth: Tensor) -> Proposal:
+    """The step to u, cut per datum where the free energy of a Poisson model rises again at its end.
+
+    With F'(t) along the step, its share is t = F'(0)/(F'(0) − F'(1)) where F'(0) < 0 < F'(1), the zero of the secant,
+    and 1 elsewhere. t counts as a constant in back-propagation.
+    """
+    old, whole = state.point, energy.evaluate(u)
+    if not isinstance(energy, PoissonEnergy):
+        return Proposal(u, whole, whole, mean, smooth)
+    with torch.no_grad():
+        first, last = along(old, whole, old), along(old, whole, whole)
+        cut = (first < 0) & (last > 0)
+        share = torch.where(cut, first / (first - last), 1.0)
+    between, point = energy.between(state.u, old, u, whole, share)
+    return Proposal(torch.where(cut, between, u), choose(cut, point, whole), whole, mean, smooth)
 
 
 def choose(first: Tensor, one: Point, other: Point) -> Point:

@@ -176,6 +176,21 @@ class PoissonEnergy(LinearEnergy):
         s = (curvature * mean - smooth) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
+    @full_precision
+    def between(self, u: Tensor, one: Point, v: Tensor, other: Point, share: Tensor) -> tuple[Tensor, Point]:
+        """log-rates of (1 − t)λ + tλ' and the energy there, for t (B, 1) in [0, 1]: no product with Φ, as the gradient
+        of the reconstruction term is linear in λ."""
+        log_rate = torch.logaddexp((1 - share).log() + u, share.log() + v)
+        mean, smooth = torch.lerp(one.mean, other.mean, share), torch.lerp(one.smooth, other.smooth, share)
+        cost, leak = self.cost(log_rate, mean)
+        with torch.no_grad():
+            moved, t = other.mean - one.mean, share[:, 0]
+            slope = (moved * one.smooth).sum(-1)
+            bend = (moved * (other.smooth - one.smooth)).sum(-1)
+            before = (one.mean * (one.gradient - one.smooth - self.beta)).sum(-1) + self._prior_mass
+            value = one.value + t * slope + 0.5 * t.square() * bend + cost - before
+        return log_rate, Point(value, mean, smooth, smooth + leak, one.diagonal)
+
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
         """Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ): the Jacobian of the flow has the diagonal β + cλ/σ²."""
         step = -point.gradient / (LEAK * self.beta + damping * point.diagonal * point.mean)

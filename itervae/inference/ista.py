@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from itervae.inference.descent import Descent
+from itervae.inference.descent import Descent, Proposal, along
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.state import State
 
@@ -40,6 +40,10 @@ class FISTAUnrolled(Descent):
             mean = mean + inertia * state.memory["velocity"]
             smooth = smooth + inertia * state.memory["velocity_smooth"]
         return energy.proximal_step(mean, smooth, self.metric(state)), mean, smooth
+
+    def turns_back(self, old: Point, proposal: Proposal) -> Tensor:
+        # it extrapolates the point of linearization alone: a step that was shortened is no reason to start again
+        return along(old, proposal.point, proposal.point) > 0
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         return {"velocity": new.mean - old.point.mean, "velocity_smooth": new.smooth - old.point.smooth}

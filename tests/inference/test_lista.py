@@ -29,8 +29,9 @@ def disturbed(engine, scale):
 def test_is_fista_before_training(settings):
     model = random_model(SIZE, LATENTS)
     x = random_data(model, 6)
-    for steps in (1, 2, 5, 12):
-        found = infer(model, LISTA(**settings).double(), x, steps=steps).posterior.u
+    engine = LISTA(**settings).double()
+    for steps in range(1, engine.steps + 1):
+        found = infer(model, engine, x, steps=steps).posterior.u
         assert torch.equal(found, infer(model, FISTAUnrolled(), x, steps=steps).posterior.u)
 
 
