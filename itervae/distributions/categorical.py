@@ -57,6 +57,11 @@ class Categorical(Family):
         return self.mean * (1 - self.mean)
 
     @property
+    def fisher(self) -> Tensor:
+        """p; the whole matrix is diag(p) − ppᵀ, but an equal change of all logits changes nothing."""
+        return self.mean.clamp_min(torch.finfo(self.u.dtype).tiny)
+
+    @property
     def share_zero(self) -> Tensor:
         return 1 - self.mean
 

@@ -44,6 +44,11 @@ class Family(Distribution):
         """The probability that z_k = 0 (..., K)."""
         raise NotImplementedError
 
+    @property
+    def fisher(self) -> Tensor:
+        """The diagonal of the Fisher information in u (..., parts · K): what a natural gradient is divided by."""
+        raise NotImplementedError
+
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
         """Samples without gradient: integer counts, one-hots; shape `sample_shape + (..., K)`."""
         raise NotImplementedError

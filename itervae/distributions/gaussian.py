@@ -32,6 +32,8 @@ class Gaussian(LocationScale):
         (torch.Size([2, 3]), 1.0)
     """
 
+    scale_information = 2.0
+
     @property
     def variance(self) -> Tensor:
         return torch.exp(2 * self.log_scale)

@@ -21,6 +21,8 @@ class Laplace(LocationScale):
         (torch.Size([2, 3]), 2.0)
     """
 
+    scale_information = 1.0
+
     @property
     def variance(self) -> Tensor:
         return 2 * torch.exp(2 * self.log_scale)

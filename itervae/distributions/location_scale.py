@@ -4,7 +4,7 @@ Kingma & Welling (2014), "Auto-encoding variational Bayes". The log-scale of an 
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class LocationScale(Family):
     has_rsample = True
     parts = 2
     relaxations = ("pathwise",)
+    scale_information: ClassVar[float]
+    """The Fisher information in the log-scale."""
 
     def __init__(self, u: Tensor) -> None:
         if u.shape[-1] % 2:
@@ -43,6 +45,12 @@ class LocationScale(Family):
     @property
     def mean(self) -> Tensor:
         return self.location
+
+    @property
+    def fisher(self) -> Tensor:
+        """1/s² in the location; in the log-scale a constant, 2 of a Gaussian and 1 of a Laplace."""
+        location = torch.exp(-2 * self.log_scale)
+        return torch.cat([location, torch.full_like(location, self.scale_information)], -1)
 
     @property
     def share_zero(self) -> Tensor:

@@ -70,6 +70,11 @@ class RelaxedPoisson(Family):
     variance = rate  # pyright: ignore[reportAssignmentType]
 
     @property
+    def fisher(self) -> Tensor:
+        """λ, in log-rates."""
+        return self.rate
+
+    @property
     def drawable(self) -> Tensor:
         return (self.u.isfinite() & (self.u <= MAX_LOG_RATE)).all(-1)
 

@@ -4,6 +4,7 @@
 """
 
 from itervae.inference.amortized import Amortized
+from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.base import Engine, Inference, Problem, certificate, infer
 from itervae.inference.checks import check_fit
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
@@ -14,7 +15,9 @@ from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
 from itervae.inference.optimal import Optimal
+from itervae.inference.recurrent import Recurrent
 from itervae.inference.sampled import SampledEnergy
+from itervae.inference.semi_amortized import SemiAmortized
 from itervae.inference.state import State
 
 ENGINES: dict[str, type[Engine]] = {
@@ -23,6 +26,8 @@ ENGINES: dict[str, type[Engine]] = {
     "ista-unrolled": ISTAUnrolled,
     "fista-unrolled": FISTAUnrolled,
     "lista": LISTA,
+    "recurrent": Recurrent,
+    "semi-amortized": SemiAmortized,
     "optimal": Optimal,
 }
 
@@ -38,6 +43,7 @@ __all__ = [
     "Engine",
     "Envelope",
     "FISTAUnrolled",
+    "FamilyEnergy",
     "GaussianEnergy",
     "Gradient",
     "ISTAUnrolled",
@@ -48,7 +54,9 @@ __all__ = [
     "Optimal",
     "PoissonEnergy",
     "Problem",
+    "Recurrent",
     "SampledEnergy",
+    "SemiAmortized",
     "SolvableEnergy",
     "State",
     "Truncate",

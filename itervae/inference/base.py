@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
+from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.checks import CERTIFIABLE, Prior, check_inputs
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
-from itervae.inference.energies import LinearEnergy, PoissonEnergy, SolvableEnergy
+from itervae.inference.energies import Energy, LinearEnergy, Point, PoissonEnergy
 from itervae.inference.gradients import Envelope, Gradient, Unroll
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.sampled import SampledEnergy
@@ -20,6 +21,10 @@ from itervae.model import GenerativeModel
 
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
+
+
+COMPARED = 4
+"""Draws of a free energy without a closed form, where two starts are compared."""
 
 
 class Problem:
@@ -44,15 +49,16 @@ class Problem:
         self._differentiable = torch.is_grad_enabled()
 
     @cached_property
-    def energy(self) -> SolvableEnergy:
-        """What a solver minimizes, as a function of u: exact for a linear decoder under a Gaussian likelihood.
+    def energy(self) -> Energy:
+        """What an engine minimizes, as a function of u: exact for a linear decoder under a Gaussian likelihood.
 
-        Sparse coding and the Poisson family have one."""
+        Sparse coding and the Poisson family have one that solvers go down on, other families a `FamilyEnergy`."""
         # what steps share is made with gradient even if the first of them runs without
         with torch.set_grad_enabled(self._differentiable):
             if isinstance(self.prior, SparsityCost):
                 return LassoEnergy(self.model, self.x, self.prior)
-            assert isinstance(self.prior, RelaxedPoisson)
+            if not isinstance(self.prior, RelaxedPoisson):
+                return FamilyEnergy(self.model, self.x, self.prior, self.generator)
             if self.model.exact:
                 return PoissonEnergy(self.model, self.x, self.prior)
         return SampledEnergy(self.model, self.x, self.prior, self.generator)
@@ -75,6 +81,19 @@ class Problem:
         """The u of the prior, one row a datum (B, P): its log-rates, say, or potentials of zero."""
         return self.prior.u.to(self.x.dtype).expand(len(self.x), -1)
 
+    @torch.no_grad()
+    def free_energy(self, u: Tensor) -> Tensor:
+        """F of the posterior with parameters u (B,), nats, to compare starts: exact where it has a closed form."""
+        posterior = self.model.posterior(u)
+        return self.model.free_energy(
+            self.x, posterior, self.prior, samples=1 if self.model.exact else COMPARED, generator=self.generator
+        ).total
+
+    def feasible(self, u: Tensor) -> Tensor:
+        """The nearest parameters that can be drawn from."""
+        assert isinstance(self.prior, Family)
+        return self.prior.feasible(u)
+
     def select(self, index: Tensor) -> "Problem":
         """The problem of some of the data."""
         prior = self.prior
@@ -94,6 +113,10 @@ class Engine(nn.Module):
     requires: ClassVar[frozenset[str]] = frozenset()
     learned: ClassVar[bool] = False
     """Whether the engine has to be trained."""
+    loss: ClassVar[str] = "final"
+    """What of its steps is trained by default (`itervae.training.objective`)."""
+    learned_start: ClassVar[bool] = False
+    """Whether the state before the first step is learned too, and counts as a step where every step is trained."""
     Settings: ClassVar[type]
     dtype: ClassVar[torch.dtype | None] = None
     steps: int = 0
@@ -157,7 +180,8 @@ def infer(
         steps: number of iterations; the engine's own default where None.
         gradient: how the gradient goes back through the steps. An engine with a tolerance is always run as Envelope,
             which is exact at the optimum that it certifies.
-        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "u".
+        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "u", the last
+            with its gradient, where `gradient` lets it through, for losses of every step.
         generator: source of randomness for engines that sample.
 
     Raises:
@@ -265,12 +289,12 @@ def _certificate(problem: Problem, engine: Engine, state: State) -> Tensor:
     energy = problem.certified if looked else None
     if energy is None:
         return torch.full_like(problem.x[:, 0], torch.nan)
-    return energy.certificate(state.u, state.point)
+    return energy.certificate(state.u, state.point if isinstance(state.point, Point) else None)
 
 
 def _read(problem: Problem, state: State, name: str) -> Tensor:
     if name == "u":
-        return state.u.detach()
+        return state.u
     posterior = problem.model.posterior(state.u.detach())
     with torch.no_grad():
         if name == "certificate":

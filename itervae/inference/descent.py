@@ -121,14 +121,15 @@ def along(old: Point, new: Point, where: Point) -> Tensor:
 
 
 class Proposal(NamedTuple):
-    """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots, and the `mean` and
-    `smooth` gradient of the point that it was made from."""
+    """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots if the energy allows
+    (`shortened`), and the `mean` and `smooth` gradient of the point that it was made from."""
 
     u: Tensor
     point: Point
     whole: Point
     mean: Tensor
     smooth: Tensor
+    shortened: bool
 
 
 def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smooth: Tensor) -> Proposal:
@@ -139,13 +140,13 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smoot
     """
     old, whole = state.point, energy.evaluate(u)
     if not isinstance(energy, PoissonEnergy):
-        return Proposal(u, whole, whole, mean, smooth)
+        return Proposal(u, whole, whole, mean, smooth, False)
     with torch.no_grad():
         first, last = along(old, whole, old), along(old, whole, whole)
         cut = (first < 0) & (last > 0)
         share = torch.where(cut, first / (first - last), 1.0)
     between, point = energy.between(state.u, old, u, whole, share)
-    return Proposal(torch.where(cut, between, u), choose(cut, point, whole), whole, mean, smooth)
+    return Proposal(torch.where(cut, between, u), choose(cut, point, whole), whole, mean, smooth, True)
 
 
 def choose(first: Tensor, one: Point, other: Point) -> Point:

@@ -8,9 +8,10 @@ y; the cost is kept exact, by its proximal operator: of the Poisson KL, which pl
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from itervae.inference.descent import Descent, Proposal, along
+from itervae.inference.descent import Descent, Proposal
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.state import State
 
@@ -42,8 +43,10 @@ class FISTAUnrolled(Descent):
         return energy.proximal_step(mean, smooth, self.metric(state)), mean, smooth
 
     def turns_back(self, old: Point, proposal: Proposal) -> Tensor:
-        # it extrapolates the point of linearization alone: a step that was shortened is no reason to start again
-        return along(old, proposal.point, proposal.point) > 0
+        # it extrapolates the point of linearization alone: a step that can be shortened is no reason to start again
+        if proposal.shortened:
+            return torch.zeros_like(old.value[:, None], dtype=torch.bool)
+        return super().turns_back(old, proposal)
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         return {"velocity": new.mean - old.point.mean, "velocity_smooth": new.smooth - old.point.smooth}

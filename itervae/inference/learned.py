@@ -19,6 +19,8 @@ from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.state import State
 
+FEATURES = 6
+"""Of each latent, of `proximal_features`."""
 MODULATIONS = 3
 """Of each parameter of a latent: log-curvature, threshold and momentum."""
 REACH = (2.0, 3.0, 1.0)
@@ -77,6 +79,7 @@ class LearnedProximal(FISTAUnrolled):
             choose(risen, own.whole, learned.whole),
             torch.where(risen, own.mean, learned.mean),
             torch.where(risen, own.smooth, learned.smooth),
+            True,
         )
 
     def smooth_slope(self, energy: PoissonEnergy, state: State, smooth: Tensor) -> Tensor:
@@ -97,3 +100,23 @@ class LearnedProximal(FISTAUnrolled):
 def squash(value: Tensor) -> Tensor:
     """value / (1 + |value|/3): a feature of order one, whatever its scale."""
     return value / (1 + value.abs() / 3)
+
+
+def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
+    """What a network sees of each latent (B, K, 6), each of order one: its log-rate relative to the prior, its
+    gradient, its curvature and its last step, in units of the leak; and of its datum: the curvature of all, and κ."""
+    point, beta = state.point, energy.beta
+    curvature = point.diagonal * point.mean / beta
+    moved = state.memory.get("velocity", torch.zeros_like(point.mean))
+    load = curvature.sum(-1, keepdim=True)
+    return torch.stack(
+        [
+            (state.u - energy.prior_log_rate) / 5,
+            squash(point.gradient / beta) / 2,
+            torch.log1p(curvature),
+            squash(point.diagonal * moved / beta),
+            (torch.log1p(load) / 3).expand_as(state.u),
+            state.memory["damping"].log().expand_as(state.u),
+        ],
+        -1,
+    )

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.inference.energies import PoissonEnergy
-from itervae.inference.learned import MODULATIONS, REACH, LearnedProximal, squash
+from itervae.inference.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
-
-FEATURES = 6
 
 
 @dataclass
@@ -104,23 +102,3 @@ class LISTA(LearnedProximal):
         layer = self.layers[state.age % len(self.layers)]
         assert isinstance(layer, Layer)
         return layer
-
-
-def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
-    """What a network sees of each latent (B, K, 6), each of order one: its log-rate relative to the prior, its
-    gradient, its curvature and its last step, in units of the leak; and of its datum: the curvature of all, and κ."""
-    point, beta = state.point, energy.beta
-    curvature = point.diagonal * point.mean / beta
-    moved = state.memory.get("velocity", torch.zeros_like(point.mean))
-    load = curvature.sum(-1, keepdim=True)
-    return torch.stack(
-        [
-            (state.u - energy.prior_log_rate) / 5,
-            squash(point.gradient / beta) / 2,
-            torch.log1p(curvature),
-            squash(point.diagonal * moved / beta),
-            (torch.log1p(load) / 3).expand_as(state.u),
-            state.memory["damping"].log().expand_as(state.u),
-        ],
-        -1,
-    )

@@ -3,7 +3,7 @@
 import torch
 
 from itervae.errors import InputError
-from itervae.inference import GRADIENTS, Engine, Gradient, Truncate
+from itervae.inference import GRADIENTS, Checkpoint, Engine, Gradient, Optimal, Truncate, Unroll
 from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
 from itervae.training.settings import RunSettings, TrainingSettings
 
@@ -96,6 +96,28 @@ def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)
     return GRADIENTS[name]()
+
+
+def check_objective(settings: RunSettings, engine: Engine, model: GenerativeModel, gradient: Gradient) -> None:
+    """Refuse a loss or a target that engine, model or gradient cannot serve."""
+    loss, target = settings.training.loss or engine.loss, settings.training.target
+    if loss != "final" and (not engine.steps or engine.tolerance is not None):
+        raise InputError(
+            f"--loss {loss} needs an engine with a fixed number of steps, and {settings.inference} has none; "
+            "leave it out"
+        )
+    if loss != "final" and not isinstance(gradient, Unroll | Checkpoint):
+        raise InputError(
+            f"--loss {loss} trains every step, and --gradient {settings.training.gradient or 'envelope'} lets no "
+            "gradient through to them; add --gradient unroll or checkpoint"
+        )
+    if target == "optimal-rates" and settings.training.freeze is None:
+        raise InputError("--target optimal-rates needs a model that stays as it is; add --freeze TARGET")
+    if target == "optimal-rates" and not Optimal.requires <= model.capabilities:
+        raise InputError(
+            "--target optimal-rates needs a model whose best posterior can be proved (a linear decoder under a "
+            "Gaussian likelihood; Poisson, Gaussian or categorical); leave it out"
+        )
 
 
 def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:

@@ -35,6 +35,12 @@ class TrainingSettings:
     """Samples per datum of the estimators that sample; score needs at least 2."""
     temperature: float = 0.05
     """Final temperature of relaxed samples; it falls from 1 over the first half of the run."""
+    loss: Literal["final", "steps", "sequence"] | None = None
+    """What of the steps of inference is trained: the last, the mean of all, or the mean of all with the KL of each step
+    to the one before. By default final; steps for semi-amortized."""
+    target: Literal["free-energy", "optimal-rates"] = "free-energy"
+    """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to the best
+    posterior."""
     freeze: Path | None = None
     """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is trained on it."""
     beta_ramp: float = 0.0

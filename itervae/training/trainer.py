@@ -24,10 +24,11 @@ from itervae.files import write_bytes, write_json
 from itervae.inference import Engine, certificate, infer
 from itervae.model import BernoulliLikelihood, GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
-from itervae.training.choices import check_settings, choose_device, choose_gradient, choose_lr
+from itervae.training.choices import check_objective, check_settings, choose_device, choose_gradient, choose_lr
 from itervae.training.freeze import frozen_model
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
+from itervae.training.objective import objective
 from itervae.training.pictures import atoms_image, draw_pictures
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
@@ -81,6 +82,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
     gradient = choose_gradient(settings, engine)
+    check_objective(settings, engine, model, gradient)
+    record = () if (options.loss or engine.loss) == "final" else ("u",)
     parameters = [p for p in (*model.parameters(), *engine.parameters()) if p.requires_grad]
     if not parameters:
         raise InputError(
@@ -177,17 +180,11 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
-                    inference = infer(model, engine, x, gradient=gradient, generator=generator)
-                    free_energy = model.free_energy(
-                        x,
-                        inference.posterior.at(schedule.temperature_at(now)),
-                        estimator=options.estimator,
-                        samples=options.samples,
-                        generator=generator,
-                    )
+                    inference = infer(model, engine, x, gradient=gradient, record=record, generator=generator)
+                    temperature = schedule.temperature_at(now)
+                    loss, free_energy = objective(model, engine, x, inference, options, temperature, generator)
             except InputError as error:
                 raise _diverged(run_dir, update, x, str(error)) from error
-            loss = free_energy.total.mean()
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
@@ -202,7 +199,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 clock = time.monotonic()
                 values = {
                     "seconds": seconds(),
-                    "free_energy": loss.item(),
+                    "free_energy": free_energy.total.mean().item(),
                     "reconstruction": free_energy.reconstruction.mean().item(),
                     "kl": free_energy.kl.mean().item(),
                     "spikes": inference.posterior.mean.detach().abs().sum(-1).mean().item(),

@@ -1,0 +1,56 @@
+"""What training minimizes, given what inference answered.
+
+    final      F of the last step
+    steps      the mean of F over all steps, so that every one of them is taught (Marino, Yue & Mandt 2018); with a
+               start that is learned, over that too
+    sequence   the same, the prior of a step being the posterior of the one before (Vafaii, Galor & Yates 2025)
+
+With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖ q), nats, which is F
+up to a constant and to higher order near q*, and sees nothing of the data but their best posterior.
+"""
+
+import torch
+from torch import Tensor
+
+from itervae.distributions import Family, total_kl
+from itervae.inference import Engine, Inference, Optimal, infer
+from itervae.model import FreeEnergy, GenerativeModel
+from itervae.training.settings import TrainingSettings
+
+
+def objective(
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    inference: Inference,
+    options: TrainingSettings,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, FreeEnergy]:
+    """The number to minimize, nats per datum, and the free energy of the last step (B,).
+
+    Every loss but `final` needs `inference.trace["u"]`, with its gradient.
+    """
+    batch, loss = len(x), options.loss or engine.loss
+    u, prior = inference.state.u, None
+    if loss != "final":
+        path = inference.trace["u"]
+        u = path[0 if engine.learned_start and loss == "steps" else 1 :].flatten(0, 1)
+        if loss == "sequence":
+            prior = model.posterior(path[:-1].flatten(0, 1))
+    repeats = len(u) // batch
+    posterior: Family = inference.posterior if loss == "final" else model.posterior(u)
+    found = model.free_energy(
+        x.repeat(repeats, 1),
+        posterior.at(temperature),
+        prior,
+        estimator=options.estimator,
+        samples=options.samples,
+        generator=generator,
+    )
+    last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])
+    if options.target == "free-energy":
+        return found.total.mean(), last
+    best = infer(model, Optimal(), x).posterior
+    best = best.like(best.u.to(u.dtype).repeat(repeats, 1))
+    return total_kl(best, posterior).mean(), last
