@@ -82,7 +82,8 @@ class Truncate:
 @dataclass(frozen=True)
 class Envelope:
     """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the model's parameters is
-    the partial derivative at fixed λ (the envelope theorem): exact there, off by O(|λ − λ*|) near it, free of memory."""
+    the partial derivative at fixed λ (the envelope theorem): exact there, off by O(|λ − λ*|) near it, and free of
+    memory."""
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         with torch.no_grad():
