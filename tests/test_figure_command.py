@@ -8,7 +8,7 @@ import pytest
 from itervae import cli
 from itervae.cli import figure as command
 from itervae.cli.gap import ESTIMATE_FLOOR
-from itervae.plotting import gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure
+from itervae.plotting import gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure, runs_figure
 
 
 def trace(*mean):
@@ -41,6 +41,17 @@ def written(path, content):
     return path
 
 
+def run_folder(path, *energies, more=""):
+    """A run folder with a validation of each of these free energies, 10 seconds apart, between lines of training."""
+    path.mkdir(parents=True)
+    records = []
+    for index, energy in enumerate(energies):
+        records.append({"split": "train", "update": index, "seconds": 10.0 * index + 1, "free_energy": 1e3})
+        records.append({"split": "validation", "update": index, "seconds": 10.0 * index, "free_energy": energy})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + more)
+    return path
+
+
 def draw(*args):
     cli.main(["figure", *(str(arg) for arg in args)])
 
@@ -60,7 +71,7 @@ def refused(capsys, *args) -> str:
 def passed(monkeypatch):
     """What the figures were given, by the name of their function."""
     seen = {}
-    for function in (gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure):
+    for function in (gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure, runs_figure):
 
         def spy(*args, function=function):
             seen[function.__name__] = args
@@ -147,6 +158,24 @@ def test_rate_distortion(tmp_path, passed):
     assert (tmp_path / "rd.png").stat().st_size > 10_000
 
 
+def test_training(tmp_path, passed):
+    one = run_folder(tmp_path / "beta-0.5", 200.0, None, 150.0, more='{"split": "validation", "upd')
+    two = run_folder(tmp_path / "lca", 180.0, 140.0)
+    draw("training", one, two, "--output", tmp_path / "runs.png")
+    runs, log_time = passed["runs_figure"]
+    assert not log_time
+    assert list(runs) == ["beta-0.5", "lca"]
+    np.testing.assert_array_equal(runs["beta-0.5"][0], [0, 10, 20])
+    np.testing.assert_array_equal(runs["beta-0.5"][1], [200, np.nan, 150])
+    np.testing.assert_array_equal(runs["lca"], [[0, 10], [180, 140]])
+    assert (tmp_path / "runs.png").stat().st_size > 10_000
+    same = run_folder(tmp_path / "again" / "lca", 170.0, 130.0)
+    draw("training", two, same, "--log-time", "--output", tmp_path / "runs.png")
+    runs, log_time = passed["runs_figure"]
+    assert log_time
+    assert list(runs) == [str(two), str(same)]
+
+
 def test_figures_without_input(tmp_path, passed):
     draw("kl-residual", "--output", tmp_path / "kl.png")
     assert (tmp_path / "kl.png").stat().st_size > 10_000
@@ -176,7 +205,18 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
     written(tmp_path / "unknown.json", {**gap_report(), "optimal": {"certificate_max": None}})
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     np.save(tmp_path / "array.npy", np.zeros(3))
+    run_folder(tmp_path / "new")
+    run_folder(tmp_path / "words", 1.0, "x")
+    (run_folder(tmp_path / "torn") / "metrics.jsonl").write_text("{\n")
+    (run_folder(tmp_path / "bare") / "metrics.jsonl").write_text('{"update": 3}\n')
     for args, message in (
+        (("training", *output), "was given no input; name run folders of itervae train"),
+        (("training", tmp_path / "none", *output), "no metrics.jsonl in"),
+        (("training", tmp_path / "new", *output), "has no validation yet"),
+        (("training", tmp_path / "words", *output), "metrics.jsonl is not whole"),
+        (("training", tmp_path / "torn", *output), "cannot be read as lines of JSON"),
+        (("training", tmp_path / "bare", *output), "metrics.jsonl is not whole (no 'split')"),
+        (("gap-steps", good, *output, "--log-time"), "--log-time does not apply to figure gap-steps"),
         (("gap-step", good, *output), "'gap-step' is unknown; did you mean gap-steps? expected one of gap-steps, gap-"),
         (("gap-steps", *output), "was given no input"),
         (("gap-steps", tmp_path / "none.json", *output), "none.json; write it with itervae gap --trace --json"),

@@ -28,6 +28,7 @@ from itervae.plotting import (
     kl_residual_figure,
     rate_distortion_figure,
     relaxed_poisson_figure,
+    runs_figure,
     save,
 )
 
@@ -66,6 +67,8 @@ class Figure:
 
     rate-distortion REPORT.json: reconstruction error against sparsity, from `itervae rate-distortion --json`.
 
+    training RUN ...: held-out free energy against seconds of training, from run folders of `itervae train`.
+
     kl-residual: what a rate costs in KL, by its ratio to the prior rate.
 
     relaxed-poisson: relaxed Poisson samples at several temperatures."""
@@ -73,9 +76,11 @@ class Figure:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """Which figure."""
     inputs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[INPUT ...]")]
-    """Reports to draw, where the figure takes any."""
+    """Reports or run folders to draw, where the figure takes any."""
     output: Path
     """File to write, .png."""
+    log_time: bool = False
+    """Logarithmic axis of seconds (training only)."""
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -90,6 +95,8 @@ def run(args: list[str]) -> None:
     for setting in fields(Sampling):
         if options.name != "relaxed-poisson" and setting.name in options_given(args):
             raise InputError(f"--{setting.name} does not apply to figure {options.name}; leave it out")
+    if options.log_time and options.name != "training":
+        raise InputError(f"--log-time does not apply to figure {options.name}; leave it out")
     save(FIGURES[options.name](options), options.output)
     print(f"figure {options.name} written to {options.output}")
 
@@ -167,6 +174,38 @@ def _curves(points: list[dict[str, Any]]) -> dict[str, Curve]:
     return curves
 
 
+def _training(options: Figure) -> "matplotlib.figure.Figure":
+    _expect(options, "run folders of itervae train")
+    times = Counter(path.resolve().name for path in options.inputs)
+    runs = {}
+    for path in options.inputs:
+        name = path.resolve().name
+        runs[name if times[name] == 1 else str(path)] = _validations(path)
+    return runs_figure(runs, options.log_time)
+
+
+def _validations(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and free energy, nats, of each validation of a run."""
+    path = run_dir / "metrics.jsonl"
+    if not path.is_file():
+        raise InputError(f"there is no metrics.jsonl in {run_dir}; name a run folder of itervae train")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # of a run that goes on, or was killed, half written
+    try:
+        records = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as lines of JSON ({error}); name another run") from error
+    found = _complete(path, lambda: [record for record in records if record["split"] == "validation"])
+    if not found:
+        raise InputError(f"{path} has no validation yet; wait for the first, or leave {run_dir} out")
+    seconds, energy = (
+        _complete(path, lambda key=key: _numbers([record[key] for record in found]))
+        for key in ("seconds", "free_energy")
+    )
+    return seconds, energy
+
+
 def _kl_residual(options: Figure) -> "matplotlib.figure.Figure":
     _expect(options, None)
     return kl_residual_figure()
@@ -194,6 +233,7 @@ FIGURES: dict[str, Callable[[Figure], "matplotlib.figure.Figure"]] = {
     "gap-steps": _gap_steps,
     "gap-distribution": _gap_distribution,
     "rate-distortion": _rate_distortion,
+    "training": _training,
     "kl-residual": _kl_residual,
     "relaxed-poisson": _relaxed_poisson,
 }

@@ -6,10 +6,10 @@
 from itervae.inference.amortized import Amortized
 from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.base import Engine, Inference, Problem, certificate, infer
-from itervae.inference.checks import check_fit
+from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
-from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Truncate, Unroll
+from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
@@ -47,6 +47,7 @@ __all__ = [
     "GaussianEnergy",
     "Gradient",
     "ISTAUnrolled",
+    "Implicit",
     "Inference",
     "LCAUnrolled",
     "LassoEnergy",
@@ -63,5 +64,6 @@ __all__ = [
     "Unroll",
     "certificate",
     "check_fit",
+    "check_implicit",
     "infer",
 ]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
 from itervae.inference.autograd import FamilyEnergy
-from itervae.inference.checks import CERTIFIABLE, Prior, check_inputs
+from itervae.inference.checks import CERTIFIABLE, Prior, check_implicit, check_inputs
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.energies import Energy, LinearEnergy, Point, PoissonEnergy
-from itervae.inference.gradients import Envelope, Gradient, Unroll
+from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
+from itervae.inference.implicit import attach
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
@@ -178,8 +179,8 @@ def infer(
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
-        gradient: how the gradient goes back through the steps. An engine with a tolerance is always run as Envelope,
-            which is exact at the optimum that it certifies.
+        gradient: how the gradient goes back through the steps. An engine with a tolerance knows Implicit and Envelope,
+            both exact at the optimum that it certifies; it takes Envelope where another is given.
         record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "u", the last
             with its gradient, where `gradient` lets it through, for losses of every step.
         generator: source of randomness for engines that sample.
@@ -189,6 +190,8 @@ def infer(
     """
     given: Prior = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
+    if isinstance(gradient, Implicit):
+        check_implicit(model, engine)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
@@ -219,6 +222,8 @@ def infer(
     counts = state.counts
     if isinstance(gradient, Envelope):
         state = state.detach()
+    if isinstance(gradient, Implicit):
+        state = replace(state, u=attach(problem.energy, state.u))
     state = replace(state.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
     return Inference(
         posterior=model.posterior(state.u),

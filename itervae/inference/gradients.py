@@ -1,4 +1,8 @@
-"""How the gradient goes back through the steps of inference: an argument of `infer`, not a property of an engine."""
+"""How the gradient goes back through the steps of inference: an argument of `infer`, not a property of an engine.
+
+A mode writes `run`, which takes the steps. What `Envelope` and `Implicit` reach has no gradient: `infer` detaches it,
+or puts it back into the graph as the root of ∂E/∂μ = 0.
+"""
 
 import math
 from collections.abc import Callable
@@ -78,12 +82,36 @@ class Truncate:
 @dataclass(frozen=True)
 class Envelope:
     """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the model's parameters is
-    the partial derivative at fixed λ (the envelope theorem): exact there, off by O(gap) near it, free of memory."""
+    the partial derivative at fixed λ (the envelope theorem): exact there, off by O(|λ − λ*|) near it, and free of
+    memory."""
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         with torch.no_grad():
             return _repeat(step, init(None), steps)
 
 
-Gradient = Unroll | Checkpoint | Truncate | Envelope
-GRADIENTS = {"unroll": Unroll, "checkpoint": Checkpoint, "truncate": Truncate, "envelope": Envelope}
+@dataclass(frozen=True)
+class Implicit:
+    """Differentiate the optimum itself, u* of ∂E/∂μ(u*, θ) = 0, by one linear system per datum in the backward pass:
+
+        du/dθ = −(∂g/∂u)⁻¹ ∂g/∂θ,      g = ∂E/∂μ
+
+    The steps run without gradient; their number costs no memory, and u stays what they reached. `infer` then puts u
+    into the graph (`implicit.attach`). Exact at the fixed point, and off by O(|u − u*|), so by O(√gap), elsewhere.
+
+    For losses of the posterior other than F: a read-out of the code, later frames of a sequence, a part of the data
+    that was held out. For F itself take `Envelope`, which is exact at the same point and has no system to solve.
+    """
+
+    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+        return Envelope().run(init, step, steps, generator)
+
+
+Gradient = Unroll | Checkpoint | Truncate | Envelope | Implicit
+GRADIENTS = {
+    "unroll": Unroll,
+    "checkpoint": Checkpoint,
+    "truncate": Truncate,
+    "envelope": Envelope,
+    "implicit": Implicit,
+}

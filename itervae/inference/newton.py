@@ -1,7 +1,6 @@
 """Damped Newton steps on the Poisson free energy, for the data that first-order steps leave unfinished.
 
-The Hessian in λ is diag(β/λ) + ΦᵀΦ/σ². With S = (λ/β)^½ it is S⁻¹(I + SΦᵀΦS/σ²)S⁻¹, and by Woodbury's identity the
-system to solve is of size min(D, K) (interior-point practice, e.g. Boyd & Vandenberghe 2004, chapter 11).
+The Hessian in λ is diag(β/λ) + ΦᵀΦ/σ²; a system with it is solved by `solve_poisson`.
 """
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from itervae.inference.descent import choose
 from itervae.inference.energies import Point, PoissonEnergy
+from itervae.inference.jacobian import solve_poisson
 
 HALVINGS = 30
 """Halvings of a step before a datum stays where it is."""
@@ -17,8 +17,6 @@ SUFFICIENT = 1e-4
 """Share of the promised fall of F that a step has to bring (Armijo's rule)."""
 NEGLIGIBLE = 1e-3
 """A rate is negligible where its own curvature λc/σ² is below this share of the leak β."""
-SYSTEM_BYTES = 1 << 28
-"""Memory for the batch of linear systems; larger batches are solved in pieces."""
 
 
 def newton_step(
@@ -58,24 +56,5 @@ def newton_step(
 
 
 def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batch latents"]:
-    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), without a division by λ, which may underflow:
-
-    p = −(∂F/∂λ − Φᵀw/σ)/β, where w = (I + AAᵀ)⁻¹A·S·∂F/∂λ and A = ΦS/σ.
-    """
-    dictionary, beta = energy.dictionary, energy.beta
-    whitened = dictionary / energy.variance.sqrt()
-    size, latents = dictionary.shape
-    width = min(size, latents)
-    eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
-    at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
-    pieces = []
-    for rate, gradient in zip(point.mean.split(at_once), point.gradient.split(at_once), strict=True):
-        scale = (rate / beta).sqrt()
-        right = (scale * gradient)[..., None]
-        atoms = whitened * scale[:, None, :]  # A (b, D, K)
-        if size < latents:
-            inner = torch.cholesky_solve(atoms @ right, torch.linalg.cholesky(eye + atoms @ atoms.mT))
-        else:
-            inner = atoms @ torch.cholesky_solve(right, torch.linalg.cholesky(eye + atoms.mT @ atoms))
-        pieces.append((inner[..., 0] @ whitened - gradient) / beta)
-    return torch.cat(pieces)
+    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), the relative step Δλ/λ."""
+    return -solve_poisson(energy, point.mean, point.gradient)

@@ -15,6 +15,7 @@ from itervae.plotting.kl_residual import kl_residual_figure
 from itervae.plotting.rate_distortion import Curve, rate_distortion_figure
 from itervae.plotting.reconstructions import reconstructions_figure
 from itervae.plotting.relaxed_poisson import relaxed_poisson_figure
+from itervae.plotting.runs import runs_figure
 from itervae.plotting.samples import samples_figure
 from itervae.plotting.steps import Trace, gap_steps_figure
 
@@ -33,6 +34,7 @@ __all__ = [
     "rate_distortion_figure",
     "reconstructions_figure",
     "relaxed_poisson_figure",
+    "runs_figure",
     "samples_figure",
     "save",
     "tile_atoms",

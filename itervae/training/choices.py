@@ -3,7 +3,16 @@
 import torch
 
 from itervae.errors import InputError
-from itervae.inference import GRADIENTS, Checkpoint, Engine, Gradient, Optimal, Truncate, Unroll
+from itervae.inference import (
+    GRADIENTS,
+    Checkpoint,
+    Engine,
+    Gradient,
+    Optimal,
+    Truncate,
+    Unroll,
+    check_implicit,
+)
 from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
 from itervae.training.settings import RunSettings, TrainingSettings
 
@@ -84,7 +93,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
+def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeModel) -> Gradient:
     """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
@@ -92,6 +101,13 @@ def choose_gradient(settings: RunSettings, engine: Engine) -> Gradient:
             f"--gradient {settings.training.gradient} does not apply to {settings.inference}, whose gradient has one "
             "way back; leave it out"
         )
+    if settings.training.gradient == "implicit":
+        if learned:
+            raise InputError(
+                f"--gradient implicit gives the parameters of {settings.inference} no gradient, as the optimum does "
+                "not depend on them; use unroll, checkpoint or truncate"
+            )
+        check_implicit(model, engine)
     name = settings.training.gradient or ("unroll" if learned else "envelope")
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)

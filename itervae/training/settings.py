@@ -24,8 +24,9 @@ class TrainingSettings:
     lr: float | None = None
     """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
     dictionary under a solver, 0.002 where an encoder is trained or the decoder is a network."""
-    gradient: Literal["unroll", "checkpoint", "truncate", "envelope"] | None = None
-    """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll."""
+    gradient: Literal["unroll", "checkpoint", "truncate", "envelope", "implicit"] | None = None
+    """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll.
+    implicit differentiates the optimum that the steps approach, by a linear system per datum."""
     truncate_steps: int = 5
     """Steps kept by --gradient truncate."""
     estimator: Literal["exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score"] | None = None

@@ -81,7 +81,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     model, engine = model.to(device), engine.to(device)
     model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
-    gradient = choose_gradient(settings, engine)
+    gradient = choose_gradient(settings, engine, model)
     check_objective(settings, engine, model, gradient)
     record = () if (options.loss or engine.loss) == "final" else ("u",)
     parameters = [p for p in (*model.parameters(), *engine.parameters()) if p.requires_grad]

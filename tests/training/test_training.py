@@ -89,6 +89,7 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
         ("lca-unrolled", {"gradient": "unroll"}),
         ("fista-unrolled", {"gradient": "truncate", "truncate_steps": 2}),
         ("ista-unrolled", {"gradient": "checkpoint"}),
+        ("lca-unrolled", {"gradient": "implicit"}),
         ("optimal", {}),
         ("amortized", {}),
         ("amortized", {"estimator": "eat", "beta_ramp": 0.5}),
@@ -322,6 +323,9 @@ def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
     for wrong, message in (
         (settings(rows, "amortized", gradient="envelope"), "does not apply to amortized, whose gradient has one way"),
         (settings(rows, "optimal", gradient="unroll"), "does not apply to optimal"),
+        (settings(rows, "amortized", gradient="implicit"), "does not apply to amortized, whose gradient has one way"),
+        (settings(rows, "lista", gradient="implicit"), "gives the parameters of lista no gradient"),
+        (settings(rows, gradient="implicit", model={"decoder": "mlp"}), "with a MLPDecoder under a GaussianLikelihood"),
         (settings(rows, truncate_steps=3), "--truncate-steps 3 needs --gradient truncate"),
         (settings(rows, samples=3), "--samples 3 does not apply to the exact free energy"),
         (settings(rows, estimator="exact", model={"decoder": "mlp"}), "--estimator exact needs a linear decoder"),
