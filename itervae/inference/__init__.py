@@ -13,8 +13,10 @@ from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
+from itervae.inference.ode import LCAODE
 from itervae.inference.optimal import Optimal
 from itervae.inference.sampled import SampledEnergy
+from itervae.inference.spiking import SpikingLCA
 from itervae.inference.state import State
 
 ENGINES: dict[str, type[Engine]] = {
@@ -23,12 +25,15 @@ ENGINES: dict[str, type[Engine]] = {
     "ista-unrolled": ISTAUnrolled,
     "fista-unrolled": FISTAUnrolled,
     "lista": LISTA,
+    "lca-ode": LCAODE,
+    "spiking-lca": SpikingLCA,
     "optimal": Optimal,
 }
 
 __all__ = [
     "ENGINES",
     "GRADIENTS",
+    "LCAODE",
     "LISTA",
     "Amortized",
     "CategoricalEnergy",
@@ -50,6 +55,7 @@ __all__ = [
     "Problem",
     "SampledEnergy",
     "SolvableEnergy",
+    "SpikingLCA",
     "State",
     "Truncate",
     "Unroll",

@@ -94,6 +94,8 @@ class Engine(nn.Module):
     requires: ClassVar[frozenset[str]] = frozenset()
     learned: ClassVar[bool] = False
     """Whether the engine has to be trained."""
+    stochastic: ClassVar[bool] = False
+    """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
     Settings: ClassVar[type]
     dtype: ClassVar[torch.dtype | None] = None
     steps: int = 0
