@@ -19,7 +19,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.base import Problem
-from itervae.inference.descent import Descent
+from itervae.inference.descent import Descent, Proposal
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.state import State
 
@@ -64,8 +64,8 @@ class LCAODE(Descent):
 
     A step is one unit of time, with the κ of `Descent` per datum as the time constant of lateral inhibition; where F
     has risen, the step is taken back and the datum goes on with κ doubled, a slower flow. So any method is stable for
-    every datum, and 10 + 10 steps are 20. The first step, from which rates may have to grow a thousandfold, is a
-    proximal one.
+    every datum, and 10 + 10 steps are 20. The step of a fixed method that overshoots is shortened first, as any of
+    `Descent`. The first step, from which rates may have to grow a thousandfold, is a proximal one.
 
     Adaptive methods choose one sequence of substeps for the whole batch, by the error of the worst datum (the largest
     root mean square over latents); so an answer depends on the rest of the batch, within rtol and atol. Where they find
@@ -132,6 +132,13 @@ class LCAODE(Descent):
             new, failed = self._fallback.step(problem, state), 1
         counts = {**new.counts, "fallback": state.counts["fallback"] + failed}
         return replace(new, counts=counts, age=state.age + 1)
+
+    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> Proposal:
+        if self._fallback is None:
+            return super().candidate(energy, state, inertia)
+        u, mean, smooth = self.propose(energy, state, inertia)
+        point = energy.evaluate(u)  # as it is: what is shortened along a straight line leaves the flow
+        return Proposal(u, point, point, mean, smooth)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point

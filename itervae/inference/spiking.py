@@ -13,10 +13,10 @@ Spikes z in place of λ estimate it without bias, and drive the membrane potenti
 
     u ← u + η [ Φᵀ(x − Φz)/σ² − c/2σ² ] / (1 + 4η·c·λ/σ²),      z ~ Pois(e^u) drawn anew at each step
 
-The published update is u ← u + η[Φᵀ(x − Φz)/σ² − e^b], with a learned constant e^b. Its place has c/2σ² here, the cost
-of the spikes' own variance that the free energy calls for, and nothing is learned. The divisor, near 1 for latents that
-are all but silent, makes the step semi-implicit, as in `lca-unrolled`: the published step diverges where ηcλ/σ² is
-large. It moves no point where the expected drive is 0.
+The published update is u ← u + η[Φᵀ(x − Φz)/σ² − e^b]. In place of the constant e^b stands c/2σ² here, the cost of the
+spikes' own variance that the free energy calls for. The divisor, near 1 for latents that are all but silent, makes the
+step semi-implicit, as in `lca-unrolled`: the published step diverges where ηcλ/σ² is large. It moves no point where the
+expected drive is 0.
 
 Neither has a leak towards the prior of the first step. So the expected drive rests where the reconstruction term is
 least over all rates, not at the posterior of least F under the static prior: potentials of latents that explain nothing
