@@ -171,7 +171,7 @@ def test_other_assertions_are_not_hidden(monkeypatch):
     ("method", "tolerances"), [("dopri5", {"rtol": 1e-9, "atol": 1e-9}), ("heun3", {})], ids=["dopri5", "heun3"]
 )
 def test_gradients_of_a_step_are_its_derivative(latents, method, tolerances):
-    """Against central differences, in the dictionary, the prior, σ² and the start; the adjoint of an accurate method
+    """Against central differences, in the dictionary, the prior, the start and x; the adjoint of an accurate method
     too."""
     generator = torch.Generator().manual_seed(2)
     model = small(latents)
