@@ -14,10 +14,12 @@ from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
+from itervae.inference.ode import LCAODE
 from itervae.inference.optimal import Optimal
 from itervae.inference.recurrent import Recurrent
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.semi_amortized import SemiAmortized
+from itervae.inference.spiking import SpikingLCA
 from itervae.inference.state import State
 
 ENGINES: dict[str, type[Engine]] = {
@@ -28,12 +30,15 @@ ENGINES: dict[str, type[Engine]] = {
     "lista": LISTA,
     "recurrent": Recurrent,
     "semi-amortized": SemiAmortized,
+    "lca-ode": LCAODE,
+    "spiking-lca": SpikingLCA,
     "optimal": Optimal,
 }
 
 __all__ = [
     "ENGINES",
     "GRADIENTS",
+    "LCAODE",
     "LISTA",
     "Amortized",
     "CategoricalEnergy",
@@ -59,6 +64,7 @@ __all__ = [
     "SampledEnergy",
     "SemiAmortized",
     "SolvableEnergy",
+    "SpikingLCA",
     "State",
     "Truncate",
     "Unroll",

@@ -45,7 +45,7 @@ class FamilyEnergy(Energy):
         self.generator = generator
         self.exact = model.exact  # pyright: ignore[reportAttributeAccessIssue]
 
-    def slope(self, u: Float[Tensor, "batch parameters"]) -> Slope:
+    def evaluate(self, u: Float[Tensor, "batch parameters"]) -> Slope:
         """F and its natural gradient at u (B, P)."""
         differentiable = self.exact and torch.is_grad_enabled()
         # also under torch.inference_mode, whose tensors are copied because they cannot enter a graph

@@ -118,6 +118,8 @@ class Engine(nn.Module):
     """What of its steps is trained by default (`itervae.training.objective`)."""
     learned_start: ClassVar[bool] = False
     """Whether the state before the first step is learned too, and counts as a step where every step is trained."""
+    stochastic: ClassVar[bool] = False
+    """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
     Settings: ClassVar[type]
     dtype: ClassVar[torch.dtype | None] = None
     steps: int = 0

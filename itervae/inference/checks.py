@@ -95,14 +95,14 @@ def check_implicit(model: GenerativeModel, engine: "Engine") -> None:
             f"the implicit gradient was asked of {name}, whose one pass does not end at an optimum; use unroll, which "
             "back-propagates through it"
         )
+    if engine.stochastic:
+        raise InputError(
+            f"the implicit gradient was asked of {name}, which draws spikes at every step and does not settle; use "
+            "unroll"
+        )
     if not model.exact:
         raise InputError(
             f"the implicit gradient needs second derivatives of the free energy; with a {type(model.decoder).__name__} "
             f"under a {type(model.likelihood).__name__} it is sampled, and its gradients are detached: use unroll, "
             "truncate or envelope"
-        )
-    if "Poisson family or sparse coding" not in model.capabilities:
-        raise InputError(
-            f"the implicit gradient was asked for a {type(model.prior).__name__}, of which {name} writes down the "
-            "optimum without gradient; use envelope"
         )

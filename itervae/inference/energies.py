@@ -8,6 +8,7 @@ The flow of the LCA is du/dt = −∂E/∂μ. `PoissonEnergy` here, `LassoEnergy
 """
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -81,8 +82,8 @@ class LinearEnergy(SolvableEnergy):
         variance = model.likelihood.variance.to(dtype)
         self.dictionary = model.dictionary.to(dtype)
         self._scaled = self.dictionary / variance
-        self._diagonal = self.dictionary.square().sum(0) / variance
-        self._spread = 0.5 * self._diagonal if spread else torch.zeros_like(self._diagonal)
+        self.diagonal = self.dictionary.square().sum(0) / variance
+        self._spread = 0.5 * self.diagonal if spread else torch.zeros_like(self.diagonal)
         size, latents = self.dictionary.shape
         self._gram = None
         if latents < 2 * size:
@@ -121,19 +122,35 @@ class LinearEnergy(SolvableEnergy):
     def flow_step(self, point: Point, damping: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch latents"]:
         """A step along the flow of the LCA (B, K), with damping κ (B, 1) in units of the diagonal."""
 
+    def flow(self, point: Point, damping: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch latents"]:
+        """du/dt of the LCA (B, K), with each latent's time in units of its own relaxation time."""
+        return self.flow_step(point, damping)
+
     @full_precision
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
         """The energy and its gradients at u (B, K): two products with Φ, or one with ΦᵀΦ."""
         mean = self.activation(u)
-        if self._gram is not None:
-            residual = None
-            smooth = mean @ self._gram - self._drive
-        else:
-            residual = self.x - mean @ self.dictionary.mT
-            smooth = self._spread - residual @ self._scaled
+        smooth, residual = self.smooth(mean)
         cost, leak = self.cost(u, mean)
         value = self._reconstruction(mean.detach(), smooth.detach(), residual) + cost
-        return Point(value, mean, smooth, smooth + leak, self._diagonal)
+        return Point(value, mean, smooth, smooth + leak, self.diagonal)
+
+    @full_precision
+    def smooth(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor | None]:
+        """(ΦᵀΦμ − Φᵀx)/σ² + s (B, K), at a mean μ or at counts, and the residual x − Φμ (B, D) where it is formed."""
+        if self._gram is not None:
+            return mean @ self._gram - self._drive, None
+        residual = self.x - mean @ self.dictionary.mT
+        return self._spread - residual @ self._scaled, residual
+
+    def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
+        """This energy on aliases of its own tensors, and those of them that carry gradient: no alias depends on
+        another, so that derivatives in one leave out the ways through the others."""
+        own = copy(self)
+        vars(own).update(
+            {name: value.view_as(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        )
+        return own, [value for value in vars(own).values() if isinstance(value, Tensor) and value.requires_grad]
 
     @torch.no_grad()
     def _reconstruction(self, mean: Tensor, smooth: Tensor, residual: Tensor | None) -> Tensor:
@@ -193,8 +210,14 @@ class PoissonEnergy(LinearEnergy):
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
         """Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ): the Jacobian of the flow has the diagonal β + cλ/σ²."""
-        step = -point.gradient / (LEAK * self.beta + damping * point.diagonal * point.mean)
-        return step.clamp(-LARGEST, LARGEST)
+        return self._relaxation(point, damping, LEAK).clamp(-LARGEST, LARGEST)
+
+    def flow(self, point: Point, damping: Tensor) -> Tensor:
+        """du/dt = 4 tanh(v/4), v = −∂F/∂λ / (β + κ·c·λ/σ²): smooth, and no faster than 4 per unit of time."""
+        return LARGEST * (self._relaxation(point, damping, 1.0) / LARGEST).tanh()
+
+    def _relaxation(self, point: Point, damping: Tensor, leak: float) -> Tensor:
+        return -point.gradient / (leak * self.beta + damping * point.diagonal * point.mean)
 
     def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
         """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""

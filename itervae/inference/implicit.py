@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from itervae.inference.energies import PoissonEnergy, SolvableEnergy
+from itervae.inference.autograd import FamilyEnergy
+from itervae.inference.energies import Energy, PoissonEnergy, SolvableEnergy
 from itervae.inference.jacobian import gmres, solve_active, solve_poisson
 from itervae.inference.lasso import LassoEnergy
 
 
-def attach(energy: SolvableEnergy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
+def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
     """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in whatever the energy depends on.
 
     The linear system is solved in the backward pass: in closed form, in float64, for the Poisson free energy and for
@@ -32,12 +33,13 @@ def attach(energy: SolvableEnergy, u: Float[Tensor, "batch parameters"]) -> Floa
     u = u.detach()
     if not torch.is_grad_enabled():
         return u
+    assert isinstance(energy, SolvableEnergy | FamilyEnergy)
     return _Root.apply(energy.evaluate(u).gradient, u, energy)  # pyright: ignore[reportReturnType]
 
 
 class _Root(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, u: Tensor, energy: SolvableEnergy) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, u: Tensor, energy: Energy) -> Tensor:
         ctx.save_for_backward(u)
         ctx.energy = energy
         return u.clone()
@@ -49,7 +51,7 @@ class _Root(torch.autograd.Function):
         return -solve_transposed(ctx.energy, u, grad_outputs[0]), None, None
 
 
-def solve_transposed(energy: SolvableEnergy, u: Tensor, right: Tensor) -> Tensor:
+def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
     """J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
     if isinstance(energy, PoissonEnergy):
         rate = energy.activation(u.double())
@@ -61,8 +63,9 @@ def solve_transposed(energy: SolvableEnergy, u: Tensor, right: Tensor) -> Tensor
     return solve_by_products(energy, u, right)
 
 
-def solve_by_products(energy: SolvableEnergy, u: Tensor, right: Tensor) -> Tensor:
+def solve_by_products(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
     """The same for any energy, from products of Jᵀ with vectors alone: one pass of back-propagation each."""
+    assert isinstance(energy, SolvableEnergy | FamilyEnergy)
     with torch.enable_grad():
         u = u.detach().requires_grad_()
         gradient = energy.evaluate(u).gradient

@@ -44,7 +44,7 @@ class LassoEnergy(LinearEnergy):
                rise; where several go at once it may, and `Descent` takes the step back
         """
         if self.sparsity.hard:
-            return mean - smooth / torch.maximum(curvature, self._diagonal)
+            return mean - smooth / torch.maximum(curvature, self.diagonal)
         scaled = curvature * mean - smooth  # h·y
         size = scaled.abs() if self.sparsity.signed else scaled
         a = torch.where(size > self.threshold, (scaled - torch.sign(scaled) * self.threshold) / curvature, 0)

@@ -168,7 +168,7 @@ def _doubt(old: Slope, new: Slope) -> Tensor:
 
 def _slope(energy: Energy, u: Tensor) -> Slope:
     if isinstance(energy, FamilyEnergy):
-        return energy.slope(u)
+        return energy.evaluate(u)
     assert isinstance(energy, SampledEnergy)
     point = energy.evaluate(u)
     slope = point.smooth - 0.5 * point.diagonal  # that of −log p(x | z) in z

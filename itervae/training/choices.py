@@ -94,7 +94,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeModel) -> Gradient:
-    """The gradient mode of a run: the one named, else envelope unless the engine has parameters to train."""
+    """The gradient mode of a run: the one named, else envelope unless the engine has parameters or every step
+    counts."""
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
@@ -108,7 +109,8 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
                 "not depend on them; use unroll, checkpoint or truncate"
             )
         check_implicit(model, engine)
-    name = settings.training.gradient or ("unroll" if learned else "envelope")
+    every = engine.steps and (settings.training.loss or engine.loss) != "final"
+    name = settings.training.gradient or ("unroll" if learned or every else "envelope")
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)
     return GRADIENTS[name]()
@@ -124,7 +126,7 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
         )
     if loss != "final" and not isinstance(gradient, Unroll | Checkpoint):
         raise InputError(
-            f"--loss {loss} trains every step, and --gradient {settings.training.gradient or 'envelope'} lets no "
+            f"--loss {loss} trains every step, and --gradient {settings.training.gradient} lets no "
             "gradient through to them; add --gradient unroll or checkpoint"
         )
     if target == "optimal-rates" and settings.training.freeze is None:

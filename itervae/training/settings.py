@@ -25,7 +25,8 @@ class TrainingSettings:
     """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
     dictionary under a solver, 0.002 where an encoder is trained or the decoder is a network."""
     gradient: Literal["unroll", "checkpoint", "truncate", "envelope", "implicit"] | None = None
-    """Gradient through inference; by default envelope for an engine without parameters of its own, else unroll.
+    """Gradient through inference; by default envelope for an engine without parameters of its own whose last
+    step alone counts, else unroll.
     implicit differentiates the optimum that the steps approach, by a linear system per datum."""
     truncate_steps: int = 5
     """Steps kept by --gradient truncate."""
@@ -38,7 +39,7 @@ class TrainingSettings:
     """Final temperature of relaxed samples; it falls from 1 over the first half of the run."""
     loss: Literal["final", "steps", "sequence"] | None = None
     """What of the steps of inference is trained: the last, the mean of all, or the mean of all with the KL of each step
-    to the one before. By default final; steps for semi-amortized."""
+    to the one before. By default final; steps for semi-amortized, sequence for spiking-lca."""
     target: Literal["free-energy", "optimal-rates"] = "free-energy"
     """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to the best
     posterior."""

@@ -36,6 +36,11 @@ def built(name, model):
     return ENGINES[name].build(ENGINES[name].Settings(), model, model.shape).double()
 
 
+def seeded(*arguments, **options):
+    """`infer`, with the same random numbers in every call."""
+    return infer(*arguments, generator=torch.Generator().manual_seed(1), **options)
+
+
 @pytest.mark.parametrize(("family", "name"), PAIRS)
 def test_runs_where_it_fits_and_is_refused_where_not(family, name):
     model = made(family)
@@ -44,19 +49,20 @@ def test_runs_where_it_fits_and_is_refused_where_not(family, name):
             infer(model, ENGINES[name](), X)
         return
     engine = built(name, model)
-    result = infer(model, engine, X)
+    result = seeded(model, engine, X)
     own = model.prior()
     assert type(result.posterior) is type(own)
     assert result.posterior.shape == (7, 12)
     assert result.posterior.u.shape == (7, len(own.u))
     assert torch.isfinite(model.free_energy(X, result.posterior).total).all()
-    order = torch.arange(7).flip(0)
-    torch.testing.assert_close(infer(model, engine, X[order]).posterior.u, result.posterior.u[order])
+    if not engine.stochastic:
+        order = torch.arange(7).flip(0)
+        torch.testing.assert_close(infer(model, engine, X[order]).posterior.u, result.posterior.u[order])
     # a prior per datum, equal to the static one, changes nothing; another one does
-    same = infer(model, engine, X, prior=own.like(own.u.expand(7, -1))).posterior.u
+    same = seeded(model, engine, X, prior=own.like(own.u.expand(7, -1))).posterior.u
     torch.testing.assert_close(same, result.posterior.u)
     shift = torch.linspace(-1, 1, len(own.u), dtype=own.u.dtype)
-    other = infer(model, engine, X, prior=own.like(own.u.expand(7, -1) + shift)).posterior.u
+    other = seeded(model, engine, X, prior=own.like(own.u.expand(7, -1) + shift)).posterior.u
     assert (other - same).abs().mean() > 0.01
 
 

@@ -16,7 +16,7 @@ def gradient_of(model, engine, x, gradient, steps=STEPS):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-@pytest.fixture(params=["lca-unrolled", "ista-unrolled", "fista-unrolled"])
+@pytest.fixture(params=["lca-unrolled", "ista-unrolled", "fista-unrolled", "lca-ode"])
 def case(request):
     model = random_model(size=12, latents=20)
     return model, build_engine(request.param, model), random_data(model, 3, scale=0.7)

@@ -302,6 +302,18 @@ def test_extreme_rates(latents, dtype):
     torch.testing.assert_close(found[-1].double(), expected @ dictionary.mT / 0.5, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "categorical"])
+def test_it_is_the_derivative_of_an_optimum_in_closed_form(family):
+    """Other families, by GMRES on the natural gradient; logits may all be shifted, so their loss is one of the mean."""
+    model = linear_model_of(family)
+    x = draw(3, model.size)
+    loss = read_out if family == "gaussian" else lambda posterior: (posterior.mean * draw(*posterior.mean.shape)).sum()
+    expected, direction = slope(model, x, loss=loss, engine=Optimal())
+    found = gradients(model, Optimal(), x, Implicit(), loss=loss)
+    assert expected.abs() > 1e-2
+    torch.testing.assert_close(inner(found, direction), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_what_does_not_fit_is_refused():
     for name, model, x, message in (
         (
@@ -311,10 +323,10 @@ def test_what_does_not_fit_is_refused():
             "Amortized, whose one pass does not end at an optimum; use unroll",
         ),
         (
-            "optimal",
-            linear_model_of("gaussian"),
-            draw(2, 10),
-            "GaussianPrior, of which Optimal writes down",
+            "spiking-lca",
+            model_of(12, 20),
+            draw(2, 12),
+            "draws spikes at every step and does not settle; use unroll",
         ),
         (
             "lca-unrolled",

@@ -8,6 +8,7 @@ from sklearn.decomposition import sparse_encode
 from itervae import InputError
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import (
+    LCAODE,
     Amortized,
     Envelope,
     FISTAUnrolled,
@@ -29,7 +30,7 @@ from itervae.model import (
     sparse_coding_model,
 )
 
-SOLVERS = {"lca": LCAUnrolled, "ista": ISTAUnrolled, "fista": FISTAUnrolled}
+SOLVERS = {"lca": LCAUnrolled, "lca-ode": LCAODE, "ista": ISTAUnrolled, "fista": FISTAUnrolled}
 
 
 def coding(size=20, latents=40, threshold=0.5, hard=False, signed=True, seed=0):

@@ -74,7 +74,7 @@ def test_the_natural_gradient_is_that_of_the_fisher_matrix(family):
     u = torch.randn(5, len(model.prior().u), generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 2
     problem = Problem(model, X, model.prior())
     assert isinstance(problem.energy, FamilyEnergy)
-    slope = problem.energy.slope(u)
+    slope = problem.energy.evaluate(u)
     for index in (0, 5, u.shape[1] - 1):
         step = torch.zeros_like(u)
         step[:, index] = 1e-4

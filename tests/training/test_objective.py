@@ -70,7 +70,7 @@ def test_the_distance_to_the_best_posterior_is_least_there():
     ("options", "message"),
     [
         (["--inference", "amortized", "--loss", "steps"], "--loss steps needs an engine with a fixed number of steps"),
-        (["--loss", "steps"], "--gradient envelope lets no gradient through to them; add --gradient unroll"),
+        (["--loss", "steps", "--gradient", "envelope"], "--gradient envelope lets no gradient through"),
         (["--target", "optimal-rates"], "--target optimal-rates needs a model that stays as it is; add --freeze"),
     ],
 )
