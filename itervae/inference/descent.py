@@ -26,6 +26,8 @@ DECAY = 0.8
 """κ falls by this factor per step where the curvature allows."""
 LEAST, MOST = 0.1, 1e6
 """Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""
+STILL = 1000.0
+"""A relative step of so many units in the last place says nothing about the curvature: κ stays."""
 FLOOR = 1e-12
 """Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
 
@@ -89,10 +91,12 @@ class Descent(Engine):
             rejected = rises(energy, old, new)[:, None]
             moved = new.mean - proposal.mean
             seen = (moved * (new.smooth - proposal.smooth)).sum(-1, keepdim=True)
-            seen = seen / (new.diagonal * moved.square()).sum(-1, keepdim=True).clamp_min(1e-30)
+            size, moved = ((new.diagonal * part.square()).sum(-1, keepdim=True) for part in (new.mean, moved))
+            seen = seen / moved.clamp_min(1e-30)
+            arrived = moved <= (STILL * torch.finfo(moved.dtype).eps) ** 2 * size
             damping = memory["damping"]
-            damping = torch.where(rejected, 2 * damping, DECAY * damping)
-            damping = torch.maximum(damping, torch.where(seen.isfinite(), seen, 0)).clamp(LEAST, MOST)
+            damping = torch.where(rejected, 2 * damping, torch.where(arrived, damping, DECAY * damping))
+            damping = torch.maximum(damping, torch.where(seen.isfinite() & ~arrived, seen, 0)).clamp(LEAST, MOST)
             restart = rejected | self.turns_back(old, proposal)
             momentum = torch.where(restart, 1, longer)
 
