@@ -13,8 +13,8 @@ import yaml
 import itervae
 from itervae import InputError
 from itervae.data import DataSettings
-from itervae.inference import ENGINES, certificate
-from itervae.model import PoissonVAESettings
+from itervae.inference import ENGINES, FISTAUnrolled, certificate, infer
+from itervae.model import GaussianVAESettings, LaplaceVAESettings, PoissonVAESettings
 from itervae.training import (
     BEST,
     LAST,
@@ -85,12 +85,17 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
 @pytest.mark.parametrize(
     ("inference", "extra"),
     [
-        ("lca-unrolled", {}),
-        ("lca-unrolled", {"gradient": "unroll"}),
-        ("fista-unrolled", {"gradient": "truncate", "truncate_steps": 2}),
-        ("ista-unrolled", {"gradient": "checkpoint"}),
-        ("lca-unrolled", {"gradient": "implicit"}),
+        ("lca-unrolled", {"engine": {"steps": 5}}),
+        ("lca-unrolled", {"gradient": "unroll", "engine": {"steps": 5}}),
+        ("fista-unrolled", {"gradient": "truncate", "truncate_steps": 2, "engine": {"steps": 5}}),
+        ("ista-unrolled", {"gradient": "checkpoint", "engine": {"steps": 5}}),
+        ("lca-unrolled", {"gradient": "implicit", "engine": {"steps": 5}}),
         ("optimal", {}),
+        ("lista", {"loss": "steps", "engine": {"steps": 2}}),
+        ("recurrent", {"loss": "steps", "gradient": "checkpoint", "engine": {"steps": 2}}),
+        ("semi-amortized", {"engine": {"steps": 1}}),
+        ("lca-ode", {"engine": {"steps": 3}}),
+        ("spiking-lca", {"engine": {"steps": 4}}),
         ("amortized", {}),
         ("amortized", {"estimator": "eat", "beta_ramp": 0.5}),
         ("amortized", {"estimator": "straight-through", "samples": 2}),
@@ -108,6 +113,37 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
     assert sum(energies[-3:]) / 3 < 0.9 * energies[0]
 
 
+@pytest.mark.parametrize("inference", ["recurrent", "semi-amortized"])
+@pytest.mark.parametrize(
+    ("decoder", "family"), [("mlp", PoissonVAESettings), ("mlp", GaussianVAESettings), ("linear", LaplaceVAESettings)]
+)
+def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, inference, decoder, family):
+    chosen = settings(rows, inference, {"steps": 2}, updates=100, validate_every=100, loss="steps", lr=0.005)
+    run = RunSettings(inference, chosen.data, family(latents=8, decoder=decoder), chosen.engine, chosen.training)
+    train(run, tmp_path / "run")
+    assert math.isfinite(validation(tmp_path / "run")[-1]["free_energy"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    energies = [line["free_energy"] for line in lines if line["split"] == "train"]
+    assert sum(energies[-2:]) / 2 < 0.95 * energies[0]
+
+
+def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
+    """On the distance to the best posterior, where F and the model's parameters take no part."""
+    train(settings(rows, updates=60), tmp_path / "model")
+    frozen = {"freeze": tmp_path / "model", "updates": 120, "validate_every": 60, "lr": 0.01}
+    run = settings(rows, "lista", {"steps": 2}, target="optimal-rates", **frozen)
+    train(run, tmp_path / "run")
+    model, engine = itervae.load(tmp_path / "run")
+    kept, _ = itervae.load(tmp_path / "model")
+    assert all(torch.equal(value, kept.state_dict()[name]) for name, value in model.state_dict().items())
+    x = torch.tensor(np.load(rows), dtype=torch.float32)[-60:]
+    with torch.no_grad():
+        gap = [
+            certificate(model, x, infer(model, some, x, steps=2).posterior).mean() for some in (engine, FISTAUnrolled())
+        ]
+    assert gap[0] < 0.7 * gap[1]
+
+
 def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     """Two active atoms of sixteen: most learned atoms point along a true one."""
     train(settings(rows, updates=1500, batch_size=100, validate_every=1500, lr=0.03), tmp_path / "run")
@@ -119,7 +155,7 @@ def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     assert (cosine.max(1).values > 0.95).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("inference", ["lca-unrolled", "amortized"])
+@pytest.mark.parametrize("inference", ["lca-unrolled", "amortized", "recurrent", "spiking-lca"])
 def test_resume_is_exact(rows, tmp_path, inference):
     """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses included."""
     extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
