@@ -5,7 +5,7 @@
 
 from itervae.inference.amortized import Amortized
 from itervae.inference.autograd import FamilyEnergy
-from itervae.inference.base import Engine, Inference, Problem, certificate, infer
+from itervae.inference.base import Engine, Inference, certificate, infer
 from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
@@ -16,6 +16,7 @@ from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
 from itervae.inference.ode import LCAODE
 from itervae.inference.optimal import Optimal
+from itervae.inference.problem import Problem
 from itervae.inference.recurrent import Recurrent
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.semi_amortized import SemiAmortized

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from itervae.inference.base import Engine, Problem
+from itervae.inference.base import Engine
 from itervae.inference.encoders import build_encoder
+from itervae.inference.problem import Problem
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
 

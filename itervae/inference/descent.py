@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from itervae.errors import InputError
-from itervae.inference.base import Engine, Problem
+from itervae.inference.base import Engine
 from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy
+from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
 START_CURVATURE = 4.0

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from itervae.distributions.poisson import MAX_LOG_RATE
-from itervae.inference.base import Problem
 from itervae.inference.descent import START_CURVATURE, Descent
 from itervae.inference.energies import LEAK, LinearEnergy, Point
+from itervae.inference.problem import Problem
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from itervae.inference.base import Problem
 from itervae.inference.descent import Proposal, choose, rises, shortened
 from itervae.inference.energies import LinearEnergy, PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
+from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
 FEATURES = 6
@@ -38,6 +38,7 @@ class LearnedProximal(FISTAUnrolled):
 
     requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
     learned = True
+    lr = 0.01
 
     def __init__(self, steps: int = 5) -> None:
         super().__init__(steps)

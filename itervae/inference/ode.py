@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from itervae.errors import InputError
-from itervae.inference.base import Problem
 from itervae.inference.descent import Descent, Proposal
 from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
 FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from itervae.errors import InputError
-from itervae.inference.base import Problem
 from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
 from itervae.inference.descent import Descent
@@ -18,6 +17,7 @@ from itervae.inference.energies import PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.newton import newton_step
+from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
 FIRST_ORDER = 50

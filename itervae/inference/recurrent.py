@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.inference.autograd import FamilyEnergy, Slope
-from itervae.inference.base import Problem
 from itervae.inference.descent import START_CURVATURE
 from itervae.inference.energies import LARGEST, LEAK, Energy, PoissonEnergy
 from itervae.inference.lca import LARGEST_SAMPLED
 from itervae.inference.learned import MODULATIONS, REACH, LearnedProximal, proximal_features, squash
+from itervae.inference.problem import Problem
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
 from itervae.model import GenerativeModel

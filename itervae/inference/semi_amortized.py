@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 
 from itervae.inference.amortized import Amortized, AmortizedSettings
-from itervae.inference.base import Engine, Problem
+from itervae.inference.base import Engine
 from itervae.inference.checks import check_fit
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
+from itervae.inference.problem import Problem
 from itervae.inference.recurrent import Recurrent
 from itervae.inference.state import State
 from itervae.model import GenerativeModel

@@ -139,14 +139,13 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
 
 
 def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:
-    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver and 0.002 otherwise.
-
-    With an encoder, larger rates leave a tail of data that it gets catastrophically wrong; networks as decoders
-    diverge.
-    """
+    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver, that of the engine
+    where it is learned (`Engine.lr`), and 0.002 where the decoder is a network, which diverges at larger ones."""
     if settings.training.lr is not None:
         return settings.training.lr
-    return 0.03 if model.exact and not has_parameters(engine) else 0.002
+    if not model.exact:
+        return 0.002
+    return engine.lr if has_parameters(engine) else 0.03
 
 
 def has_parameters(engine: Engine) -> bool:

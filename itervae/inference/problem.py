@@ -1,0 +1,93 @@
+"""The problem that an engine is given: data, the model that should explain them, the prior, and the energy of it."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
+from itervae.inference.autograd import FamilyEnergy
+from itervae.inference.checks import CERTIFIABLE, Prior
+from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
+from itervae.inference.lasso import LassoEnergy
+from itervae.inference.sampled import SampledEnergy
+from itervae.model import GenerativeModel
+
+COMPARED = 4
+"""Draws of a free energy without a closed form, where two starts are compared."""
+
+
+class Problem:
+    """A batch of data, the model that should explain it, and the prior of each datum.
+
+    Args:
+        model: the generative model.
+        x: data (B, D).
+        prior: p(z), over (K,) or (B, K) latents.
+        generator: source of randomness for engines and energies that sample.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, x: Tensor, prior: Prior, generator: torch.Generator | None = None
+    ) -> None:
+        self.model = model
+        self.x = x
+        self.prior = prior
+        self.generator = generator
+        self.taken = 0
+        """Steps taken in this call, where data stop one by one: some methods change their kind of step."""
+        self._differentiable = torch.is_grad_enabled()
+
+    @cached_property
+    def energy(self) -> Energy:
+        """What an engine minimizes, as a function of u: exact for a linear decoder under a Gaussian likelihood.
+
+        Sparse coding and the Poisson family have one that solvers go down on, other families a `FamilyEnergy`."""
+        # what steps share is made with gradient even if the first of them runs without
+        with torch.set_grad_enabled(self._differentiable):
+            if isinstance(self.prior, SparsityCost):
+                return LassoEnergy(self.model, self.x, self.prior)
+            if not isinstance(self.prior, RelaxedPoisson):
+                return FamilyEnergy(self.model, self.x, self.prior, self.generator)
+            if self.model.exact:
+                return PoissonEnergy(self.model, self.x, self.prior)
+        return SampledEnergy(self.model, self.x, self.prior, self.generator)
+
+    @cached_property
+    def certified(self) -> LinearEnergy | ClosedFormEnergy | None:
+        """The energy where its least value can be proved, else None."""
+        if not self.model.capabilities >= CERTIFIABLE:
+            return None
+        with torch.set_grad_enabled(self._differentiable):
+            if isinstance(self.prior, Gaussian):
+                return GaussianEnergy(self.model, self.x, self.prior)
+            if isinstance(self.prior, Categorical):
+                return CategoricalEnergy(self.model, self.x, self.prior)
+        energy = self.energy
+        assert isinstance(energy, LinearEnergy)
+        return energy
+
+    def start(self) -> Tensor:
+        """The u of the prior, one row a datum (B, P): its log-rates, say, or potentials of zero."""
+        return self.prior.u.to(self.x.dtype).expand(len(self.x), -1)
+
+    @torch.no_grad()
+    def free_energy(self, u: Tensor) -> Tensor:
+        """F of the posterior with parameters u (B,), nats, to compare starts: exact where it has a closed form."""
+        posterior = self.model.posterior(u)
+        return self.model.free_energy(
+            self.x, posterior, self.prior, samples=1 if self.model.exact else COMPARED, generator=self.generator
+        ).total
+
+    def feasible(self, u: Tensor) -> Tensor:
+        """The nearest parameters that can be drawn from."""
+        assert isinstance(self.prior, Family)
+        return self.prior.feasible(u)
+
+    def select(self, index: Tensor) -> "Problem":
+        """The problem of some of the data."""
+        prior = self.prior
+        if isinstance(prior, Family) and prior.u.ndim == 2:
+            prior = prior.like(prior.u[index])
+        return Problem(self.model, self.x[index], prior, self.generator)
