@@ -23,7 +23,7 @@ from itervae.inference.state import State
 
 START_CURVATURE = 4.0
 """κ of the first step: in units of the diagonal c/σ², between 1 (orthogonal atoms) and the largest eigenvalue."""
-DECAY = 0.8
+DECAY = 0.65
 """κ falls by this factor per step where the curvature allows."""
 LEAST, MOST = 0.1, 1e6
 """Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""

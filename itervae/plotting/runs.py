@@ -51,7 +51,7 @@ def runs_figure(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], log_time: boo
     low, high = _limits(np.concatenate([energy for _, energy in drawn.values()]))
     figure = Figure(figsize=(7.0, 4.2), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for (name, (seconds, energy)), colour in zip(drawn.items(), COLOURS * len(drawn), strict=False):
+    for index, (name, (seconds, energy)) in enumerate(drawn.items()):
         notes = [f"last {energy[-1]:.4g}"]
         if energy.min() > high:
             notes.append("above the axis")
@@ -61,7 +61,8 @@ def runs_figure(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], log_time: boo
         axes.plot(
             seconds,
             energy,
-            color=colour,
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=("-", "--", ":")[index // len(COLOURS) % 3],
             linewidth=1.4,
             marker=marker,
             markersize=2.5,
