@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "plotting": set(),
     "training": {"distributions", "model", "inference", "data", "plotting"},
     "evaluation": {"distributions", "model", "inference"},
+    "sequence": {"distributions", "model", "inference"},
     "config": {"model", "inference", "data", "training"},
     "cli": {"distributions", "model", "inference", "data", "training", "evaluation", "plotting", "config"},
     "errors": set(),

@@ -1,0 +1,19 @@
+"""Sequences: the posterior of one frame becomes the prior of the next."""
+
+from itervae.sequence.carryover import CARRYOVERS, Carryover, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
+from itervae.sequence.filtering import STARTS, Filtered, FilterState, filter_sequence, filter_step
+
+__all__ = [
+    "CARRYOVERS",
+    "STARTS",
+    "Carryover",
+    "FilterState",
+    "Filtered",
+    "Leaky",
+    "LinearMap",
+    "Mixing",
+    "NoCarryover",
+    "PosteriorCarryover",
+    "filter_sequence",
+    "filter_step",
+]

@@ -1,0 +1,151 @@
+"""How the prior of the next frame is made from the posterior of this one.
+
+    none         r_t = r
+    posterior    r_t = λ_{t−1}                                    Vafaii, Galor & Yates (2025)
+    leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
+    mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates
+    linear       r_t = e^b r + A λ_{t−1}, A ≥ 0                   in rates: diagonal, of low rank, or full
+
+A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that frame's own prior,
+bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from itervae.distributions import Family, RelaxedPoisson
+from itervae.errors import InputError
+
+START_WEIGHT = 0.2
+"""Weight of the past before training."""
+START_RATE = 1e-3
+"""Entries of A before training."""
+
+
+class Carryover(nn.Module):
+    """The prior of the next frame, a function of the static prior and of the posterior of this frame."""
+
+    poisson: ClassVar[bool] = False
+    """Whether it mixes rates, and so is for Poisson posteriors alone."""
+
+    def forward(self, static: Family, posterior: Family) -> Family:
+        """p(z_t | past) over (B, K) latents.
+
+        Args:
+            static: the prior without a past, over (K,) latents.
+            posterior: of the frame before, over (B, K) latents.
+
+        Raises:
+            InputError: another family than it is for.
+        """
+        if self.poisson and not isinstance(static, RelaxedPoisson):
+            raise InputError(
+                f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
+                "none, posterior or leaky"
+            )
+        return static.like(self.parameters_of(static.u.to(posterior.u.dtype), posterior.u))
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
+        raise NotImplementedError
+
+
+class NoCarryover(Carryover):
+    """Every frame has the static prior."""
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        return static.expand_as(past)
+
+
+class PosteriorCarryover(Carryover):
+    """The posterior of a frame is the prior of the next."""
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        return past
+
+
+class Leaky(Carryover):
+    """u_t = a u_{t−1} + (1 − a) u_static for each parameter, a in (0, 1) learned: a geometric mixture of rates."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        return torch.lerp(static.expand_as(past), past, self.logit.sigmoid().to(past.dtype))
+
+
+class Mixing(Carryover):
+    """r_t = (1 − w) r + w λ_{t−1} for each unit, w in (0, 1) learned: the mixture of rates.
+
+    A unit that fell silent keeps (1 − w) r, and one that starts to fire pays against it, not against almost nothing; so
+    it does not fail on fast sequences, as the geometric mixture does.
+    """
+
+    poisson = True
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        logit = self.logit.to(past.dtype)
+        return torch.logaddexp(functional.logsigmoid(-logit) + static, functional.logsigmoid(logit) + past)
+
+
+class LinearMap(Carryover):
+    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past explains, e^b takes from r.
+
+    Args:
+        size: K.
+        kind: A is `diagonal`, of `low-rank` (a product of K × rank and rank × K, both ≥ 0), or `full`.
+        rank: of the low-rank kind.
+    """
+
+    poisson = True
+
+    def __init__(self, size: int, kind: Literal["diagonal", "low-rank", "full"] = "full", rank: int = 32) -> None:
+        super().__init__()
+        if kind not in ("diagonal", "low-rank", "full"):
+            raise InputError(f"kind is {kind!r}; expected diagonal, low-rank or full")
+        if rank < 1:
+            raise InputError(f"rank is {rank}; expected a number ≥ 1")
+        self.kind = kind
+        self.log_share = nn.Parameter(torch.full((size,), 1 - START_WEIGHT).log())  # b
+        # every entry of A starts at about START_RATE / K but for the diagonal, at START_WEIGHT
+        self.diagonal = nn.Parameter(_inverse_softplus(torch.full((size,), START_WEIGHT)))
+        self.left = self.right = self.matrix = None
+        if kind == "full":
+            self.matrix = nn.Parameter(_inverse_softplus(torch.full((size, size), START_RATE / size)))
+        if kind == "low-rank":
+            each = (START_RATE / (size * rank)) ** 0.5
+            spread = torch.linspace(-0.5, 0.5, rank).exp()[:, None]  # or all ranks would learn the same
+            self.left = nn.Parameter(_inverse_softplus(each * spread.mT.expand(size, rank)))
+            self.right = nn.Parameter(_inverse_softplus(each * spread.expand(rank, size)))
+
+    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+        dtype, rate = past.dtype, past.exp()
+        carried = functional.softplus(self.diagonal).to(dtype) * rate
+        if self.matrix is not None:
+            carried = carried + rate @ functional.softplus(self.matrix).to(dtype).mT
+        if self.left is not None and self.right is not None:
+            within = rate @ functional.softplus(self.right).to(dtype).mT
+            carried = carried + within @ functional.softplus(self.left).to(dtype).mT
+        return ((static + self.log_share.to(dtype)).exp() + carried).log()
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return value + torch.log(-torch.expm1(-value))
+
+
+CARRYOVERS: dict[str, Any] = {
+    "none": lambda size: NoCarryover(),
+    "posterior": lambda size: PosteriorCarryover(),
+    "leaky": Leaky,
+    "mixing": Mixing,
+    "linear": LinearMap,
+}
+"""Carryovers by name, made for P parameters of the posterior."""

@@ -1,0 +1,120 @@
+"""Filtering a sequence: inference frame by frame, the prior of each from the posterior of the one before.
+
+State and prior are separate choices: `carryover` makes the prior that a frame is held against, `start` says where the
+iteration of a frame begins.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itervae.errors import InputError
+from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
+from itervae.model import GenerativeModel
+from itervae.sequence.carryover import Carryover
+
+STARTS = ("prior", "previous", "safer")
+"""Where iteration begins: at the frame's own prior, at the posterior of the frame before, or per datum at the one of
+them with the lower free energy."""
+
+
+@dataclass(frozen=True)
+class FilterState:
+    """What a filter carries from frame to frame: the parameters u (B, P) of the last posterior."""
+
+    u: Tensor
+
+    def detach(self) -> "FilterState":
+        """The state cut from the graph."""
+        return FilterState(self.u.detach())
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The answer of `filter_sequence`, time second: parameters `u` of the posteriors and `prior` of the priors
+    (B, T, P), the free energy of each frame under its own prior (B, T), nats; and the state to go on from."""
+
+    u: Tensor
+    prior: Tensor
+    free_energy: Tensor
+    state: FilterState
+
+
+def filter_step(
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    carryover: Carryover,
+    state: FilterState | None = None,
+    *,
+    start: str = "prior",
+    steps: int | None = None,
+    gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
+    generator: torch.Generator | None = None,
+) -> tuple[Inference, Tensor, FilterState]:
+    """Infer one frame: for online use, a frame at a time with constant memory.
+
+    Args:
+        x: a frame of each sequence (B, D).
+        state: of the frame before; None for the first frame, which has the static prior.
+        start: one of `STARTS`.
+
+    Returns:
+        The inference of this frame, the parameters of its prior (B, P), and the state to go on from.
+    """
+    if start not in STARTS:
+        raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
+    static = model.prior()
+    if state is None:
+        prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
+    else:
+        prior = carryover(static, model.posterior(state.u))
+        begin = None if start == "prior" else State(state.u)
+        if begin is not None and start == "safer":
+            problem = Problem(model, x, prior, generator)
+            better = problem.free_energy(state.u) < problem.free_energy(prior.u)
+            begin = State(torch.where(better[:, None], state.u, prior.u))
+    found = infer(model, engine, x, prior=prior, state=begin, steps=steps, gradient=gradient, generator=generator)
+    return found, prior.u, FilterState(found.posterior.u)
+
+
+def filter_sequence(
+    model: GenerativeModel,
+    engine: Engine,
+    frames: Tensor | Iterable[Tensor],
+    carryover: Carryover,
+    state: FilterState | None = None,
+    *,
+    start: str = "prior",
+    steps: int | None = None,
+    gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
+    generator: torch.Generator | None = None,
+) -> Filtered:
+    """Infer the posterior of every frame of sequences.
+
+    Args:
+        model, engine: as of `infer`.
+        frames: (B, T, D), or an iterable of T frames (B, D).
+        carryover: how the prior of a frame comes from the posterior before.
+        state: where an earlier call ended: 12 frames and 12 frames more are 24.
+        start: one of `STARTS`: where the iteration of a frame begins.
+        steps, gradient, generator: as of `infer`, for each frame.
+
+    Raises:
+        InputError: no frame, an unknown start, or what `infer` and the carryover refuse.
+    """
+    each = frames.unbind(1) if isinstance(frames, Tensor) else frames
+    posteriors, priors, energies = [], [], []
+    for x in each:
+        found, prior, state = filter_step(
+            model, engine, x, carryover, state, start=start, steps=steps, gradient=gradient, generator=generator
+        )
+        energy = model.free_energy(x, found.posterior, model.posterior(prior), generator=generator)
+        posteriors.append(found.posterior.u)
+        priors.append(prior)
+        energies.append(energy.total)
+    if state is None:
+        raise InputError("there is no frame to filter; expected at least one")
+    return Filtered(torch.stack(posteriors, 1), torch.stack(priors, 1), torch.stack(energies, 1), state)
