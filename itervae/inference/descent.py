@@ -27,8 +27,9 @@ DECAY = 0.65
 """κ falls by this factor per step where the curvature allows."""
 LEAST, MOST = 0.1, 1e6
 """Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""
-STILL = 1000.0
-"""A relative step of so many units in the last place says nothing about the curvature: κ stays."""
+STILL = 1.0
+"""A squared relative step of so many units in the last place, which F hardly sees, says nothing new of the curvature: κ
+stays and momentum ends, or they would follow rounding, and an unrolled gradient grow with every step after arrival."""
 FLOOR = 1e-12
 """Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
 
@@ -94,11 +95,13 @@ class Descent(Engine):
             seen = (moved * (new.smooth - proposal.smooth)).sum(-1, keepdim=True)
             size, moved = ((new.diagonal * part.square()).sum(-1, keepdim=True) for part in (new.mean, moved))
             seen = seen / moved.clamp_min(1e-30)
-            arrived = moved <= (STILL * torch.finfo(moved.dtype).eps) ** 2 * size
+            # under a threshold κ has to fall though nothing moves yet
+            still = STILL * torch.finfo(moved.dtype).eps if isinstance(energy, PoissonEnergy) else 0.0
+            arrived = (moved <= still * size) & (size > 0)
             damping = memory["damping"]
             damping = torch.where(rejected, 2 * damping, torch.where(arrived, damping, DECAY * damping))
             damping = torch.maximum(damping, torch.where(seen.isfinite() & ~arrived, seen, 0)).clamp(LEAST, MOST)
-            restart = rejected | self.turns_back(old, proposal)
+            restart = rejected | arrived | self.turns_back(old, proposal)
             momentum = torch.where(restart, 1, longer)
 
         velocity = {name: torch.where(restart, 0, value) for name, value in self.velocity(state, u, new).items()}

@@ -97,7 +97,8 @@ class Mixing(Carryover):
 
 
 class LinearMap(Carryover):
-    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past explains, e^b takes from r.
+    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past explains,
+    e^b takes from r.
 
     Args:
         size: K.

@@ -81,7 +81,8 @@ def test_every_mode_gives_the_same_posterior(case):
     model, engine, x = case
     modes = [Unroll(), Checkpoint(), Truncate(2), Envelope()]
     answers = [infer(model, engine, x, steps=STEPS, gradient=mode).posterior.log_rate for mode in modes]
-    assert all(torch.equal(answer, answers[0]) for answer in answers)
+    for answer in answers:  # to rounding: what a shortened step read off its line is evaluated anew where a mode cuts
+        torch.testing.assert_close(answer, answers[0], rtol=1e-12, atol=1e-12)
     assert [answer.requires_grad for answer in answers] == [True, True, True, False]
 
 
