@@ -1,0 +1,311 @@
+"""Video as grey frames: decoded once, into a cache of memory-mapped files.
+
+A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory. Its name is a hash of the
+bytes it was made from and of the settings: a file that was moved or copied is found again, one that was edited is not
+mistaken for the old one. Reading all bytes for the hash costs little beside decoding them, and, unlike size and time of
+change, cannot be wrong. A clip is written under a temporary name and renamed when it is whole, so that processes that
+decode the same file, or are killed, leave whole clips or none.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from PIL import Image
+
+from itervae.data.arrays import ARRAY_SUFFIXES, read_array
+from itervae.data.images import ROUNDING, UNREADABLE, some
+from itervae.errors import InputError
+from itervae.files import write_json
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".gif")
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
+SHORT_SIDE = 160  # pixels
+MIN_PARTIAL = 5  # frames that a damaged video must still give
+CACHE_VERSION = 1  # part of every name: raise it where the same file is to give other frames
+STALE_SECONDS = 3600  # a temporary file that was not written to for so long belongs to a killed process
+_HEADER = 128  # bytes of the head of a .npy file, fixed so that the number of frames can be filled in at the end
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of grey frames.
+
+    Attributes:
+        name: path inside the folder that was read, name of the file, or key of the stack.
+        frames: (T, H, W) uint8, memory-mapped, read-only.
+        note: what is missing of a damaged video, else empty.
+    """
+
+    name: str
+    frames: np.ndarray
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What was read from a path.
+
+    Attributes:
+        clips: sorted by name.
+        skipped: (name, reason) of what could not be read.
+        folder: the cache.
+        size: bytes that these clips take there.
+        content: hash of all clips and settings.
+    """
+
+    clips: list[Clip]
+    skipped: list[tuple[str, str]]
+    folder: Path
+    size: int
+    content: str
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a clip comes from: its files, in order, or the array `key` of a file."""
+
+    name: str
+    files: list[Path]
+    key: str | None = None
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """The folder named, else that of the environment variable ITERVAE_CACHE, else `itervae` in the user's cache."""
+    if cache is not None:
+        return Path(cache).expanduser()
+    if named := os.environ.get("ITERVAE_CACHE"):
+        return Path(named).expanduser()
+    user = os.environ.get("XDG_CACHE_HOME")
+    return (Path(user) if user else Path.home() / ".cache") / "itervae"
+
+
+def read_clips(
+    path: Path,
+    *,
+    short_side: int = SHORT_SIDE,
+    cache: Path | None = None,
+    advance: Callable[[int, int, str], None] | None = None,
+) -> Clips:
+    """Read video as grey uint8 frames, from the cache where they were decoded before.
+
+    Args:
+        path: a video (.mp4, .avi, .webm, .mkv, .gif); a folder of videos, or of folders of frames (.png, .jpg, in the
+            order of the numbers in their names), nested or not; a .npz or .npy of stacks (T, H, W), uint8 or floats
+            in [0, 1]. Pictures that lie beside a video are not taken for frames.
+        short_side: pixels of the shorter side; larger frames are reduced to it, smaller ones are left as they are.
+        cache: see `cache_folder`.
+        advance: called as advance(done, total, name) before each clip, and once at the end with an empty name.
+
+    Raises:
+        InputError: nothing there, no video, nothing readable, or a short_side below 8.
+    """
+    if short_side < 8:
+        raise InputError(f"a shorter side of {short_side} pixels is too small; give at least 8.")
+    folder = cache_folder(cache) / "video"
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    origins = _origins(Path(path).expanduser())
+    clips, skipped, files = [], [], []
+    digests: dict[Path, bytes] = {}
+    for done, origin in enumerate(origins):
+        if advance:
+            advance(done, len(origins), origin.name)
+        file = folder / f"{_key(origin, short_side, digests)}.npy"
+        try:
+            if not file.exists():
+                _decode(origin, short_side, file)
+        except InputError as error:
+            skipped.append((origin.name, str(error)))
+            continue
+        note = json.loads(file.with_suffix(".json").read_text())["note"]
+        clips.append(Clip(origin.name, np.load(file, mmap_mode="r"), note))
+        files.append(file)
+    if advance:
+        advance(len(origins), len(origins), "")
+    if not clips:
+        reasons = some([f"{name} ({reason})" for name, reason in skipped])
+        raise InputError(f"no video of {path} can be used: {reasons}; check or replace the files.")
+    content = hashlib.sha256("".join(file.stem for file in files).encode()).hexdigest()[:16]
+    return Clips(clips, skipped, folder, sum(file.stat().st_size for file in files), content)
+
+
+def _origins(path: Path) -> list[_Origin]:
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix == ".npz" and zipfile.is_zipfile(path):
+            with np.load(path) as stacks:
+                if stacks.files:
+                    return [_Origin(key, [path], key) for key in sorted(stacks.files)]
+        if suffix not in (*VIDEO_SUFFIXES, *ARRAY_SUFFIXES):
+            fitting = ", ".join((*VIDEO_SUFFIXES, *ARRAY_SUFFIXES))
+            raise InputError(f"{path} has the suffix '{path.suffix}'; give a folder or a file of one of {fitting}.")
+        return [_Origin(path.name, [path])]
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; give a video, a folder of them, or a .npz or .npy of stacks.")
+    videos, pictures = [], {}
+    for file in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if hidden or not file.is_file():
+            continue
+        if file.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(file)
+        elif file.suffix.lower() in FRAME_SUFFIXES:
+            pictures.setdefault(file.parent, []).append(file)
+    origins = [_Origin(file.relative_to(path).as_posix(), [file]) for file in videos]
+    for parent in pictures.keys() - {file.parent for file in videos}:
+        name = path.name if parent == path else parent.relative_to(path).as_posix()
+        origins.append(_Origin(name, sorted(pictures[parent], key=_natural)))
+    if not origins:
+        raise InputError(
+            f"{path} holds no video; put files of one of {', '.join(VIDEO_SUFFIXES)} or folders of frames "
+            f"({', '.join(FRAME_SUFFIXES)}) there."
+        )
+    return sorted(origins, key=lambda origin: origin.name)
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Frame 2 before frame 10: digits compare as numbers."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", file.stem)]
+
+
+def _key(origin: _Origin, short_side: int, digests: dict[Path, bytes]) -> str:
+    """Name of a clip in the cache. `digests` keeps the hashes of files, since one .npz may hold many clips."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {short_side} {origin.key} {len(origin.files)}".encode())
+    for file in origin.files:
+        if file not in digests:
+            with file.open("rb") as stream:
+                digests[file] = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(digests[file])
+    return digest.hexdigest()[:32]
+
+
+def _decode(origin: _Origin, short_side: int, file: Path) -> None:
+    """Write the frames of a clip to `file`, and what is missing of it beside it, both whole or not at all."""
+    if origin.files[0].suffix.lower() in ARRAY_SUFFIXES:
+        frames = _stack_frames(origin.files[0], origin.key)
+    elif len(origin.files) == 1 and origin.files[0].suffix.lower() in VIDEO_SUFFIXES:
+        frames = _video_frames(origin.files[0])
+    else:
+        frames = _picture_frames(origin.files)
+    count, shape, note = 0, None, ""
+    with NamedTemporaryFile(dir=file.parent, prefix="partial-", suffix=".tmp", delete=False) as stream:
+        temporary = Path(stream.name)
+        try:
+            stream.write(bytes(_HEADER))
+            for frame in frames:
+                if isinstance(frame, str):
+                    note = frame
+                    break
+                if shape is None:
+                    shape = frame.shape
+                if frame.shape != shape:
+                    raise InputError(
+                        f"frame {count} has {frame.shape[0]}x{frame.shape[1]} pixels and those before have "
+                        f"{shape[0]}x{shape[1]}; give frames of one size"
+                    )
+                stream.write(_reduced(frame, short_side).tobytes())
+                count += 1
+            if shape is None or (note and count < MIN_PARTIAL):
+                raise InputError(note or "it has no frame")
+            _fill_header(stream, (count, *_reduced_shape(shape, short_side)))
+            write_json(file.with_suffix(".json"), {"note": note})  # first: a clip that is there is complete
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _video_frames(file: Path) -> Iterator[np.ndarray | str]:
+    """Grey frames (H, W) uint8 of a video; at last, where some are missing, a sentence that says so."""
+    count = declared = 0
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                raise InputError("it has no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            declared = stream.frames  # 0 where the file does not say
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    break
+                yield frame.to_ndarray(format="gray")
+                count += 1
+            else:
+                if count >= declared:
+                    return
+    except FFmpegError as error:
+        yield f"only {count} of {declared or 'its'} frames can be decoded ({error}); it may be truncated"
+        return
+    yield f"only {count} of {declared or 'its'} frames can be decoded; it may be truncated"
+
+
+def _picture_frames(files: list[Path]) -> Iterator[np.ndarray]:
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                frame = np.asarray(picture.convert("L"))
+        except UNREADABLE as error:
+            raise InputError(f"its frame {file.name} cannot be read ({error})") from error
+        yield frame
+
+
+def _stack_frames(file: Path, key: str | None) -> Iterator[np.ndarray]:
+    stack = read_array(file, key)
+    if stack.ndim != 3 or not stack.size:
+        raise InputError(f"its shape is {stack.shape}, but a stack is (T, H, W), none of them 0")
+    if stack.dtype.kind != "f" and stack.dtype != np.uint8:
+        raise InputError(f"it holds {stack.dtype} values; give uint8, or floats in [0, 1]")
+    for number, frame in enumerate(stack):
+        if stack.dtype.kind == "f":
+            low, high = float(frame.min()), float(frame.max())
+            if not np.isfinite([low, high]).all():
+                raise InputError(f"its frame {number} holds NaN or infinite pixels; remove or replace them")
+            if low < -ROUNDING or high > 1 + ROUNDING:
+                raise InputError(
+                    f"its frame {number} holds floats from {low:g} to {high:g}, but intensities lie in [0, 1]; divide "
+                    "by the largest possible intensity"
+                )
+            frame = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+        yield frame
+
+
+def _reduced_shape(shape: tuple[int, ...], short_side: int) -> tuple[int, int]:
+    scale = min(1.0, short_side / min(shape))
+    return round(shape[0] * scale), round(shape[1] * scale)
+
+
+def _reduced(frame: np.ndarray, short_side: int) -> np.ndarray:
+    """Smoothed and resampled, by a triangle as wide as two new pixels, where the frame is larger than wanted."""
+    height, width = _reduced_shape(frame.shape, short_side)
+    if (height, width) == frame.shape:
+        return np.ascontiguousarray(frame)
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
+    """The head of a .npy file, format 1.0: magic, length, and a dictionary padded to a fixed size."""
+    fields = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    stream.seek(0)
+    stream.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + fields.ljust(_HEADER - 11).encode())
+    stream.write(b"\n")
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _remove_stale(folder: Path) -> None:
+    for file in folder.glob("partial-*.tmp"):
+        with suppress(FileNotFoundError):  # another process may finish with it meanwhile
+            if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink()
