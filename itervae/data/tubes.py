@@ -236,7 +236,7 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
             if name not in known:
                 raise InputError(f"no sequence is called '{name}'; name one of {', '.join(known)}.")
             if name not in usable:
-                raise InputError(f"the sequence '{name}' is too short for a tube; hold out another or use fewer frames.")
+                raise InputError(f"the sequence '{name}' has no tube; hold out another or use fewer frames.")
         left = [name for name in usable if name not in held]
         if not held or not left:
             raise InputError(
