@@ -1,14 +1,14 @@
 """Video as grey frames: decoded once, into a cache of memory-mapped files.
 
-A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory. Its name is a hash of the
-bytes it was made from and of the settings: a file that was moved or copied is found again, one that was edited is not
-mistaken for the old one. Reading all bytes for the hash costs little beside decoding them, and, unlike size and time of
-change, cannot be wrong. A clip is written under a temporary name and renamed when it is whole, so that processes that
-decode the same file, or are killed, leave whole clips or none.
+A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory, followed by a sentence on
+what is missing of it, if anything is. Its name is a hash of the bytes it was made from and of the settings: a file that
+was moved or copied is found again, one that was edited is not mistaken for the old one. Reading all bytes for the hash
+costs little beside decoding them, and, unlike size and time of change, cannot be wrong. A clip is written under a
+temporary name and renamed when it is whole, so that processes that decode the same file, or are killed, leave whole
+clips or none.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -28,7 +28,6 @@ from PIL import Image
 from itervae.data.arrays import ARRAY_SUFFIXES, read_array
 from itervae.data.images import ROUNDING, UNREADABLE, some
 from itervae.errors import InputError
-from itervae.files import write_json
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".gif")
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -110,28 +109,36 @@ def read_clips(
         advance: called as advance(done, total, name) before each clip, and once at the end with an empty name.
 
     Raises:
-        InputError: nothing there, no video, nothing readable, or a short_side below 8.
+        InputError: nothing there, no video, nothing readable, a cache that cannot be written, or a short_side below 8.
     """
     if short_side < 8:
         raise InputError(f"a shorter side of {short_side} pixels is too small; give at least 8.")
     folder = cache_folder(cache) / "video"
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder)
     origins = _origins(Path(path).expanduser())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_cache(folder, error) from error
+    _remove_stale(folder)
     clips, skipped, files = [], [], []
     digests: dict[Path, bytes] = {}
     for done, origin in enumerate(origins):
         if advance:
             advance(done, len(origins), origin.name)
-        file = folder / f"{_key(origin, short_side, digests)}.npy"
         try:
+            file = folder / f"{_key(origin, short_side, digests)}.npy"
             if not file.exists():
                 _decode(origin, short_side, file)
         except InputError as error:
             skipped.append((origin.name, str(error)))
             continue
-        note = json.loads(file.with_suffix(".json").read_text())["note"]
-        clips.append(Clip(origin.name, np.load(file, mmap_mode="r"), note))
+        except OSError as error:
+            raise _no_cache(folder, error) from error
+        frames = np.load(file, mmap_mode="r")
+        with file.open("rb") as stream:
+            stream.seek(_HEADER + frames.size)
+            note = stream.read().decode()
+        clips.append(Clip(origin.name, frames, note))
         files.append(file)
     if advance:
         advance(len(origins), len(origins), "")
@@ -186,14 +193,17 @@ def _key(origin: _Origin, short_side: int, digests: dict[Path, bytes]) -> str:
     digest = hashlib.sha256(f"{CACHE_VERSION} {short_side} {origin.key} {len(origin.files)}".encode())
     for file in origin.files:
         if file not in digests:
-            with file.open("rb") as stream:
-                digests[file] = hashlib.file_digest(stream, "sha256").digest()
+            try:
+                with file.open("rb") as stream:
+                    digests[file] = hashlib.file_digest(stream, "sha256").digest()
+            except OSError as error:
+                raise InputError(f"{file} cannot be opened ({error})") from error
         digest.update(digests[file])
     return digest.hexdigest()[:32]
 
 
 def _decode(origin: _Origin, short_side: int, file: Path) -> None:
-    """Write the frames of a clip to `file`, and what is missing of it beside it, both whole or not at all."""
+    """Write the frames of a clip to `file`, whole or not at all."""
     if origin.files[0].suffix.lower() in ARRAY_SUFFIXES:
         frames = _stack_frames(origin.files[0], origin.key)
     elif len(origin.files) == 1 and origin.files[0].suffix.lower() in VIDEO_SUFFIXES:
@@ -220,8 +230,8 @@ def _decode(origin: _Origin, short_side: int, file: Path) -> None:
                 count += 1
             if shape is None or (note and count < MIN_PARTIAL):
                 raise InputError(note or "it has no frame")
+            stream.write(note.encode())
             _fill_header(stream, (count, *_reduced_shape(shape, short_side)))
-            write_json(file.with_suffix(".json"), {"note": note})  # first: a clip that is there is complete
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -302,6 +312,13 @@ def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
     stream.write(b"\n")
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def _no_cache(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"could not write to the cache {folder} ({error}); free some space, or name another folder with the environment "
+        "variable ITERVAE_CACHE."
+    )
 
 
 def _remove_stale(folder: Path) -> None:

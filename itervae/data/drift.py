@@ -90,9 +90,8 @@ class DriftPool:
         self._pixels = torch.cat([region.flatten() for region in regions]).to(device)
         self._width = np.array([region.shape[1] for region in regions])
         self._offset = np.cumsum([0, *(region.numel() for region in regions[:-1])])
-        self._room = (
-            np.array([region.shape for region in regions]) // FINE - patch_size
-        )  # of the upper left corner, in pixels
+        # How far the upper left corner may go, in pixels.
+        self._room = np.array([region.shape for region in regions]) // FINE - patch_size
         places = (self._room + 1).prod(1)
         self.positions = int(places.sum())
         self._share = places / places.sum()

@@ -140,7 +140,7 @@ def test_a_killed_decode_leaves_no_clip_and_the_next_one_works(tmp_path):
     assert left.exists()  # it could belong to a process that is still at work
     os.utime(left, (time.time() - 4000,) * 2)
     read_clips(tmp_path / "a.mp4", cache=cache)
-    assert [name.rpartition(".")[2] for name in written(cache)] == ["json", "npy"]
+    assert [name.rpartition(".")[2] for name in written(cache)] == ["npy"]
 
 
 def test_a_process_that_decodes_the_same_file_meanwhile_does_no_harm(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_process_that_decodes_the_same_file_meanwhile_does_no_harm(tmp_path, m
     monkeypatch.setattr(decoding, "_reduced", interrupted)
     outer = read_clips(tmp_path / "a.npy", cache=tmp_path / "cache")
     assert np.array_equal(outer.clips[0].frames, inner[1].clips[0].frames)
-    assert len(written(tmp_path / "cache")) == 2
+    assert len(written(tmp_path / "cache")) == 1
 
 
 def test_a_truncated_video_keeps_what_decodes_and_says_so(tmp_path):
@@ -222,6 +222,20 @@ def test_nothing_readable_is_an_error_that_says_what_to_do(tmp_path):
             read_clips(tmp_path / name, cache=tmp_path / "cache")
     with pytest.raises(InputError, match="at least 8"):
         read_clips(tmp_path / "loud.npy", short_side=4, cache=tmp_path / "cache")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_video(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", ramp())
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoding, "_fill_header", full)
+    with pytest.raises(InputError, match=r"No space left.*free some space"):
+        read_clips(tmp_path / "a.npy", cache=tmp_path / "cache")
+    assert written(tmp_path / "cache") == []
+    with pytest.raises(InputError, match="could not write to the cache"):
+        read_clips(tmp_path / "a.npy", cache=tmp_path / "a.npy")  # a file, where a folder must be
 
 
 def test_where_the_cache_is(tmp_path, monkeypatch):
