@@ -13,20 +13,18 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-import av
 import numpy as np
-from av.error import FFmpegError
-from PIL import Image
 
-from itervae.data.arrays import ARRAY_SUFFIXES, read_array
-from itervae.data.images import ROUNDING, UNREADABLE, some
+from itervae.data.arrays import ARRAY_SUFFIXES
+from itervae.data.frames import picture_frames, reduced, reduced_shape, stack_frames, video_frames
+from itervae.data.images import some
 from itervae.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".gif")
@@ -205,11 +203,11 @@ def _key(origin: _Origin, short_side: int, digests: dict[Path, bytes]) -> str:
 def _decode(origin: _Origin, short_side: int, file: Path) -> None:
     """Write the frames of a clip to `file`, whole or not at all."""
     if origin.files[0].suffix.lower() in ARRAY_SUFFIXES:
-        frames = _stack_frames(origin.files[0], origin.key)
+        frames = stack_frames(origin.files[0], origin.key)
     elif len(origin.files) == 1 and origin.files[0].suffix.lower() in VIDEO_SUFFIXES:
-        frames = _video_frames(origin.files[0])
+        frames = video_frames(origin.files[0])
     else:
-        frames = _picture_frames(origin.files)
+        frames = picture_frames(origin.files)
     count, shape, note = 0, None, ""
     with NamedTemporaryFile(dir=file.parent, prefix="partial-", suffix=".tmp", delete=False) as stream:
         temporary = Path(stream.name)
@@ -226,82 +224,15 @@ def _decode(origin: _Origin, short_side: int, file: Path) -> None:
                         f"frame {count} has {frame.shape[0]}x{frame.shape[1]} pixels and those before have "
                         f"{shape[0]}x{shape[1]}; give frames of one size"
                     )
-                stream.write(_reduced(frame, short_side).tobytes())
+                stream.write(reduced(frame, short_side).tobytes())
                 count += 1
             if shape is None or (note and count < MIN_PARTIAL):
                 raise InputError(note or "it has no frame")
             stream.write(note.encode())
-            _fill_header(stream, (count, *_reduced_shape(shape, short_side)))
+            _fill_header(stream, (count, *reduced_shape(shape, short_side)))
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _video_frames(file: Path) -> Iterator[np.ndarray | str]:
-    """Grey frames (H, W) uint8 of a video; at last, where some are missing, a sentence that says so."""
-    count = declared = 0
-    try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise InputError("it has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            declared = stream.frames  # 0 where the file does not say
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    break
-                yield frame.to_ndarray(format="gray")
-                count += 1
-            else:
-                if count >= declared:
-                    return
-    except FFmpegError as error:
-        yield f"only {count} of {declared or 'its'} frames can be decoded ({error}); it may be truncated"
-        return
-    yield f"only {count} of {declared or 'its'} frames can be decoded; it may be truncated"
-
-
-def _picture_frames(files: list[Path]) -> Iterator[np.ndarray]:
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                frame = np.asarray(picture.convert("L"))
-        except UNREADABLE as error:
-            raise InputError(f"its frame {file.name} cannot be read ({error})") from error
-        yield frame
-
-
-def _stack_frames(file: Path, key: str | None) -> Iterator[np.ndarray]:
-    stack = read_array(file, key)
-    if stack.ndim != 3 or not stack.size:
-        raise InputError(f"its shape is {stack.shape}, but a stack is (T, H, W), none of them 0")
-    if stack.dtype.kind != "f" and stack.dtype != np.uint8:
-        raise InputError(f"it holds {stack.dtype} values; give uint8, or floats in [0, 1]")
-    for number, frame in enumerate(stack):
-        if stack.dtype.kind == "f":
-            low, high = float(frame.min()), float(frame.max())
-            if not np.isfinite([low, high]).all():
-                raise InputError(f"its frame {number} holds NaN or infinite pixels; remove or replace them")
-            if low < -ROUNDING or high > 1 + ROUNDING:
-                raise InputError(
-                    f"its frame {number} holds floats from {low:g} to {high:g}, but intensities lie in [0, 1]; divide "
-                    "by the largest possible intensity"
-                )
-            frame = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
-        yield frame
-
-
-def _reduced_shape(shape: tuple[int, ...], short_side: int) -> tuple[int, int]:
-    scale = min(1.0, short_side / min(shape))
-    return round(shape[0] * scale), round(shape[1] * scale)
-
-
-def _reduced(frame: np.ndarray, short_side: int) -> np.ndarray:
-    """Smoothed and resampled, by a triangle as wide as two new pixels, where the frame is larger than wanted."""
-    height, width = _reduced_shape(frame.shape, short_side)
-    if (height, width) == frame.shape:
-        return np.ascontiguousarray(frame)
-    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
@@ -316,8 +247,8 @@ def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
 
 def _no_cache(folder: Path, error: OSError) -> InputError:
     return InputError(
-        f"could not write to the cache {folder} ({error}); free some space, or name another folder with the environment "
-        "variable ITERVAE_CACHE."
+        f"could not write to the cache {folder} ({error}); free some space, or name another folder with the "
+        "environment variable ITERVAE_CACHE."
     )
 
 

@@ -122,12 +122,12 @@ def test_a_killed_decode_leaves_no_clip_and_the_next_one_works(tmp_path):
     code = (
         "import os, sys, pathlib\n"
         "from itervae.data import decoding\n"
-        "reduced, count = decoding._reduced, []\n"
+        "reduced, count = decoding.reduced, []\n"
         "def dying(*given):\n"
         "    count.append(1)\n"
         "    if len(count) == 20: os.kill(os.getpid(), 9)\n"
         "    return reduced(*given)\n"
-        "decoding._reduced = dying\n"
+        "decoding.reduced = dying\n"
         "decoding.read_clips(pathlib.Path(sys.argv[1]), cache=pathlib.Path(sys.argv[2]))\n"
     )
     cache = tmp_path / "cache"
@@ -145,7 +145,7 @@ def test_a_killed_decode_leaves_no_clip_and_the_next_one_works(tmp_path):
 
 def test_a_process_that_decodes_the_same_file_meanwhile_does_no_harm(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", ramp())
-    reduced, inner = decoding._reduced, []
+    reduced, inner = decoding.reduced, []
 
     def interrupted(*given):
         if not inner:
@@ -153,7 +153,7 @@ def test_a_process_that_decodes_the_same_file_meanwhile_does_no_harm(tmp_path, m
             inner.append(read_clips(tmp_path / "a.npy", cache=tmp_path / "cache"))
         return reduced(*given)
 
-    monkeypatch.setattr(decoding, "_reduced", interrupted)
+    monkeypatch.setattr(decoding, "reduced", interrupted)
     outer = read_clips(tmp_path / "a.npy", cache=tmp_path / "cache")
     assert np.array_equal(outer.clips[0].frames, inner[1].clips[0].frames)
     assert len(written(tmp_path / "cache")) == 1
