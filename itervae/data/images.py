@@ -21,7 +21,7 @@ HATEREN_SHAPE = (1024, 1536)  # rows, columns of a .iml file
 ROUNDING = 1e-6  # by how much a float image may leave [0, 1] and still count as rounded
 
 # What Pillow and the two readers below raise for a damaged file. Anything else is a fault of the program and passes.
-_UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass
@@ -98,12 +98,12 @@ def read_images(path: Path, key: str | None, patch_size: int) -> ImageSet:
         try:
             raw.append(_read_iml(file) if file.suffix.lower() == ".iml" else _read_picture(file))
             numbers.append(number)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             problems.append(f"{file} ({error})")
     if not raw:
-        raise InputError(f"no picture could be read: {_some(problems)}; check or replace the files.")
+        raise InputError(f"no picture could be read: {some(problems)}; check or replace the files.")
     if problems:
-        warnings.warn(f"{len(problems)} of {len(files)} pictures skipped: {_some(problems)}", stacklevel=2)
+        warnings.warn(f"{len(problems)} of {len(files)} pictures skipped: {some(problems)}", stacklevel=2)
     return _checked(raw, numbers, [str(files[number]) for number in numbers], patch_size, len(problems))
 
 
@@ -146,7 +146,7 @@ def _checked(raw: list[np.ndarray], numbers: list[int], names: list[str], patch_
         raise InputError(f"{names[0]} is constant, and so is every other image; give images with structure.")
     if constant:
         flat = sorted(set(names) - {names[index] for index in kept})
-        warnings.warn(f"{constant} constant images left out: {_some(flat)}", stacklevel=3)
+        warnings.warn(f"{constant} constant images left out: {some(flat)}", stacklevel=3)
     content = content_hash(raw)
     return ImageSet([raw[index] for index in kept], [numbers[index] for index in kept], skipped, constant, content)
 
@@ -204,5 +204,5 @@ def _check_range(values: np.ndarray, where: str) -> None:
         )
 
 
-def _some(items: list[str]) -> str:
+def some(items: list[str]) -> str:
     return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

@@ -44,6 +44,19 @@ def standardize_image(image: Tensor) -> Tensor:
     return _unit_variance(centred).to(image.dtype)
 
 
+def filter_image(image: Tensor) -> Tensor:
+    """log(I + .05), minus its mean, filtered by R(f): what `whiten_image` scales to unit variance.
+
+    (..., H, W) of grey I in [0, 1] to (..., H, W) of the same dtype, each of mean 0; a constant image becomes 0.
+    """
+    log_image = torch.log(image + LOG_OFFSET)
+    log_image -= log_image.mean((-2, -1), keepdim=True)
+    height, width = image.shape[-2:]
+    # A real image has a symmetric spectrum: rfft2 holds columns 0 to W/2 of the FFT-ordered grid, irfft2 the rest.
+    gain = filter_gain(height, width, device=image.device)[:, : width // 2 + 1].to(image.dtype)
+    return torch.fft.irfft2(torch.fft.rfft2(log_image) * gain, s=(height, width))
+
+
 def whiten_image(image: Tensor) -> Tensor:
     """Whiten grey images I in [0, 1], each by itself.
 
@@ -60,13 +73,7 @@ def whiten_image(image: Tensor) -> Tensor:
         InputError: an image is constant.
     """
     _refuse_constant(image)
-    log_image = torch.log(image.double() + LOG_OFFSET)
-    log_image -= log_image.mean((-2, -1), keepdim=True)
-    height, width = image.shape[-2:]
-    # A real image has a symmetric spectrum: rfft2 holds columns 0 to W/2 of the FFT-ordered grid, irfft2 the rest.
-    gain = filter_gain(height, width, device=image.device)[:, : width // 2 + 1]
-    filtered = torch.fft.irfft2(torch.fft.rfft2(log_image) * gain, s=(height, width))
-    return _unit_variance(filtered).to(image.dtype)
+    return _unit_variance(filter_image(image.double())).to(image.dtype)
 
 
 def local_contrast_normalize(image: Tensor, sigma: float = CONTRAST_SIGMA) -> Tensor:

@@ -1,0 +1,151 @@
+"""Tubes: the right pixels of one scene, one scale from training alone, whole sequences held out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from itervae.data.decoding import Clip, Clips, read_clips
+from itervae.data.tubes import TubePool, TubeSource, video_source
+from itervae.data.whitening import filter_image
+from itervae.errors import InputError
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pool(*scenes, frames=3, side=4):
+    return TubePool(iter(scenes), [tuple(scene.shape) for scene in scenes], frames, side)
+
+
+def texture(seed, count=12, contrast=255):
+    """A window that moves by a pixel per frame over a random texture."""
+    picture = np.kron(np.random.default_rng(seed).integers(0, contrast + 1, (16, 30)), np.ones((4, 4)))
+    return np.stack([picture[:48, t : t + 48] for t in range(count)]).astype(np.uint8)
+
+
+def clips(**frames):
+    return Clips([Clip(name, value) for name, value in frames.items()], [], Path("."), 0, "hash")
+
+
+def test_every_place_of_scenes_of_different_size_is_cut_once():
+    scenes = [noise(4, 5, 6), noise(3, 4, 4, seed=1), noise(5, 7, 5, seed=2)]
+    tubes = pool(*scenes)
+    positions = torch.arange(tubes.positions)
+    found = list(zip(*(part.tolist() for part in tubes.locate(positions)), strict=True))
+    expected = [
+        (i, t, r, c)
+        for i, s in enumerate(scenes)
+        for t in range(s.shape[0] - 2)
+        for r in range(s.shape[1] - 3)
+        for c in range(s.shape[2] - 3)
+    ]
+    assert found == expected
+    for (i, t, r, c), tube in zip(expected, tubes.cut(positions), strict=True):
+        original = scenes[i][t : t + 3, r : r + 4, c : c + 4].flatten(1)
+        torch.testing.assert_close(tube, original - original.mean(1, keepdim=True))
+
+
+def test_a_batch_depends_only_on_seed_and_index():
+    def source(seed=0):
+        return TubeSource("video", pool(noise(9, 20, 20)), pool(noise(9, 20, 20, seed=1)), seed)
+
+    expected = [source().batch(index, 50) for index in range(4)]
+    other = source()
+    for index in (3, 0, 2, 2, 1):
+        assert torch.equal(other.batch(index, 50), expected[index])
+    assert not torch.equal(expected[0], expected[1])
+    assert not torch.equal(source(1).batch(0, 50), expected[0])
+    assert torch.equal(source(1).validation, source(0).validation)
+    assert expected[0].shape == (50, 3, 16)
+    assert expected[0].dtype == torch.float32
+
+
+def test_tubes_without_variance_are_drawn_again_and_counted():
+    half = noise(9, 20, 40)
+    half[:, :, :20] = 0.3
+    source = TubeSource("video", pool(half), pool(noise(9, 20, 20)), 0)
+    x = source.batch(0, 200)
+    assert x.square().mean((1, 2)).min() > 1e-10
+    assert source.dropped > 100  # 17 of 37 columns
+    with pytest.raises(InputError, match="hardly any"):
+        TubeSource("video", pool(torch.ones(9, 20, 20)), pool(noise(9, 20, 20)), 0)
+
+
+def test_one_scale_from_the_training_sequences():
+    quiet = (texture(2) // 4 + 90).astype(np.uint8)
+    data = clips(a=texture(0), b=texture(1, 20), c=quiet)
+    source = video_source(data, 0, frames=4, patch_size=8, held=["c"])
+    filtered = [filter_image(torch.from_numpy(f.astype(np.float64) / 255)) for f in (texture(0), texture(1, 20))]
+    variance = torch.cat([f.flatten() for f in filtered]).square().mean()
+    assert source.describe()["scale"] == pytest.approx(float(variance) ** -0.5, rel=1e-5)
+    assert source.pool.pixels.square().mean() == pytest.approx(1, rel=1e-5)
+    held = filter_image(torch.from_numpy(quiet.astype(np.float64) / 255)) / variance.sqrt()
+    torch.testing.assert_close(source.validation_pool.pixels, held.float().flatten(), atol=1e-5, rtol=1e-4)
+    assert held.var() < 0.5  # a sequence of low contrast keeps it
+
+
+def test_no_tube_crosses_a_cut_and_short_scenes_are_counted():
+    joined = np.concatenate([texture(0), texture(1, 5), texture(2, 9)])
+    source = video_source(clips(a=joined, b=texture(3)), 0, frames=8, patch_size=8, held=["b"])
+    facts = source.describe()
+    assert facts["train_scenes"] == 2
+    assert facts["skipped_scenes"] == 1
+    assert facts["train_positions"] == (5 + 2) * 41 * 41
+
+
+def test_a_single_clip_is_divided_into_its_scenes():
+    joined = np.concatenate([texture(0), texture(1), texture(2)])
+    source = video_source(clips(film=joined), 0, frames=8, patch_size=8, held="film#1")
+    assert source.describe()["train_sequences"] == 2
+    assert source.describe()["validation_sequences"] == "film#1"
+    with pytest.raises(InputError, match="one sequence, film#0"):
+        video_source(clips(film=texture(0)), 0, frames=8, patch_size=8)
+
+
+def test_a_share_holds_out_the_same_sequences_for_every_seed():
+    data = clips(**{f"s{n}": texture(n) for n in range(10)})
+    sources = [video_source(data, seed, frames=4, patch_size=8, held=0.3) for seed in (0, 1)]
+    names = {source.describe()["validation_sequences"] for source in sources}
+    (held,) = names
+    assert len(held.split(", ")) == 3
+
+
+def test_constant_frames_stay_zero():
+    faded = texture(0)
+    faded[5] = 0
+    source = video_source(clips(a=faded, b=texture(1)), 0, frames=4, patch_size=8, held=["b"])
+    pixels = source.pool.pixels.reshape(12, 48, 48)
+    assert pixels[5].abs().max() < 1e-6
+    assert torch.isfinite(pixels).all()
+
+
+def test_what_cannot_be_is_refused():
+    data = clips(a=texture(0), b=texture(1), short=texture(2, 3))
+    for given, message in (
+        ({"frames": 40}, "no scene gives a tube of 40 frames .* longest has 12 frames of 48x48"),
+        ({"patch_size": 64}, "longest has 12 frames of 48x48"),
+        ({"held": ["x"]}, "no sequence is called 'x'; name one of a, b, short"),
+        ({"held": ["short"]}, "'short' has no tube"),
+        ({"held": ["a", "b"]}, "leave at least one"),
+        ({"held": []}, "hold out at least one"),
+        ({"held": 1.5}, "between 0 and 1"),
+        ({"frames": 0}, "at least 1"),
+    ):
+        with pytest.raises(InputError, match=message):
+            video_source(data, 0, **{"frames": 8, "patch_size": 8, "held": ["b"], **given})
+    flat = np.full((12, 48, 48), 9, np.uint8)
+    with pytest.raises(InputError, match="are constant"):
+        video_source(clips(a=flat, b=texture(1)), 0, frames=8, patch_size=8, held=["b"])
+
+
+def test_real_sequences(real_data, tmp_path):
+    data = read_clips(real_data / "davis_gray.npz", cache=tmp_path)
+    source = video_source(data, 0, held=["cows", "dog", "scooter-black"])
+    facts = source.describe()
+    assert (facts["train_scenes"], facts["validation_scenes"], facts["skipped_scenes"]) == (11, 3, 0)
+    x = source.batch(0, 500)
+    assert x.shape == (500, 16, 256)
+    assert 0.7 < x.square().mean() < 1.3
