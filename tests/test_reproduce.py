@@ -28,8 +28,7 @@ def reproduce():
     sys.path[:] = before
 
 
-@pytest.mark.parametrize("scale", ["--quick", "--full"])
-@pytest.mark.parametrize("images", ["--data photos", IMAGES])
+@pytest.mark.parametrize(("scale", "images"), [("--quick", "--data photos"), ("--full", IMAGES)])
 def test_every_run_can_be_trained_and_measured(reproduce, scale, images):
     """Options parse, fit each other, and a name stands for one set of options."""
     named = {}

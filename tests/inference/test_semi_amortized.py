@@ -93,6 +93,7 @@ def test_trained_with_a_linear_decoder_it_needs_fewer_steps():
     assert (found - gap[1]).mean() < 0.3 * (gap[0] - gap[1]).mean()
 
 
+@pytest.mark.slow
 def test_trained_with_a_network_as_decoder_it_is_better_than_its_encoder():
     model = any_model("mlp", latents=12).requires_grad_(False)
     x = drawn(model)

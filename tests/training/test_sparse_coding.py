@@ -85,7 +85,7 @@ def test_settings_that_do_not_apply_are_refused(rows):
 
 
 def test_a_frozen_model_stays_and_its_engine_learns(rows, tmp_path):
-    begin(arguments(rows, "--updates", "60", "--beta", str(1 / 7)), tmp_path / "solver")
+    begin(arguments(rows, "--updates", "20", "--beta", str(1 / 7)), tmp_path / "solver")
     model, _ = itervae.load(tmp_path / "solver")
     save_dictionary(model, tmp_path / "phi.npz")
     data = ["--data", "array", "--data-path", str(rows), "--inference", "amortized", "--device", "cpu"]

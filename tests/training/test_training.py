@@ -106,11 +106,11 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
 
     Of training batches: a one-shot encoder this small blows up on some held-out rows, which is what itervae is about.
     """
-    train(settings(rows, inference, updates=200, validate_every=100, **extra), tmp_path / "run")
+    train(settings(rows, inference, updates=100, validate_every=100, **extra), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     energies = [line["reconstruction"] + line["kl"] for line in lines if line["split"] == "train"]
-    assert len(energies) == 10
-    assert sum(energies[-3:]) / 3 < 0.9 * energies[0]
+    assert len(energies) == 5
+    assert sum(energies[-2:]) / 2 < 0.9 * energies[0]
 
 
 @pytest.mark.parametrize("inference", ["recurrent", "semi-amortized"])
@@ -118,7 +118,7 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
     ("decoder", "family"), [("mlp", PoissonVAESettings), ("mlp", GaussianVAESettings), ("linear", LaplaceVAESettings)]
 )
 def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, inference, decoder, family):
-    chosen = settings(rows, inference, {"steps": 2}, updates=100, validate_every=100, loss="steps", lr=0.005)
+    chosen = settings(rows, inference, {"steps": 2}, updates=80, validate_every=80, loss="steps", lr=0.01)
     run = RunSettings(inference, chosen.data, family(latents=8, decoder=decoder), chosen.engine, chosen.training)
     train(run, tmp_path / "run")
     assert math.isfinite(validation(tmp_path / "run")[-1]["free_energy"])
@@ -130,7 +130,7 @@ def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, infer
 def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
     """On the distance to the best posterior, where F and the model's parameters take no part."""
     train(settings(rows, updates=60), tmp_path / "model")
-    frozen = {"freeze": tmp_path / "model", "updates": 120, "validate_every": 60, "lr": 0.01}
+    frozen = {"freeze": tmp_path / "model", "updates": 60, "validate_every": 60, "lr": 0.02}
     run = settings(rows, "lista", {"steps": 2}, target="optimal-rates", **frozen)
     train(run, tmp_path / "run")
     model, engine = itervae.load(tmp_path / "run")
@@ -144,6 +144,7 @@ def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
     assert gap[0] < 0.7 * gap[1]
 
 
+@pytest.mark.slow
 def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     """Two active atoms of sixteen: most learned atoms point along a true one."""
     train(settings(rows, updates=1500, batch_size=100, validate_every=1500, lr=0.03), tmp_path / "run")
@@ -155,7 +156,7 @@ def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     assert (cosine.max(1).values > 0.95).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("inference", ["lca-unrolled", "amortized", "recurrent", "spiking-lca"])
+@pytest.mark.parametrize("inference", ["amortized", "spiking-lca"])
 def test_resume_is_exact(rows, tmp_path, inference):
     """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses included."""
     extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
