@@ -48,6 +48,7 @@ def test_every_run_can_be_trained_and_measured(reproduce, scale, images):
     assert lengths == ({2000} if scale == "--quick" else {8000, 100_000})
 
 
+@pytest.mark.slow
 def test_a_run_is_made_once_and_reported(reproduce, tmp_path):
     options = "--data photos --inference amortized --latents 4 --patch-size 8 --updates 5 --batch-size 20"
     run = reproduce.Run("images-poisson-linear-5x20-s0", options, "--suite units,sparsity,reconstruction")

@@ -134,6 +134,7 @@ def test_exact_free_energies_are_minimized_from_every_start():
         assert -1e-9 < least.item() - solved.fun < 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "exp"])
 def test_a_start_that_overflows_spoils_nothing(activation):
     """A Gaussian under an activation: a start far off, where F is not finite, loses, and the answer is stationary."""

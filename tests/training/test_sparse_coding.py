@@ -35,6 +35,7 @@ def begin(args, run):
     return train(settings, run)
 
 
+@pytest.mark.slow
 def test_it_finds_the_dictionary_that_made_the_data(rows, tmp_path):
     options = ("--model", "sparse-coding", "--threshold", "0.5", "--updates", "200")
     summary = begin(arguments(rows, *options), tmp_path / "run")
