@@ -26,10 +26,6 @@ class FilterState:
 
     u: Tensor
 
-    def detach(self) -> "FilterState":
-        """The state cut from the graph."""
-        return FilterState(self.u.detach())
-
 
 @dataclass(frozen=True)
 class Filtered:
