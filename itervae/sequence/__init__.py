@@ -1,7 +1,8 @@
 """Sequences: the posterior of one frame becomes the prior of the next."""
 
 from itervae.sequence.carryover import CARRYOVERS, Carryover, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
-from itervae.sequence.filtering import STARTS, Filtered, FilterState, filter_sequence, filter_step
+from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
+from itervae.sequence.state import FilterState
 
 __all__ = [
     "CARRYOVERS",

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from itervae.distributions import Family, RelaxedPoisson
 from itervae.errors import InputError
+from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2
 """Weight of the past before training."""
@@ -31,12 +32,12 @@ class Carryover(nn.Module):
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
 
-    def forward(self, static: Family, posterior: Family) -> Family:
+    def forward(self, static: Family, state: FilterState) -> Family:
         """p(z_t | past) over (B, K) latents.
 
         Args:
             static: the prior without a past, over (K,) latents.
-            posterior: of the frame before, over (B, K) latents.
+            state: of the frame before.
 
         Raises:
             InputError: another family than it is for.
@@ -46,24 +47,35 @@ class Carryover(nn.Module):
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
                 "none, posterior or leaky"
             )
-        return static.like(self.parameters_of(static.u.to(posterior.u.dtype), posterior.u))
+        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
+        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
         raise NotImplementedError
+
+    def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
+        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says so.
+
+        Args:
+            static: the prior without a past, over (K,) latents.
+            state: before this frame; None, or an age of 0, where there is no past.
+            posterior: the parameters (B, P) of this frame's posterior.
+        """
+        return {}
 
 
 class NoCarryover(Carryover):
     """Every frame has the static prior."""
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         return static.expand_as(past)
 
 
 class PosteriorCarryover(Carryover):
     """The posterior of a frame is the prior of the next."""
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         return past
 
 
@@ -74,7 +86,7 @@ class Leaky(Carryover):
         super().__init__()
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         return torch.lerp(static.expand_as(past), past, self.logit.sigmoid().to(past.dtype))
 
 
@@ -91,7 +103,7 @@ class Mixing(Carryover):
         super().__init__()
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         logit = self.logit.to(past.dtype)
         return torch.logaddexp(functional.logsigmoid(-logit) + static, functional.logsigmoid(logit) + past)
 
@@ -127,7 +139,7 @@ class LinearMap(Carryover):
             self.left = nn.Parameter(_inverse_softplus(each * spread.mT.expand(size, rank)))
             self.right = nn.Parameter(_inverse_softplus(each * spread.expand(rank, size)))
 
-    def parameters_of(self, static: Tensor, past: Tensor) -> Tensor:
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         dtype, rate = past.dtype, past.exp()
         carried = functional.softplus(self.diagonal).to(dtype) * rate
         if self.matrix is not None:

@@ -10,21 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.distributions import Family
 from itervae.errors import InputError
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
 from itervae.model import GenerativeModel
 from itervae.sequence.carryover import Carryover
+from itervae.sequence.state import FilterState
 
 STARTS = ("prior", "previous", "safer")
 """Where iteration begins: at the frame's own prior, at the posterior of the frame before, or per datum at the one of
 them with the lower free energy."""
-
-
-@dataclass(frozen=True)
-class FilterState:
-    """What a filter carries from frame to frame: the parameters u (B, P) of the last posterior."""
-
-    u: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,14 +61,23 @@ def filter_step(
     if state is None:
         prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
     else:
-        prior = carryover(static, model.posterior(state.u))
-        begin = None if start == "prior" else State(state.u)
-        if begin is not None and start == "safer":
-            problem = Problem(model, x, prior, generator)
-            better = problem.free_energy(state.u) < problem.free_energy(prior.u)
-            begin = State(torch.where(better[:, None], state.u, prior.u))
+        prior = carryover(static, state)
+        begin = None if start == "prior" else State(_start(model, x, prior, state, start, generator))
     found = infer(model, engine, x, prior=prior, state=begin, steps=steps, gradient=gradient, generator=generator)
-    return found, prior.u, FilterState(found.posterior.u)
+    u = found.posterior.u
+    age = torch.ones(len(x), dtype=torch.int64, device=x.device) if state is None else state.age + 1
+    return found, prior.u, FilterState(u, age, carryover.remember(static, state, u))
+
+
+def _start(
+    model: GenerativeModel, x: Tensor, prior: Family, state: FilterState, start: str, generator: torch.Generator | None
+) -> Tensor:
+    """Where the iteration of a frame that has a past begins (B, P)."""
+    previous = (state.age > 0)[:, None]
+    if start == "safer":
+        problem = Problem(model, x, prior, generator)
+        previous = previous & (problem.free_energy(state.u) < problem.free_energy(prior.u))[:, None]
+    return torch.where(previous, state.u, prior.u)
 
 
 def filter_sequence(

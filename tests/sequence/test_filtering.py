@@ -60,6 +60,21 @@ def test_twelve_and_twelve_frames_are_twenty_four(model, name, start):
         assert torch.equal(both, getattr(whole, part))
 
 
+@pytest.mark.parametrize("name", CARRYOVERS)
+def test_a_row_that_forgets_begins_anew_and_the_others_go_on(model, name):
+    frames, carryover = clips(model, 3, 8), made(name)
+    options = {"start": "safer", "steps": 3}
+    before = filter_sequence(model, LCAUnrolled(), frames[:, :4], carryover, **options)
+    state = FilterState.from_dict(before.state.forget(torch.tensor([False, True, False])).to_dict())
+    after = filter_sequence(model, LCAUnrolled(), frames[:, 4:], carryover, state, **options)
+    whole = filter_sequence(model, LCAUnrolled(), frames, carryover, **options)
+    anew = filter_sequence(model, LCAUnrolled(), frames[:, 4:], carryover, **options)
+    for part in ("u", "prior", "free_energy"):
+        expected = getattr(whole, part)[:, 4:].clone()
+        expected[1] = getattr(anew, part)[1]
+        torch.testing.assert_close(getattr(after, part), expected)
+
+
 def test_without_carryover_every_frame_is_alone(model):
     frames = clips(model, 3, 4)
     found = filter_sequence(model, FISTAUnrolled(), frames, NoCarryover(), steps=5)
@@ -130,7 +145,7 @@ def test_a_learned_carryover_lowers_the_free_energy_of_slow_sequences_and_not_of
     with torch.no_grad():
         static = filter_sequence(model, Optimal(), frames, NoCarryover()).free_energy[:, 1:]
         found = filter_sequence(model, Optimal(), frames, carryover)
-        last = FilterState(found.u[:, -2].roll(1, 0))  # the past of another clip
+        last = FilterState(found.u[:, -2].roll(1, 0), found.state.age)  # the past of another clip
         wrong = filter_step(model, Optimal(), frames[:, -1], carryover, last)
         shuffled = model.free_energy(frames[:, -1], wrong[0].posterior, model.posterior(wrong[1])).total
     gain = static - found.free_energy[:, 1:]

@@ -1,0 +1,45 @@
+"""What a filter knows of the frames that have passed: all that is needed to go on, whatever their number."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FilterState:
+    """What a filter carries from frame to frame, of B sequences.
+
+    Attributes:
+        u: parameters (B, P) of the last posterior.
+        age: frames seen (B,), int64. Where it is 0 there is no past, and the next frame has the static prior.
+        memory: what a carryover keeps beside, (B, …) each; all zeros where there is no past.
+    """
+
+    u: Tensor
+    age: Tensor
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def forget(self, rows: Tensor) -> "FilterState":
+        """The same with no past in some rows, (B,) bool: other sequences begin there."""
+        memory = {name: torch.where(_beside(rows, value), 0, value) for name, value in self.memory.items()}
+        return FilterState(self.u, torch.where(rows, 0, self.age), memory)
+
+    def detach(self) -> "FilterState":
+        """The same, cut off from the graph."""
+        return FilterState(self.u.detach(), self.age, {name: value.detach() for name, value in self.memory.items()})
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Plain tensors by name, to be saved."""
+        return {"u": self.u, "age": self.age, **{f"memory {name}": value for name, value in self.memory.items()}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Tensor]) -> "FilterState":
+        """The inverse of `to_dict`."""
+        prefix = "memory "
+        memory = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+        return cls(values["u"], values["age"], memory)
+
+
+def _beside(rows: Tensor, value: Tensor) -> Tensor:
+    return rows.reshape(-1, *[1] * (value.ndim - 1))
