@@ -2,6 +2,7 @@
 
 from itervae.sequence.carryover import CARRYOVERS, Carryover, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
+from itervae.sequence.settings import SequenceSettings, build_carryover
 from itervae.sequence.state import FilterState
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Mixing",
     "NoCarryover",
     "PosteriorCarryover",
+    "SequenceSettings",
+    "build_carryover",
     "filter_sequence",
     "filter_step",
 ]

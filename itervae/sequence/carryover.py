@@ -22,8 +22,9 @@ from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2
 """Weight of the past before training."""
-START_RATE = 1e-3
-"""Entries of A before training."""
+START_SPREAD = 0.3
+"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing take very long to
+grow."""
 
 
 class Carryover(nn.Module):
@@ -31,6 +32,8 @@ class Carryover(nn.Module):
 
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
+    lr: ClassVar[float] = 0.2
+    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
 
     def forward(self, static: Family, state: FilterState) -> Family:
         """p(z_t | past) over (B, K) latents.
@@ -42,13 +45,17 @@ class Carryover(nn.Module):
         Raises:
             InputError: another family than it is for.
         """
+        self.check(static)
+        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
+        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
+
+    def check(self, static: Family) -> None:
+        """Refuse a family that it is not for."""
         if self.poisson and not isinstance(static, RelaxedPoisson):
             raise InputError(
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
                 "none, posterior or leaky"
             )
-        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
-        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
@@ -128,13 +135,13 @@ class LinearMap(Carryover):
             raise InputError(f"rank is {rank}; expected a number ≥ 1")
         self.kind = kind
         self.log_share = nn.Parameter(torch.full((size,), 1 - START_WEIGHT).log())  # b
-        # every entry of A starts at about START_RATE / K but for the diagonal, at START_WEIGHT
+        # every entry of A starts at about START_SPREAD / K but for the diagonal, at START_WEIGHT
         self.diagonal = nn.Parameter(_inverse_softplus(torch.full((size,), START_WEIGHT)))
         self.left = self.right = self.matrix = None
         if kind == "full":
-            self.matrix = nn.Parameter(_inverse_softplus(torch.full((size, size), START_RATE / size)))
+            self.matrix = nn.Parameter(_inverse_softplus(torch.full((size, size), START_SPREAD / size)))
         if kind == "low-rank":
-            each = (START_RATE / (size * rank)) ** 0.5
+            each = (START_SPREAD / (size * rank)) ** 0.5
             spread = torch.linspace(-0.5, 0.5, rank).exp()[:, None]  # or all ranks would learn the same
             self.left = nn.Parameter(_inverse_softplus(each * spread.mT.expand(size, rank)))
             self.right = nn.Parameter(_inverse_softplus(each * spread.expand(rank, size)))
