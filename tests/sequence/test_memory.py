@@ -11,7 +11,12 @@ from itervae import InputError
 from itervae.inference import FISTAUnrolled, Optimal
 from itervae.sequence import Adaptive, FilterState, Gated, NoCarryover, filter_sequence, filter_step
 
-KINDS = [Adaptive, Gated]
+
+def without_level(size):
+    return Adaptive(size, level=False)
+
+
+KINDS = [Adaptive, without_level, Gated]
 
 
 @pytest.fixture
@@ -41,10 +46,16 @@ def adaptive_priors(carryover, rates, static):
     weights = [(logit + carryover.offset).sigmoid() for logit in logits]
     decay, sharpness = carryover.logit_decay.sigmoid(), carryover.log_sharpness.exp()
     loss, experts, found = torch.zeros(8).double(), None, []
-    for rate in rates[:-1]:
+    for frame, rate in enumerate(rates[:-1]):
         if experts is not None:
             loss = decay * loss + torch.stack([kl(rate, expert) for expert in experts])
-        experts = [(1 - weight) * static + weight * rate for weight in weights]
+        level = 1.0
+        if carryover.log_seen is not None:
+            shares = carryover.logit_level_decay.sigmoid() ** torch.arange(frame, -1, -1)
+            ratios = rates[: frame + 1].sum(1) / static.sum()
+            seen = carryover.log_seen.exp()
+            level = (seen + (shares * ratios).sum()) / (seen + shares.sum())
+        experts = [(1 - weight) * level * static + weight * rate for weight in weights]
         unnormalized = (carryover.belief - sharpness * (loss - loss.min())).exp()
         shares = unnormalized / unnormalized.sum()
         found.append(sum(share * expert for share, expert in zip(shares, experts, strict=True)))
@@ -66,7 +77,9 @@ def gated_priors(carryover, rates, static):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize(("kind", "equation"), [(Adaptive, adaptive_priors), (Gated, gated_priors)])
+@pytest.mark.parametrize(
+    ("kind", "equation"), [(Adaptive, adaptive_priors), (without_level, adaptive_priors), (Gated, gated_priors)]
+)
 def test_priors_are_what_the_equations_say(model, kind, equation):
     carryover, static = made(kind, spread=0.2), model.prior.log_rate.exp()
     with torch.no_grad():
@@ -110,7 +123,7 @@ def test_rates_stay_finite_when_those_before_are_tiny_or_large(model, kind, dtyp
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in carryover.parameters())
 
 
-@pytest.mark.parametrize(("kind", "lr"), [(Adaptive, 0.1), (Gated, 0.03)])
+@pytest.mark.parametrize(("kind", "lr"), [(Adaptive, 0.1), (without_level, 0.1), (Gated, 0.03)])
 def test_training_lowers_the_free_energy_of_slow_sequences_and_a_shuffled_past_does_not(model, kind, lr):
     carryover = trained(model, made(kind), clips(model, 20, 5), lr=lr)
     frames = clips(model, 60, 6, seed=9)
@@ -129,8 +142,9 @@ def test_training_lowers_the_free_energy_of_slow_sequences_and_a_shuffled_past_d
     assert shuffled.mean() > static[:, -1].mean()
 
 
-def test_the_adaptive_weight_rises_on_a_still_scene_and_falls_on_independent_frames(model):
-    carryover = made(Adaptive)
+@pytest.mark.parametrize("kind", [Adaptive, without_level])
+def test_the_adaptive_weight_rises_on_a_still_scene_and_falls_on_independent_frames(model, kind):
+    carryover = made(kind)
     frames = torch.cat([clips(model, 10, 8, share=1.0), clips(model, 10, 8, share=0.0)])
     state, weights = None, []
     with torch.no_grad():
@@ -141,6 +155,16 @@ def test_the_adaptive_weight_rises_on_a_still_scene_and_falls_on_independent_fra
     torch.testing.assert_close(first, first[:1].expand(20))  # nothing is known yet
     assert (last[:10] > first[:10] + 0.2).all()
     assert (last[10:] < first[10:] - 0.05).all()
+
+
+def test_the_level_follows_the_rates_of_each_clip(model):
+    carryover, static, state = made(Adaptive), model.prior(), None
+    scale = torch.tensor([0.3, 1.0, 3.0], dtype=torch.float64)
+    for age in range(1, 81):
+        u = (static.u + scale.log()[:, None]).roll(age, 1)
+        state = FilterState(u, torch.full((3,), age), carryover.remember(static, state, u))
+    frames = 1 / (1 - 0.7)  # that are remembered, beside the one taken for seen
+    torch.testing.assert_close(carryover.level(state.memory), (1 + frames * scale) / (1 + frames), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,6 +195,6 @@ def test_errors():
     with pytest.raises(InputError, match="hidden is 0"):
         Gated(4, hidden=0)
     model = linear_model_of("gaussian").requires_grad_(False)
-    for kind in KINDS:
+    for kind in (Adaptive, Gated):
         with pytest.raises(InputError, match=f"carryover {kind.__name__} mixes rates, and this model has a Gaussian"):
             filter_sequence(model, Optimal(), torch.zeros(2, 3, model.size).double(), kind(model.latents))
