@@ -18,6 +18,7 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES
 from itervae.model import FAMILIES, MODELS
+from itervae.sequence import SequenceSettings
 from itervae.training import RunSettings, TrainingSettings, resume_settings
 
 DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
@@ -25,13 +26,15 @@ DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
 DEFAULT_MODEL = "poisson-vae"
 FIRST_PASS = ("config", "resume", "run_dir", "family")
 """Options of the command that are not settings of the run."""
+SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
+"""Settings that mean sequences: where no data are named, those of `drift`."""
 CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads")
 """Settings that may change when a run is resumed."""
 
 
 def setting_names(inference: str, model: str = DEFAULT_MODEL) -> list[str]:
     """Every setting that applies with this engine and this model, by its name in YAML."""
-    groups = (DataSettings, MODELS[model], ENGINES[inference].Settings, TrainingSettings)
+    groups = (DataSettings, SequenceSettings, MODELS[model], ENGINES[inference].Settings, TrainingSettings)
     return ["inference", "model", *(setting.name for group in groups for setting in fields(group))]
 
 
@@ -73,6 +76,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 "leave it out"
             )
 
+    if "data" not in {*given, *base} and SEQUENTIAL & {*given, *base}:
+        base["data"] = "drift"
     # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
     kept = {name: value for name, value in base.items() if name in names and name not in given}
     settings = tyro.cli(
@@ -81,7 +86,9 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         args=[*_tokens(kept | {"model": model}), *args],
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    run = RunSettings(inference, settings.data, settings.generative_model, settings.engine, settings.training)
+    run = RunSettings(
+        inference, settings.data, settings.generative_model, settings.engine, settings.training, settings.sequence
+    )
     return run, settings.run_dir, resume
 
 
@@ -167,6 +174,7 @@ def _command(inference: str, model: str) -> type:
         ("data", DataSettings, DataSettings()),
         ("generative_model", MODELS[model], MODELS[model]()),
         ("training", TrainingSettings, TrainingSettings()),
+        ("sequence", SequenceSettings, SequenceSettings()),
     ]
     helps = {
         "inference": "Engine of inference; it decides which settings of its own there are. By default lca-unrolled, of "

@@ -12,6 +12,7 @@ COMMANDS = {
     "gap": "measure how far engines are from the best posterior",
     "evaluate": "measure codes: active units, sparsity, reconstruction, read-outs",
     "rate-distortion": "measure reconstruction error against sparsity",
+    "sequence": "measure what carryover buys on sequences",
     "export": "write the dictionary of a run",
     "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from itervae.cli.evaluated import draw, print_tables
 from itervae.cli.target import Target, named_engine, open_target
 from itervae.config import options_given
-from itervae.data import DataSettings, Source, load_source
+from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS, POINT_READOUTS, READOUTS, encode
 from itervae.evaluation.halves import halves
@@ -88,7 +88,7 @@ def run(args: list[str]) -> None:
     device = choose_device(options.device)
     jobs = _jobs(options)
     given = {setting.name for setting in fields(DataSettings)} & set(options_given(args))
-    source = load_source(options.data if given else _data_of_runs(jobs), options.seed)
+    source = load_stills(options.data if given else _data_of_runs(jobs), options.seed)
     x, labels = _split(source, options, jobs, device)
     suites, notes = _fitting(suites, options, source, x, labels)
     notes += _lacking(jobs, suites, readouts)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from itervae.cli.target import Target, named_engine, open_target
 from itervae.config import options_given
-from itervae.data import DataSettings, Source, load_source
+from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
@@ -107,7 +107,7 @@ def run(args: list[str]) -> None:
 def _data(options: Gap, target: Target, given: bool) -> tuple[torch.Tensor, str]:
     """The data (N, D) to measure on, and their description; those of the run unless others are `given`."""
     settings = options.data if given or target.data is None else target.data
-    source = load_source(settings, options.seed)
+    source = load_stills(settings, options.seed)
     split = options.split or ("validation" if target.data is not None else "all")
     x = _rows(source, split, options.num or (1000 if target.model.exact else 100))
     if x.shape[1] != target.model.size:

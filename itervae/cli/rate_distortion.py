@@ -14,7 +14,7 @@ from rich.table import Table
 
 from itervae.cli.target import open_target
 from itervae.config import options_given
-from itervae.data import DataSettings, load_source
+from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
@@ -185,7 +185,7 @@ def _data(
         if any(other != first for other in others):
             raise InputError("the runs were trained on different data; name those to measure on with --data")
         chosen = first
-    source = load_source(chosen, options.seed)
+    source = load_stills(chosen, options.seed)
     x = source.validation[: options.num] if options.split == "validation" else source.batch(0, options.num)
     return x.to(device), f"{source.name} {options.split} {source.describe().get('content', '')}".strip()
 

@@ -4,12 +4,15 @@ import torch
 
 from itervae.data.arrays import array_source
 from itervae.data.benchmarks import cifar16_source, mnist_source
+from itervae.data.drift import load_drift
 from itervae.data.inputs import Inputs, load_inputs
 from itervae.data.photographs import images_source, photos_source
 from itervae.data.settings import DataSettings
 from itervae.data.source import Source
+from itervae.data.tubes import Stills, TubeSource
+from itervae.data.video import load_video
 
-__all__ = ["DataSettings", "Inputs", "Source", "load_inputs", "load_source"]
+__all__ = ["DataSettings", "Inputs", "Source", "TubeSource", "load_inputs", "load_source", "load_stills"]
 
 _SOURCES = {
     "photos": photos_source,
@@ -17,6 +20,8 @@ _SOURCES = {
     "array": array_source,
     "mnist": mnist_source,
     "cifar16": cifar16_source,
+    "video": load_video,
+    "drift": load_drift,
 }
 
 
@@ -33,3 +38,9 @@ def load_source(settings: DataSettings, seed: int, device: str | torch.device = 
     """
     settings.check()
     return _SOURCES[settings.data](settings, seed, device)
+
+
+def load_stills(settings: DataSettings, seed: int, device: str | torch.device = "cpu") -> Source:
+    """The same as data without order: of sequences, single frames."""
+    source = load_source(settings, seed, device)
+    return Stills(source) if isinstance(source, TubeSource) else source

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from itervae.data.images import images_from_array
 from itervae.data.photographs import BAND_START, prepare_images
+from itervae.data.pools import Pool
 from itervae.data.settings import DataSettings
 from itervae.data.tubes import TubeSource
 from itervae.errors import InputError
@@ -70,7 +71,7 @@ def _reflected(x: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.where(size > 0, folded, 0)
 
 
-class DriftPool:
+class DriftPool(Pool):
     """Tubes of a window that drifts over regions of photographs, a larger region being more likely.
 
     Args:
@@ -78,6 +79,8 @@ class DriftPool:
         frames, patch_size: T and P.
         device: where the images live.
     """
+
+    kind = "tubes"
 
     def __init__(
         self,
@@ -107,6 +110,12 @@ class DriftPool:
         index = torch.from_numpy(start[..., None] + patch).to(self._pixels.device)
         tubes = self._pixels[index]
         return tubes.sub_(tubes.mean(2, keepdim=True))
+
+
+def load_drift(settings: DataSettings, seed: int, device: str | torch.device) -> TubeSource:
+    """`drift_source` as `settings` say."""
+    options = {"frames": settings.frames, "patch_size": settings.patch_size, "val_share": settings.val_share}
+    return drift_source(seed, **options, device=device)
 
 
 def drift_source(
@@ -149,5 +158,5 @@ def drift_source(
         fine = interpolate_image(image, FINE)
         training += [fine[:, FINE * start : FINE * end] for start, end in beside]
         validation.append(fine[:, FINE * first : FINE * (first + held)])
-    pools = [DriftPool(regions, frames, patch_size, device) for regions in (training, validation)]
-    return TubeSource("drift", pools[0], pools[1], seed, facts={"drift": DRIFT, "saccades": SACCADES})
+    train, held = (DriftPool(regions, frames, patch_size, device) for regions in (training, validation))
+    return TubeSource("drift", train, {"drift": held}, seed, frames, facts={"drift": DRIFT, "saccades": SACCADES})

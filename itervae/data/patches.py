@@ -7,20 +7,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
-from itervae.errors import InputError
+from itervae.data.pools import Pool, PoolSource
+from itervae.data.source import FIXED_SEED, VALIDATION, random_stream
 
 VALIDATION_PATCHES = 2000
 
-# Images have unit variance. A patch whose own variance is below this share of it holds only the rounding of float32
-# (about 1e-14 for a flat region): it is no datum.
-MIN_VARIANCE = 1e-10
 
-# At most this often are zero-variance patches drawn again, so that nearly empty images end in a message, not in a hang.
-MAX_REDRAWS = 1000
-
-
-class PatchPool:
+class PatchPool(Pool):
     """All patches of a set of images, each position equally likely.
 
     The images lie one after the other in one flat tensor, so that images of different sizes are cut by a single
@@ -32,6 +25,8 @@ class PatchPool:
         patch_size: side of a patch.
         device: where the images live.
     """
+
+    kind = "patches"
 
     def __init__(
         self,
@@ -70,31 +65,12 @@ class PatchPool:
         patches = self._pixels[index.flatten(1)]
         return patches.sub_(patches.mean(1, keepdim=True))
 
-    def sample(self, generator: np.random.Generator, count: int) -> tuple[Tensor, int]:
-        """`count` random patches minus their means, (count, D), and how many without variance were drawn again.
-
-        Raises:
-            InputError: after 1000 draws some patches still have no variance.
-        """
-        patches = self.cut(self._draw(generator, count))
-        dropped = 0
-        for _ in range(MAX_REDRAWS):
-            flat = (patches.square().mean(1) < MIN_VARIANCE).nonzero().flatten()
-            if not len(flat):
-                return patches, dropped
-            dropped += len(flat)
-            patches[flat] = self.cut(self._draw(generator, len(flat)))
-        raise InputError(
-            f"hardly any of the {self.positions} patches of side {self.patch_size} has variance; give images with more "
-            "structure, or a larger --patch-size."
-        )
-
-    def _draw(self, generator: np.random.Generator, count: int) -> Tensor:
+    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
         # Drawn on the CPU whatever the device, so that a seed means the same patches everywhere.
-        return torch.from_numpy(generator.integers(self.positions, size=count)).to(self._pixels.device)
+        return self.cut(torch.from_numpy(generator.integers(self.positions, size=count)).to(self._pixels.device))
 
 
-class PatchSource(Source):
+class PatchSource(PoolSource):
     """Patches at random positions, cut afresh for every batch, each minus its mean.
 
     Args:
@@ -120,20 +96,10 @@ class PatchSource(Source):
     ):
         self.name, self.seed = name, seed
         self.shape = (train.patch_size, train.patch_size)
-        self.pool, self.validation_pool = train, validation
+        self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
         self._facts = facts or {}
         self.validation, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
-
-    @property
-    def held_share(self) -> float:
-        return self.validation_pool.positions / (self.pool.positions + self.validation_pool.positions)
-
-    def batch(self, index: int, size: int) -> Tensor:
-        check_batch(index, size)
-        patches, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size)
-        self.dropped += dropped
-        return patches
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return {
@@ -141,7 +107,7 @@ class PatchSource(Source):
             "shape": "x".join(map(str, self.shape)),
             "train_areas": self.pool.count,
             "train_positions": self.pool.positions,
-            "validation_areas": self.validation_pool.count,
+            "validation_areas": self._held_areas,
             "validation_patches": len(self.validation),
             "dropped_patches": self.dropped,
             **self._facts,

@@ -21,6 +21,8 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     ),
     "array": ("data_path", "data_key", "val_path", "val_key", "val_share"),
     "mnist": (),
+    "video": ("data_path", "patch_size", "frames", "val_sequences"),
+    "drift": ("val_share", "patch_size", "frames"),
     "cifar16": ("val_share", "whiten", "local_contrast"),
 }
 
@@ -29,10 +31,12 @@ _READ_BY: dict[str, tuple[str, ...]] = {
 class DataSettings:
     """Which data to read, and how to prepare them."""
 
-    data: Literal["photos", "images", "array", "mnist", "cifar16"] = "photos"
-    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST, or grey CIFAR-10."""
+    data: Literal["photos", "images", "array", "mnist", "cifar16", "video", "drift"] = "photos"
+    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST, or grey CIFAR-10; as
+    sequences your own video, or windows that drift over the two photographs as the eye does."""
     data_path: Path | None = None
-    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array (.npy, .npz)."""
+    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array (.npy, .npz);
+    video: a file (.mp4, .avi, .webm, .mkv, .gif), a folder of them or of folders of frames, or stacks (.npz)."""
     data_key: str | None = None
     """Name of the array inside an .npz file; needed where the file holds several."""
     val_path: Path | None = None
@@ -43,6 +47,11 @@ class DataSettings:
     """Share of images, rows or, for a single picture, columns held out where no validation set is named."""
     patch_size: int = 16
     """Side of the square patches cut from images, in pixels."""
+    frames: int = 16
+    """video, drift: frames of a sequence that is cut out for training or validation."""
+    val_sequences: str | None = None
+    """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
+    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ..."""
     whiten: bool = True
     """Whiten images before patches are cut; otherwise they are only centred and scaled to unit variance."""
     local_contrast: bool = False
@@ -79,3 +88,27 @@ class DataSettings:
             )
         if self.patch_size < 2:
             raise InputError(f"--patch-size {self.patch_size} is too small; give a side of at least 2 pixels.")
+        if self.frames < 1:
+            raise InputError(f"--frames {self.frames} is too few; give at least 1.")
+        self.held_sequences()
+
+    @property
+    def sequential(self) -> bool:
+        """Whether these are sequences of frames."""
+        return "frames" in _READ_BY[self.data]
+
+    def held_sequences(self) -> float | list[str]:
+        """`val_sequences` as a share or as names.
+
+        Raises:
+            InputError: a share outside (0, 1).
+        """
+        if self.val_sequences is None:
+            return DataSettings.val_share
+        try:
+            share = float(self.val_sequences)
+        except ValueError:
+            return [name.strip() for name in self.val_sequences.split(",") if name.strip()]
+        if not 0 < share < 1:
+            raise InputError(f"--val-sequences {self.val_sequences} is not a share; give a number between 0 and 1.")
+        return share

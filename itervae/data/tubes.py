@@ -1,48 +1,24 @@
-"""Tubes: windows of P × P pixels through T successive frames, cut from whitened video at random places.
+"""Tubes: windows of P × P pixels through T successive frames, cut at random places, as a source of sequences.
 
-Every frame is filtered as images are (see `whitening`), but not scaled to unit variance by itself: a moment of low
-contrast, such as a fade, stays one. One scale, from the training sequences alone, gives them unit variance together.
+A datum of a source of tubes is one frame; what is trained on are windows of frames, in order, each with the word on
+which rows begin a new sequence with it. A window is a part of a tube, or, as a stream, of a scene from its start to its
+end.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.data.decoding import Clips
-from itervae.data.images import some
-from itervae.data.patches import MAX_REDRAWS, MIN_VARIANCE
-from itervae.data.scenes import split_scenes
-from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, held_out, random_stream
-from itervae.data.whitening import filter_image
+from itervae.data.pools import Pool, PoolSource
+from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
 from itervae.errors import InputError
 
 VALIDATION_TUBES = 500
-CHUNK_FRAMES = 64  # filtered together, which bounds the memory of the Fourier transform
 
 
-class Tubes(Protocol):
-    """What tubes are drawn from.
-
-    Attributes:
-        frames, patch_size: T and P.
-        count: scenes.
-        positions: how many places there are, the size of the set.
-    """
-
-    frames: int
-    patch_size: int
-    count: int
-    positions: int
-
-    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        """`count` random tubes, each frame minus its mean: (count, T, P²) float32."""
-        ...
-
-
-class TubePool:
+class TubePool(Pool):
     """All tubes of a set of scenes, each place in space and time equally likely.
 
     The frames lie one after the other in one flat float32 tensor, four bytes a pixel, so that tubes of scenes of
@@ -54,6 +30,8 @@ class TubePool:
         frames, patch_size: T and P.
         device: where the frames live.
     """
+
+    kind = "tubes"
 
     def __init__(
         self,
@@ -69,7 +47,7 @@ class TubePool:
         ends = size.prod(1).cumsum(0)
         self._ends = (times * rows * columns).cumsum(0).to(device)
         self._rows, self._columns = rows.to(device), columns.to(device)
-        self._height, self._width = size[:, 1].to(device), size[:, 2].to(device)
+        self._length, self._height, self._width = size.to(device).unbind(1)
         self._offset = (ends - size.prod(1)).to(device)
         self.positions = int(self._ends[-1])
         self.pixels = torch.empty(int(ends[-1]), dtype=torch.float32, device=device)
@@ -87,30 +65,38 @@ class TubePool:
 
     def cut(self, positions: Tensor) -> Tensor:
         """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²) float32."""
-        scene, time, row, column = self.locate(positions)
+        return self.window(*self.locate(positions), self.frames)
+
+    def window(self, scene: Tensor, time: Tensor, row: Tensor, column: Tensor, frames: int) -> Tensor:
+        """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames, P²) float32."""
         width = self._width[scene]
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
-        steps, side = (torch.arange(n, device=self.pixels.device) for n in (self.frames, self.patch_size))
+        steps, side = (torch.arange(n, device=self.pixels.device) for n in (frames, self.patch_size))
         patch = width[:, None, None] * side[:, None] + side  # (B, P, P)
         index = (corner[:, None] + area[:, None] * steps)[:, :, None] + patch.flatten(1)[:, None]
         tubes = self.pixels[index]
         return tubes.sub_(tubes.mean(2, keepdim=True))
+
+    def left(self, scene: Tensor, time: Tensor) -> Tensor:
+        """Frames of each scene from `time` on (B,)."""
+        return self._length[scene] - time
 
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
         # Drawn on the CPU whatever the device, so that a seed means the same tubes everywhere.
         return self.cut(torch.from_numpy(generator.integers(self.positions, size=count)).to(self.pixels.device))
 
 
-class TubeSource(Source):
+class TubeSource(PoolSource):
     """Tubes at random places, cut afresh for every batch, each frame minus its mean.
 
-    A datum is one frame, of `shape` (P, P); `batch` gives (size, T, P²) and `validation` is (N, T, P²). A tube without
-    variance in any frame is drawn again and counted in `dropped`.
+    A datum is one frame, of `shape` (P, P); `batch` gives (size, T, P²) and `validation` is (N, T, P²), the held-out
+    sequences in turn. A tube without variance in any frame is drawn again and counted in `dropped`.
 
     Args:
         name: see `Source`.
-        train, validation: where the tubes of each come from; they share no pixel.
+        train: where the training tubes come from.
+        held: where those of each held-out sequence come from, by its name; they share no pixel with `train`.
         seed: seed of the training tubes.
         facts: what `describe` adds to the counts.
         validation_tubes: how many tubes are drawn for validation, once, the same for every seed.
@@ -122,29 +108,60 @@ class TubeSource(Source):
     def __init__(
         self,
         name: str,
-        train: Tubes,
-        validation: Tubes,
+        train: Pool,
+        held: Mapping[str, Pool],
         seed: int,
+        frames: int,
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         validation_tubes: int = VALIDATION_TUBES,
     ):
-        self.name, self.seed, self.frames = name, seed, train.frames
+        self.name, self.seed, self.frames = name, seed, frames
         self.shape = (train.patch_size, train.patch_size)
-        self.pool, self.validation_pool = train, validation
+        self.pool, self.held = train, held
+        self.held_positions = sum(pool.positions for pool in held.values())
         self._facts = facts or {}
-        self.validation, self.dropped = _sample(validation, random_stream(FIXED_SEED, VALIDATION), validation_tubes)
-        _sample(train, random_stream(seed, VALIDATION), 1)  # scenes without any tube are refused now, not in training
+        self._streams: Streams | None = None
+        self._latest: tuple[tuple[int, int], Tensor] | None = None
+        each = self.sequences(-(-validation_tubes // len(held)))
+        self.validation = torch.stack(list(each.values()), 1).flatten(0, 1)
+        train.sample(random_stream(seed, VALIDATION), 1)  # scenes without any tube are refused now, not in training
 
-    @property
-    def held_share(self) -> float:
-        return self.validation_pool.positions / (self.pool.positions + self.validation_pool.positions)
+    def sequences(self, count: int) -> dict[str, Tensor]:
+        """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every seed."""
+        found = {}
+        for number, (name, pool) in enumerate(self.held.items()):
+            found[name], dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            self.dropped += dropped
+        return found
 
-    def batch(self, index: int, size: int) -> Tensor:
+    def windows(self, index: int, size: int, window: int, stream: bool = False) -> tuple[Tensor, Tensor]:
+        """Window number `index` of each of `size` sequences, a pure function of (seed, index, size, window, stream).
+
+        Without `stream` the tubes of `batch` are gone through, T frames each, and then those of the next batch; the
+        last window of a tube is shorter where `window` does not divide T. A stream follows a scene to its end.
+
+        Returns:
+            frames (size, window, P²), and where they begin a new sequence (size,) bool, rather than to go on with
+            that of index − 1.
+
+        Raises:
+            InputError: a window outside 1 .. T, or a stream of data that have no scenes.
+        """
+        if not 1 <= window <= self.frames:
+            raise InputError(f"--window {window} does not fit sequences of {self.frames} frames; give 1 to --frames.")
+        if stream:
+            if not isinstance(self.pool, TubePool):
+                raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
+            if self._streams is None or self._streams.size != size or self._streams.window != window:
+                self._streams = Streams(self.pool, self.seed, size, window)
+            return self._streams.at(index)
         check_batch(index, size)
-        tubes, dropped = _sample(self.pool, random_stream(self.seed, TRAINING, index), size)
-        self.dropped += dropped
-        return tubes
+        tube, part = divmod(index, -(-self.frames // window))
+        if self._latest is None or self._latest[0] != (tube, size):
+            self._latest = (tube, size), self.batch(tube, size)
+        frames = self._latest[1][:, part * window : (part + 1) * window]
+        return frames, torch.full((size,), part == 0, device=frames.device)
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return {
@@ -153,125 +170,66 @@ class TubeSource(Source):
             "frames": self.frames,
             "train_scenes": self.pool.count,
             "train_positions": self.pool.positions,
-            "validation_scenes": self.validation_pool.count,
+            "validation_scenes": sum(pool.count for pool in self.held.values()),
             "validation_tubes": len(self.validation),
             "dropped_tubes": self.dropped,
             **self._facts,
         }
 
 
-def video_source(
-    clips: Clips,
-    seed: int,
-    *,
-    frames: int = 16,
-    patch_size: int = 16,
-    held: float | Sequence[str] = 0.2,
-    device: str | torch.device = "cpu",
-) -> TubeSource:
-    """Tubes of the clips' scenes; whole sequences are held out for validation.
+class Streams:
+    """Scenes in order, for state that is carried from window to window: a row stays at its place in the frame and goes
+    on until no whole window is left of the scene, then begins another one, anywhere.
 
-    A sequence is a clip. Of a single clip it is a scene, called NAME#0, NAME#1, ..., since nothing else is left to
-    divide. Scenes of fewer than `frames` frames, or smaller than the patch, are counted and left out.
-
-    Args:
-        clips: as from `read_clips`.
-        seed: of the training tubes.
-        frames, patch_size: T and P of the tubes.
-        held: names of the sequences to hold out, or the share of them, chosen at random but the same for every seed.
-        device: where the frames live.
-
-    Raises:
-        InputError: no scene is long enough; an unknown sequence; nothing left to train on, or to hold out; a frames
-            below 1, a patch_size below 2 or a share outside (0, 1).
+    A new row begins within the first window of a scene, longer scenes with more places being more likely. Going
+    forward costs nothing; going back, or resuming, replays the few numbers drawn before.
     """
-    if frames < 1 or patch_size < 2:
-        raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
-    sequences = {clip.name: split_scenes(clip.frames) for clip in clips.clips}
-    if len(sequences) == 1:
-        ((name, scenes),) = sequences.items()
-        sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}
-    every = [scene for scenes in sequences.values() for scene in scenes]
-    usable = {name: [s for s in scenes if _fits(s, frames, patch_size)] for name, scenes in sequences.items()}
-    usable = {name: scenes for name, scenes in usable.items() if scenes}
-    if not usable:
-        longest = max(every, key=len)
-        raise InputError(
-            f"no scene gives a tube of {frames} frames of {patch_size}x{patch_size} pixels; the longest has "
-            f"{len(longest)} frames of {longest.shape[1]}x{longest.shape[2]}: give longer clips, fewer frames or a "
-            "smaller patch."
-        )
-    train_names, held_names = _divide(list(usable), list(sequences), held)
-    pools = []
-    for names in (train_names, held_names):
-        scenes = [scene for name in names for scene in usable[name]]
-        pools.append(TubePool(_filtered(scenes), [s.shape for s in scenes], frames, patch_size, device))
-    variance = float(pools[0].pixels.square().mean(dtype=torch.float64))
-    if not variance > MIN_VARIANCE:
-        raise InputError("the frames of the training sequences are constant; give video with structure.")
-    for pool in pools:
-        pool.pixels /= variance**0.5
-    facts = {
-        "content": clips.content,
-        "skipped_files": len(clips.skipped),
-        "partial_clips": sum(bool(clip.note) for clip in clips.clips),
-        "skipped_scenes": len(every) - sum(map(len, usable.values())),
-        "train_sequences": len(train_names),
-        "validation_sequences": ", ".join(held_names),
-        "scale": variance**-0.5,
-    }
-    return TubeSource("video", pools[0], pools[1], seed, facts=facts)
+
+    def __init__(self, pool: TubePool, seed: int, size: int, window: int) -> None:
+        self.pool, self.seed, self.size, self.window = pool, seed, size, window
+        self._index = -1
+        self._place = self._begins = torch.empty(0)  # (4, B): scene, time, row and column
+
+    def at(self, index: int) -> tuple[Tensor, Tensor]:
+        """As `TubeSource.windows`."""
+        check_batch(index, self.size)
+        if index < self._index:
+            self._index = -1
+        while self._index < index:
+            self._index += 1
+            self._place, self._begins = self._next(random_stream(self.seed, TRAINING, self._index))
+        scene, time, row, column = self._place
+        return self.pool.window(scene, time, row, column, self.window), self._begins
+
+    def _next(self, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        device = self.pool.pixels.device
+        drawn = torch.from_numpy(generator.integers(self.pool.positions, size=self.size)).to(device)
+        scene, _, row, column = self.pool.locate(drawn)
+        time = torch.from_numpy(generator.integers(self.window, size=self.size)).to(device)
+        # a short scene must hold a whole window from there
+        time = torch.minimum(time, self.pool.left(scene, torch.zeros_like(time)) - self.window)
+        new = torch.stack([scene, time, row, column])
+        if self._index == 0:
+            return new, torch.ones(self.size, dtype=torch.bool, device=device)
+        on = self._place.clone()
+        on[1] += self.window
+        begins = self.pool.left(on[0], on[1]) < self.window
+        return torch.where(begins, new, on), begins
 
 
-def _fits(scene: np.ndarray, frames: int, patch_size: int) -> bool:
-    return len(scene) >= frames and min(scene.shape[1:]) >= patch_size
+class Stills(Source):
+    """Single frames of a source of tubes, the first of each, as data without order."""
 
+    def __init__(self, tubes: TubeSource) -> None:
+        self.name, self.shape, self.validation = tubes.name, tubes.shape, tubes.validation[:, 0]
+        self._tubes = tubes
 
-def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the training and of the held-out sequences."""
-    if isinstance(held, str):
-        held = [held]
-    if isinstance(held, Sequence):
-        for name in held:
-            if name not in known:
-                raise InputError(f"no sequence is called '{name}'; name one of {', '.join(known)}.")
-            if name not in usable:
-                raise InputError(f"the sequence '{name}' has no tube; hold out another or use fewer frames.")
-        left = [name for name in usable if name not in held]
-        if not held or not left:
-            raise InputError(
-                f"{len(held)} of {len(usable)} sequences are held out ({some(list(held))}); hold out at least one and "
-                "leave at least one."
-            )
-        return left, [name for name in usable if name in held]
-    if not 0 < held < 1:
-        raise InputError(f"a share of {held} of the sequences cannot be held out; give a number between 0 and 1.")
-    if len(usable) == 1:
-        raise InputError(f"there is one sequence, {usable[0]}, and none to hold out; give a second clip.")
-    train, validation = held_out(len(usable), held, "sequences")
-    return [usable[index] for index in train], [usable[index] for index in validation]
+    @property
+    def held_share(self) -> float:
+        return self._tubes.held_share
 
+    def batch(self, index: int, size: int) -> Tensor:
+        return self._tubes.batch(index, size)[:, 0]
 
-def _filtered(scenes: list[np.ndarray]) -> Iterator[Tensor]:
-    for scene in scenes:
-        parts = []
-        for start in range(0, len(scene), CHUNK_FRAMES):
-            grey = torch.from_numpy(scene[start : start + CHUNK_FRAMES].astype(np.float64) / 255)
-            parts.append(filter_image(grey).float())
-        yield torch.cat(parts)
-
-
-def _sample(pool: Tubes, generator: np.random.Generator, count: int) -> tuple[Tensor, int]:
-    """`count` random tubes (count, T, P²), and how many without variance were drawn again."""
-    tubes = pool.draw(generator, count)
-    dropped = 0
-    for _ in range(MAX_REDRAWS):
-        flat = (tubes.square().mean((1, 2)) < MIN_VARIANCE).nonzero().flatten()
-        if not len(flat):
-            return tubes, dropped
-        dropped += len(flat)
-        tubes[flat] = pool.draw(generator, len(flat))
-    raise InputError(
-        f"hardly any of the {pool.positions} tubes of side {pool.patch_size} has variance; give video with more "
-        "structure, or a larger patch."
-    )
+    def describe(self) -> dict[str, int | float | str | bool]:
+        return self._tubes.describe()

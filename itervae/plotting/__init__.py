@@ -17,6 +17,8 @@ from itervae.plotting.reconstructions import reconstructions_figure
 from itervae.plotting.relaxed_poisson import relaxed_poisson_figure
 from itervae.plotting.runs import runs_figure
 from itervae.plotting.samples import samples_figure
+from itervae.plotting.sequences import sequence_figure
+from itervae.plotting.spikes import save_animation, sequence_animation, spikes_figure
 from itervae.plotting.steps import Trace, gap_steps_figure
 
 __all__ = [
@@ -37,6 +39,10 @@ __all__ = [
     "runs_figure",
     "samples_figure",
     "save",
+    "save_animation",
+    "sequence_animation",
+    "sequence_figure",
+    "spikes_figure",
     "tile_atoms",
     "training_figure",
 ]

@@ -5,6 +5,7 @@ from itervae.sequence.base import Carryover
 from itervae.sequence.carryover import CARRYOVERS, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
 from itervae.sequence.gated import Gated
+from itervae.sequence.settings import SequenceSettings, build_carryover
 from itervae.sequence.state import FilterState
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Mixing",
     "NoCarryover",
     "PosteriorCarryover",
+    "SequenceSettings",
+    "build_carryover",
     "filter_sequence",
     "filter_step",
 ]

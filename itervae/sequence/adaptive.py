@@ -44,6 +44,7 @@ class Adaptive(Carryover):
     """
 
     poisson = True
+    lr = 0.05
     spaced: Tensor
 
     def __init__(self, size: int, experts: int = 8, level: bool = True) -> None:

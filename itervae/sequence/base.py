@@ -18,6 +18,8 @@ class Carryover(nn.Module):
 
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
+    lr: ClassVar[float] = 0.2
+    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
 
     def forward(self, static: Family, state: FilterState) -> Family:
         """p(z_t | past) over (B, K) latents.
@@ -29,13 +31,17 @@ class Carryover(nn.Module):
         Raises:
             InputError: another family than it is for.
         """
+        self.check(static)
+        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
+        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
+
+    def check(self, static: Family) -> None:
+        """Refuse a family that it is not for."""
         if self.poisson and not isinstance(static, RelaxedPoisson):
             raise InputError(
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
                 "none, posterior or leaky"
             )
-        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
-        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""

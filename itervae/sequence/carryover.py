@@ -23,8 +23,9 @@ from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import START_WEIGHT, Carryover
 from itervae.sequence.gated import Gated
 
-START_RATE = 1e-3
-"""Entries of A before training."""
+START_SPREAD = 0.3
+"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing take very long to
+grow."""
 
 
 class NoCarryover(Carryover):
@@ -90,13 +91,13 @@ class LinearMap(Carryover):
             raise InputError(f"rank is {rank}; expected a number ≥ 1")
         self.kind = kind
         self.log_share = nn.Parameter(torch.full((size,), 1 - START_WEIGHT).log())  # b
-        # every entry of A starts at about START_RATE / K but for the diagonal, at START_WEIGHT
+        # every entry of A starts at about START_SPREAD / K but for the diagonal, at START_WEIGHT
         self.diagonal = nn.Parameter(_inverse_softplus(torch.full((size,), START_WEIGHT)))
         self.left = self.right = self.matrix = None
         if kind == "full":
-            self.matrix = nn.Parameter(_inverse_softplus(torch.full((size, size), START_RATE / size)))
+            self.matrix = nn.Parameter(_inverse_softplus(torch.full((size, size), START_SPREAD / size)))
         if kind == "low-rank":
-            each = (START_RATE / (size * rank)) ** 0.5
+            each = (START_SPREAD / (size * rank)) ** 0.5
             spread = torch.linspace(-0.5, 0.5, rank).exp()[:, None]  # or all ranks would learn the same
             self.left = nn.Parameter(_inverse_softplus(each * spread.mT.expand(size, rank)))
             self.right = nn.Parameter(_inverse_softplus(each * spread.expand(rank, size)))

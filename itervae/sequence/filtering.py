@@ -4,7 +4,7 @@ State and prior are separate choices: `carryover` makes the prior that a frame i
 iteration of a frame begins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -40,9 +40,10 @@ def filter_step(
     carryover: Carryover,
     state: FilterState | None = None,
     *,
-    start: str = "prior",
+    start: str = "safer",
     steps: int | None = None,
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
+    record: Collection[str] = (),
     generator: torch.Generator | None = None,
 ) -> tuple[Inference, Tensor, FilterState]:
     """Infer one frame: for online use, a frame at a time with constant memory.
@@ -51,6 +52,7 @@ def filter_step(
         x: a frame of each sequence (B, D).
         state: of the frame before; None for the first frame, which has the static prior.
         start: one of `STARTS`.
+        model, engine, steps, gradient, record, generator: as of `infer`.
 
     Returns:
         The inference of this frame, the parameters of its prior (B, P), and the state to go on from.
@@ -63,7 +65,8 @@ def filter_step(
     else:
         prior = carryover(static, state)
         begin = None if start == "prior" else State(_start(model, x, prior, state, start, generator))
-    found = infer(model, engine, x, prior=prior, state=begin, steps=steps, gradient=gradient, generator=generator)
+    options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
+    found = infer(model, engine, x, prior=prior, state=begin, **options)
     u = found.posterior.u
     age = torch.ones(len(x), dtype=torch.int64, device=x.device) if state is None else state.age + 1
     return found, prior.u, FilterState(u, age, carryover.remember(static, state, u))
@@ -87,7 +90,7 @@ def filter_sequence(
     carryover: Carryover,
     state: FilterState | None = None,
     *,
-    start: str = "prior",
+    start: str = "safer",
     steps: int | None = None,
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
     generator: torch.Generator | None = None,

@@ -32,6 +32,7 @@ class Gated(Carryover):
     """
 
     poisson = True
+    lr = 0.03
 
     def __init__(self, size: int, hidden: int = 64) -> None:
         super().__init__()

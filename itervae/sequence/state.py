@@ -25,6 +25,11 @@ class FilterState:
         memory = {name: torch.where(_beside(rows, value), 0, value) for name, value in self.memory.items()}
         return FilterState(self.u, torch.where(rows, 0, self.age), memory)
 
+    def select(self, index: Tensor) -> "FilterState":
+        """The state of some rows, in that order."""
+        memory = {name: value[index] for name, value in self.memory.items()}
+        return FilterState(self.u[index], self.age[index], memory)
+
     def detach(self) -> "FilterState":
         """The same, cut off from the graph."""
         return FilterState(self.u.detach(), self.age, {name: value.detach() for name, value in self.memory.items()})

@@ -1,6 +1,14 @@
 """Training: settings, schedules, the loop, checkpoints, and what a run leaves behind."""
 
-from itervae.training.checkpoint import BEST, LAST, load, load_settings, read_checkpoint, write_checkpoint
+from itervae.training.checkpoint import (
+    BEST,
+    LAST,
+    load,
+    load_sequence,
+    load_settings,
+    read_checkpoint,
+    write_checkpoint,
+)
 from itervae.training.choices import choose_device
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings, TrainingSettings
@@ -16,6 +24,7 @@ __all__ = [
     "TrainingSettings",
     "choose_device",
     "load",
+    "load_sequence",
     "load_settings",
     "read_checkpoint",
     "resume_settings",

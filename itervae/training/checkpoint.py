@@ -13,6 +13,7 @@ from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import ENGINES, Engine, check_fit
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
+from itervae.sequence import Carryover, build_carryover
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
@@ -76,6 +77,13 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
     return model, engine
 
 
+def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:
+    """A new carryover for a model, its start decided by the run's seed; InputError where they do not fit each other."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(settings.training.seed + 2)
+        return build_carryover(settings.sequence, model).to(model.beta.device)
+
+
 def find_checkpoint(target: str | Path) -> Path:
     """The checkpoint that `target` names: itself, or the best (else the last) of a run folder."""
     target = Path(target)
@@ -99,8 +107,33 @@ def load(target: str | Path, device: str | torch.device = "cpu") -> tuple[Genera
     Raises:
         InputError: nothing there, or a truncated or foreign file.
     """
-    content = read_checkpoint(find_checkpoint(target))
-    model, engine = build(load_settings(content), tuple(content["shape"]))
+    model, engine, _ = _restored(read_checkpoint(find_checkpoint(target)))
+    return model.to(device).eval(), engine.to(device).eval()
+
+
+def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine, Carryover]:
+    """The same, with the carryover of a run on sequences.
+
+    Example:
+        model, engine, carryover = itervae.load_sequence("runs/my-run")
+        filtered = itervae.filter_sequence(model, engine, frames, carryover)
+
+    Raises:
+        InputError: nothing there, a truncated or foreign file, or a run on data without order.
+    """
+    model, engine, carryover = _restored(read_checkpoint(find_checkpoint(target)))
+    if carryover is None:
+        raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
+    return model.to(device).eval(), engine.to(device).eval(), carryover.to(device).eval()
+
+
+def _restored(content: dict[str, Any]) -> tuple[GenerativeModel, Engine, Carryover | None]:
+    settings = load_settings(content)
+    model, engine = build(settings, tuple(content["shape"]))
     model.load_state_dict(content["model"])
     engine.load_state_dict(content["engine"])
-    return model.to(device).eval(), engine.to(device).eval()
+    if not settings.data.sequential:
+        return model, engine, None
+    carryover = make_carryover(settings, model)
+    carryover.load_state_dict(content["carryover"])
+    return model, engine, carryover

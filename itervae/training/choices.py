@@ -14,6 +14,7 @@ from itervae.inference import (
     check_implicit,
 )
 from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
+from itervae.sequence import SequenceSettings
 from itervae.training.settings import RunSettings, TrainingSettings
 
 
@@ -44,6 +45,15 @@ def check_settings(settings: RunSettings) -> None:
                 "exact energy and no beta; leave it out"
             )
     _check_estimator(options, model)
+    settings.sequence.check()
+    if not settings.data.sequential and settings.sequence != SequenceSettings():
+        given = next(
+            name for name, value in vars(settings.sequence).items() if value != getattr(SequenceSettings, name)
+        )
+        raise InputError(
+            f"--{given} is for sequences, and --data {settings.data.data} has no order; use --data video or "
+            "--data drift"
+        )
     if options.freeze is not None and options.beta_ramp:
         raise InputError(
             f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"

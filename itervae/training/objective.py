@@ -26,10 +26,12 @@ def objective(
     options: TrainingSettings,
     temperature: float,
     generator: torch.Generator,
+    given: Family | None = None,
 ) -> tuple[Tensor, FreeEnergy]:
     """The number to minimize, nats per datum, and the free energy of the last step (B,).
 
-    Every loss but `final` needs `inference.trace["u"]`, with its gradient.
+    Every loss but `final` needs `inference.trace["u"]`, with its gradient. `given` is the prior of each datum (B, K)
+    where it is not the static one.
     """
     batch, loss = len(x), options.loss or engine.loss
     u, prior = inference.state.u, None
@@ -39,6 +41,8 @@ def objective(
         if loss == "sequence":
             prior = model.posterior(path[:-1].flatten(0, 1))
     repeats = len(u) // batch
+    if prior is None and given is not None:
+        prior = given.like(given.u.repeat(repeats, 1))
     posterior: Family = inference.posterior if loss == "final" else model.posterior(u)
     found = model.free_energy(
         x.repeat(repeats, 1),
@@ -51,6 +55,6 @@ def objective(
     last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])
     if options.target == "free-energy":
         return found.total.mean(), last
-    best = infer(model, Optimal(), x).posterior
+    best = infer(model, Optimal(), x, prior=given).posterior
     best = best.like(best.u.to(u.dtype).repeat(repeats, 1))
     return total_kl(best, posterior).mean(), last

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import MODELS, ModelSettings, PoissonVAESettings
+from itervae.sequence import SequenceSettings
 
 DEFAULT_MINUTES = 2.5
 
@@ -24,7 +25,7 @@ class TrainingSettings:
     lr: float | None = None
     """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
     dictionary under a solver, 0.01 with lista and recurrent, 0.002 where an encoder is trained or the decoder is a
-    network."""
+    network, and 0.2 for the parameters of a carryover."""
     gradient: Literal["unroll", "checkpoint", "truncate", "envelope", "implicit"] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own whose last
     step alone counts, else unroll.
@@ -77,6 +78,7 @@ class RunSettings:
     model: ModelSettings = field(default_factory=PoissonVAESettings)
     engine: Any = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    sequence: SequenceSettings = field(default_factory=SequenceSettings)
 
     def __post_init__(self) -> None:
         if self.engine is None:
@@ -86,7 +88,7 @@ class RunSettings:
         """Plain values by name, without nesting."""
         name = next(name for name, kind in MODELS.items() if isinstance(self.model, kind))
         values: dict[str, Any] = {"inference": self.inference, "model": name}
-        for group in (self.data, self.model, self.engine, self.training):
+        for group in (self.data, self.model, self.engine, self.training, self.sequence):
             values |= asdict(group)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
@@ -109,4 +111,5 @@ class RunSettings:
             group(MODELS[values.get("model", "poisson-vae")]),
             group(ENGINES[inference].Settings),
             group(TrainingSettings),
+            group(SequenceSettings),
         )

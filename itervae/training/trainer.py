@@ -4,8 +4,9 @@ Joint learning of the generative model and the engine of inference by descent on
 
     batch → infer → free energy → backward → update,      every so often: validate, write a checkpoint
 
-A batch is a function of (seed, update), and samples are drawn from one generator whose state is saved, so a run that is
-resumed continues bit for bit on a CPU.
+A batch is a function of (seed, update), and samples are drawn from one generator whose state is saved, as is what a
+window of a sequence hands to the next, so a run that is resumed continues bit for bit on a CPU. What a batch is, and
+its loss, is for the task to say.
 """
 
 import json
@@ -18,25 +19,31 @@ import torch
 import yaml
 from torch import Tensor
 
-from itervae.data import Source, load_source
+from itervae.data import Source, TubeSource, load_source
 from itervae.errors import InputError
 from itervae.files import write_bytes, write_json
 from itervae.inference import Engine, certificate, infer
 from itervae.model import BernoulliLikelihood, GenerativeModel
-from itervae.training.checkpoint import BEST, LAST, build, load_settings, read_checkpoint, write_checkpoint
+from itervae.training.checkpoint import (
+    BEST,
+    LAST,
+    build,
+    load_settings,
+    make_carryover,
+    read_checkpoint,
+    write_checkpoint,
+)
 from itervae.training.choices import check_objective, check_settings, choose_device, choose_gradient, choose_lr
 from itervae.training.freeze import frozen_model
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
-from itervae.training.objective import objective
 from itervae.training.pictures import atoms_image, draw_pictures
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
-from itervae.training.validation import EVALUATION_BATCH, validate
+from itervae.training.tasks import EVALUATION_BATCH, SequenceTask, StillTask, Task
+from itervae.training.validation import validate
 
 LOG_EVERY = 20
-VALIDATION_ROWS = 2000
-"""Held-out data looked at in each validation, at most."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +86,27 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
+    carryover = make_carryover(settings, model) if isinstance(source, TubeSource) else None
     model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
     gradient = choose_gradient(settings, engine, model)
     check_objective(settings, engine, model, gradient)
-    record = () if (options.loss or engine.loss) == "final" else ("u",)
-    parameters = [p for p in (*model.parameters(), *engine.parameters()) if p.requires_grad]
-    if not parameters:
+    if carryover is not None and isinstance(source, TubeSource):
+        task: Task = SequenceTask(settings, model, engine, source, gradient, carryover)
+    else:
+        task = StillTask(settings, model, engine, source, gradient)
+    lr = choose_lr(settings, engine, model)
+    groups = [(_trained(model, engine), lr)]
+    if carryover is not None:
+        groups.append((_trained(carryover), options.lr or carryover.lr))
+    groups = [(members, peak) for members, peak in groups if members]
+    if not groups:
         raise InputError(
             f"there is nothing to train: --freeze keeps the model, and {settings.inference} has no parameters; choose "
-            "an engine that is learned"
+            "an engine that is learned, or of sequences a carryover that is"
         )
-    lr = choose_lr(settings, engine, model)
-    optimizer = torch.optim.Adamax(parameters, lr=lr)
+    parameters = [p for members, _ in groups for p in members]
+    optimizer = torch.optim.Adamax([{"params": members, "lr": peak} for members, peak in groups])
     generator = torch.Generator(device).manual_seed(options.seed)
     schedule = Schedule(lr, beta, options.beta_ramp, options.temperature)
     update, seconds_before, best = 0, 0.0, float("inf")
@@ -105,6 +120,9 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             )
         model.load_state_dict(saved["model"])
         engine.load_state_dict(saved["engine"])
+        if carryover is not None:
+            carryover.load_state_dict(saved["carryover"])
+        task.load_state_dict(saved.get("task", {}))
         optimizer.load_state_dict(saved["optimizer"])
         update, seconds_before, best = saved["update"], saved["seconds"], saved["best"]
         exact = saved["device"] == device.type
@@ -112,7 +130,6 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             generator.set_state(saved["generator"])
         else:  # states of generators do not fit between kinds of device
             generator.manual_seed(options.seed + update)
-    held_out = source.validation[:VALIDATION_ROWS]
     updates, minutes = options.budget()
     spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
     if resume and spent >= 1 and _has_finished(run_dir):  # one that was killed in its last validation has not
@@ -142,6 +159,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 "shape": list(source.shape),
                 "model": model.state_dict(),
                 "engine": engine.state_dict(),
+                "carryover": {} if carryover is None else carryover.state_dict(),
+                "task": task.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(),
                 "device": device.type,
@@ -160,10 +179,10 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         def look(reached: float) -> dict[str, float]:
             """Validate, and keep what is best so far; empty where it was interrupted."""
             nonlocal best, logged_at, logged_update
-            found = validate(model, engine, held_out, options.seed, lambda: interrupt.asked)
+            found = validate(task, options.seed, lambda: interrupt.asked)
             if found:
                 monitor.record("validation", update, {"seconds": seconds(), **found})
-                _record_codes(monitor, model, engine, held_out, update, options.seed)
+                _record_codes(monitor, model, engine, task.stills, update, options.seed)
                 if reached >= options.beta_ramp and found["free_energy"] < best:
                     best = found["free_energy"]
                     save(BEST)
@@ -173,25 +192,24 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 
         now = progress()
         while now < 1 and not interrupt.asked:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr_at(now)
+            for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
+                group["lr"] = schedule.lr_at(now) * peak / lr
             model.beta.fill_(schedule.beta_at(now))
-            x = source.batch(update, options.batch_size)
+            batch = task.batch(update)
 
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
-                    inference = infer(model, engine, x, gradient=gradient, record=record, generator=generator)
-                    temperature = schedule.temperature_at(now)
-                    loss, free_energy = objective(model, engine, x, inference, options, temperature, generator)
+                    step = task.step(batch, schedule.temperature_at(now), generator)
             except InputError as error:
-                raise _diverged(run_dir, update, x, str(error)) from error
+                raise _diverged(run_dir, update, batch.x, str(error)) from error
             optimizer.zero_grad()
-            loss.backward()
+            step.loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
-            if not torch.isfinite(loss + norm):
-                raise _diverged(run_dir, update, x, "the free energy or its gradient is not finite")
+            if not torch.isfinite(step.loss + norm):
+                raise _diverged(run_dir, update, batch.x, "the free energy or its gradient is not finite")
             # before the update: afterwards the posterior would be held against another model
-            residual = certificate(model, x, inference.posterior).mean() if (update + 1) % LOG_EVERY == 0 else None
+            look_now = (update + 1) % LOG_EVERY == 0
+            residual = certificate(model, step.x, step.posterior, step.prior).mean() if look_now else None
             optimizer.step()
             update += 1
 
@@ -199,20 +217,20 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 clock = time.monotonic()
                 values = {
                     "seconds": seconds(),
-                    "free_energy": free_energy.total.mean().item(),
-                    "reconstruction": free_energy.reconstruction.mean().item(),
-                    "kl": free_energy.kl.mean().item(),
-                    "spikes": inference.posterior.mean.detach().abs().sum(-1).mean().item(),
+                    "free_energy": step.free_energy.total.mean().item(),
+                    "reconstruction": step.free_energy.reconstruction.mean().item(),
+                    "kl": step.free_energy.kl.mean().item(),
+                    "spikes": step.posterior.mean.detach().abs().sum(-1).mean().item(),
                     "residual": residual.item(),
                     "grad_norm": norm.item(),
                     "lr": schedule.lr_at(now),
-                    "data_per_s": (update - logged_update) * options.batch_size / (clock - logged_at),
+                    "data_per_s": (update - logged_update) * len(step.free_energy.total) / (clock - logged_at),
                 }
                 if "variational posterior" in model.capabilities:
                     values |= {"beta": schedule.beta_at(now), "temperature": schedule.temperature_at(now)}
                 for name in ("rejected", "clamped"):
-                    if name in inference.stats:
-                        values[name] = inference.stats[name].float().mean().item()
+                    if name in step.stats:
+                        values[name] = step.stats[name].float().mean().item()
                 monitor.record("train", update, values)
                 logged_at, logged_update = clock, update
                 after = progress()
@@ -240,13 +258,17 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         summary = Summary(run_dir, update, seconds(), finished, validation)
         _write_summary(summary, settings, source, engine)
         if finished:
-            draw_pictures(run_dir, model, engine, held_out, monitor.records, options.seed)
+            draw_pictures(run_dir, model, engine, task.stills, monitor.records, options.seed)
     return summary
 
 
 def resume_settings(run_dir: Path) -> RunSettings:
     """The settings that a run was started with, from its last checkpoint."""
     return load_settings(read_checkpoint(run_dir / LAST))
+
+
+def _trained(*modules: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
 def _has_finished(run_dir: Path) -> bool:

@@ -21,6 +21,11 @@ from itervae.errors import InputError
         ({"data": "array"}, "--data array needs --data-path"),
         ({"data": "images"}, "--data images needs --data-path"),
         ({"data": "digits"}, "--data digits is unknown; choose one of photos"),
+        ({"data": "video"}, "--data video needs --data-path"),
+        ({"frames": 8}, "--frames 8 does not apply to --data photos; leave it out, or use --data video, drift"),
+        ({"data": "drift", "val_sequences": "a"}, "--val-sequences a does not apply to --data drift"),
+        ({"data": "drift", "frames": 0}, "--frames 0 is too few"),
+        ({"data": "video", "data_path": Path("x"), "val_sequences": "2"}, "--val-sequences 2 is not a share"),
         ({"val_share": 0.0}, "--val-share 0.0 is not a share"),
         ({"val_share": 1.0}, "--val-share 1.0 is not a share"),
         ({"patch_size": 1}, "--patch-size 1 is too small"),
@@ -41,6 +46,8 @@ def test_settings_that_do_not_fit_are_refused(given, message):
         {"val_share": 0.1, "patch_size": 8, "whiten": False, "local_contrast": True},
         {"data": "images", "data_path": Path("x"), "val_path": Path("y"), "val_key": "v"},
         {"data": "array", "data_path": Path("x"), "data_key": "k", "val_share": 0.5},
+        {"data": "drift", "frames": 3, "val_share": 0.5},
+        {"data": "video", "data_path": Path("x"), "frames": 3, "val_sequences": "cows, dog"},
     ],
 )
 def test_settings_that_fit_pass(given):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from itervae.data.patches import MIN_VARIANCE, PatchPool, PatchSource, tile_image
+from itervae.data.patches import PatchPool, PatchSource, tile_image
+from itervae.data.pools import MIN_VARIANCE
 from itervae.errors import InputError
 
 

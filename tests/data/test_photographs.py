@@ -57,7 +57,7 @@ def test_photos_give_validation_a_band_of_columns(monkeypatch):
     assert train.var((1, 2)).min() > 0
     assert validation.var((1, 2)).min() > 0
     assert source.pool.positions == 2 * (120 - 15 + 40 - 15) * 45
-    assert source.validation_pool.positions == 2 * (40 - 15) * 45
+    assert source.held_positions == 2 * (40 - 15) * 45
 
 
 def test_a_single_image_is_divided_by_columns(tmp_path):
@@ -141,7 +141,7 @@ def test_constant_images_are_dropped_before_the_division(tmp_path):
     with pytest.warns(UserWarning, match="1 constant images left out"):
         source = load_source(image_settings(tmp_path / "x.npy"), 0)
     assert source.describe()["constant_images"] == 1
-    assert source.validation_pool.positions == (40 - 15) * 25  # by columns: one image is left
+    assert source.held_positions == (40 - 15) * 25  # by columns: one image is left
 
 
 def test_regions_too_narrow_for_a_patch_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Tubes: the right pixels of one scene, one scale from training alone, whole sequences held out."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 from itervae.data.decoding import Clip, Clips, read_clips
-from itervae.data.tubes import TubePool, TubeSource, video_source
+from itervae.data.drift import drift_source
+from itervae.data.tubes import Stills, Streams, TubePool, TubeSource
+from itervae.data.video import video_source
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
 
@@ -50,7 +53,7 @@ def test_every_place_of_scenes_of_different_size_is_cut_once():
 
 def test_a_batch_depends_only_on_seed_and_index():
     def source(seed=0):
-        return TubeSource("video", pool(noise(9, 20, 20)), pool(noise(9, 20, 20, seed=1)), seed)
+        return TubeSource("video", pool(noise(9, 20, 20)), {"a": pool(noise(9, 20, 20, seed=1))}, seed, 3)
 
     expected = [source().batch(index, 50) for index in range(4)]
     other = source()
@@ -66,12 +69,12 @@ def test_a_batch_depends_only_on_seed_and_index():
 def test_tubes_without_variance_are_drawn_again_and_counted():
     half = noise(9, 20, 40)
     half[:, :, :20] = 0.3
-    source = TubeSource("video", pool(half), pool(noise(9, 20, 20)), 0)
+    source = TubeSource("video", pool(half), {"a": pool(noise(9, 20, 20))}, 0, 3)
     x = source.batch(0, 200)
     assert x.square().mean((1, 2)).min() > 1e-10
     assert source.dropped > 100  # 17 of 37 columns
     with pytest.raises(InputError, match="hardly any"):
-        TubeSource("video", pool(torch.ones(9, 20, 20)), pool(noise(9, 20, 20)), 0)
+        TubeSource("video", pool(torch.ones(9, 20, 20)), {"a": pool(noise(9, 20, 20))}, 0, 3)
 
 
 def test_one_scale_from_the_training_sequences():
@@ -83,7 +86,7 @@ def test_one_scale_from_the_training_sequences():
     assert source.describe()["scale"] == pytest.approx(float(variance) ** -0.5, rel=1e-5)
     assert source.pool.pixels.square().mean() == pytest.approx(1, rel=1e-5)
     held = filter_image(torch.from_numpy(quiet.astype(np.float64) / 255)) / variance.sqrt()
-    torch.testing.assert_close(source.validation_pool.pixels, held.float().flatten(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(source.held["c"].pixels, held.float().flatten(), atol=1e-5, rtol=1e-4)
     assert held.var() < 0.5  # a sequence of low contrast keeps it
 
 
@@ -111,6 +114,62 @@ def test_a_share_holds_out_the_same_sequences_for_every_seed():
     names = {source.describe()["validation_sequences"] for source in sources}
     (held,) = names
     assert len(held.split(", ")) == 3
+
+
+def test_windows_go_through_a_tube_and_then_through_the_next():
+    source = TubeSource(
+        "video", pool(noise(9, 20, 20), frames=5), {"a": pool(noise(9, 20, 20, seed=1), frames=5)}, 0, 5
+    )
+    for index in (4, 0, 1, 2, 3):  # in any order
+        frames, begins = source.windows(index, 7, 2)
+        tube, part = divmod(index, 3)
+        assert torch.equal(frames, source.batch(tube, 7)[:, 2 * part : 2 * part + 2])
+        assert begins.tolist() == [part == 0] * 7
+    assert [source.windows(index, 7, 2)[0].shape[1] for index in range(4)] == [2, 2, 1, 2]
+    with pytest.raises(InputError, match="--window 6 does not fit sequences of 5 frames"):
+        source.windows(0, 7, 6)
+    with pytest.raises(InputError, match="--data drift has none"):
+        drift_source(0, frames=4).windows(0, 7, 2, stream=True)
+
+
+def test_a_stream_follows_its_place_to_the_end_of_the_scene():
+    """Every pixel says where it is from: scene, frame, row and column."""
+    lengths = (40, 3, 11)
+    scenes = []
+    for number, length in enumerate(lengths):
+        time, row, column = torch.meshgrid(torch.arange(length), torch.arange(9), torch.arange(8), indexing="ij")
+        scenes.append((number * 1000 + time * 10.0 + 0 * row * column).float())
+    tubes = pool(*scenes, frames=3)
+    tubes.window = lambda scene, time, row, column, frames: torch.stack(
+        [torch.stack([scene, time + t, row, column], 1) for t in range(frames)], 1
+    )
+    stream = Streams(tubes, 0, 50, 3)
+    walked = [stream.at(index) for index in range(30)]
+    again = Streams(tubes, 0, 50, 3)
+    for index in (17, 5, 29):  # resumed, or gone back
+        assert all(torch.equal(a, b) for a, b in zip(again.at(index), walked[index], strict=True))
+    assert walked[0][1].all()
+    seen = set()
+    for (before, _), (after, begins) in pairwise(walked):
+        scene, time, row, column = after[:, 0].unbind(1)
+        last = before[:, -1]
+        on = ~begins
+        assert torch.equal(after[on][:, 0, [0, 2, 3]], last[on][:, [0, 2, 3]])
+        assert torch.equal(time[on], last[on, 1] + 1)
+        assert (time[begins] < 3).all()
+        length = torch.tensor(lengths)
+        assert (after[:, -1, 1] < length[scene]).all()
+        assert (last[begins, 1] + 3 >= length[last[begins, 0]]).all()  # none is left before its end
+        seen |= set(scene[begins].tolist())
+    assert seen == {0, 1, 2}
+    moved = video_source(clips(a=texture(0, 30), b=texture(1)), 0, frames=6, patch_size=8, held=["b"])
+    first, second = (moved.windows(index, 20, 5, stream=True) for index in (0, 1))
+    assert first[0].shape == (20, 5, 64)
+    # the texture moves by a pixel a frame: the same column of it, five frames later
+    still = (first[0].unflatten(2, (8, 8))[:, 0, :, 5:], second[0].unflatten(2, (8, 8))[:, 0, :, :3])
+    offset = [part - part.mean((1, 2), keepdim=True) for part in still]
+    correlation = torch.nn.functional.cosine_similarity(offset[0].flatten(1), offset[1].flatten(1))
+    assert correlation.min() > 0.9
 
 
 def test_constant_frames_stay_zero():
@@ -149,3 +208,9 @@ def test_real_sequences(real_data, tmp_path):
     x = source.batch(0, 500)
     assert x.shape == (500, 16, 256)
     assert 0.7 < x.square().mean() < 1.3
+    each = source.sequences(4)
+    assert [(name, tuple(tubes.shape)) for name, tubes in each.items()] == [
+        (name, (4, 16, 256)) for name in ("cows", "dog", "scooter-black")
+    ]
+    assert torch.equal(source.validation[:3, 0], torch.stack([tubes[0, 0] for tubes in source.sequences(167).values()]))
+    assert torch.equal(Stills(source).validation, source.validation[:, 0])

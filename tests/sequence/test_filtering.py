@@ -65,7 +65,7 @@ def test_a_row_that_forgets_begins_anew_and_the_others_go_on(model, name):
 
 def test_without_carryover_every_frame_is_alone(model):
     frames = clips(model, 3, 4)
-    found = filter_sequence(model, FISTAUnrolled(), frames, NoCarryover(), steps=5)
+    found = filter_sequence(model, FISTAUnrolled(), frames, NoCarryover(), start="prior", steps=5)
     alone = infer(model, FISTAUnrolled(), frames.flatten(0, 1), steps=5).posterior
     torch.testing.assert_close(found.u.flatten(0, 1), alone.u)
     torch.testing.assert_close(found.free_energy.flatten(), model.free_energy(frames.flatten(0, 1), alone).total)

@@ -1,0 +1,224 @@
+"""`itervae sequence`: what carryover buys on sequences, in nats per frame and in steps per frame."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import Tensor
+
+from itervae.config import options_given
+from itervae.data import DataSettings, TubeSource, load_source
+from itervae.errors import InputError
+from itervae.evaluation.sequences import (
+    MOST_STEPS,
+    CarryoverReport,
+    SequenceReport,
+    frames_to_filter,
+    measure_sequences,
+)
+from itervae.files import write_json
+from itervae.inference import Engine
+from itervae.model import GenerativeModel
+from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
+from itervae.sequence import Carryover, NoCarryover, filter_sequence
+from itervae.training import choose_device, load_sequence, load_settings, read_checkpoint
+from itervae.training.checkpoint import find_checkpoint
+
+NONE = "none"
+
+
+@dataclass
+class Sequence:
+    """Measure what carryover buys on held-out sequences: nats per frame over frames 2 to T, at the optimum of every
+    frame and at a few steps, for each run and for the same model without carryover; the steps that a frame needs from
+    each start; and the control with the past of another clip. See docs/sequence.md."""
+
+    runs: tyro.conf.Positional[list[Path]]
+    """Run folders or checkpoints of itervae train --data video or --data drift."""
+    data: DataSettings
+    steps: str = "1,2,3,5,10"
+    """Comma-separated numbers of steps per frame."""
+    tubes: int = 16
+    """Sequences drawn from each held-out one."""
+    json: Path | None = None
+    """File for the report."""
+    figure: Path | None = None
+    """File (.png): free energy over frames and against steps."""
+    spikes: Path | None = None
+    """File (.png): frames, spikes and reconstructions of one sequence."""
+    animation: Path | None = None
+    """File (.gif): the same, moving."""
+    seed: int = 0
+    """Seed of engines that sample."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+
+def run(args: list[str]) -> None:
+    options = tyro.cli(Sequence, prog="itervae sequence", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    steps = _numbers(options.steps)
+    if options.tubes < 1:
+        raise InputError(f"--tubes is {options.tubes}; expected a number ≥ 1")
+    if not options.runs:
+        raise InputError("no run was named; expected run folders of itervae train --data video or --data drift")
+    for name, suffix in (("figure", ".png"), ("spikes", ".png"), ("animation", ".gif")):  # said before the work
+        path = getattr(options, name)
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"--{name} is {path}; expected a name ending in {suffix}")
+    device = choose_device(options.device)
+    runs = {path: load_sequence(path, device) for path in options.runs}
+    settings = [load_settings(read_checkpoint(find_checkpoint(path))) for path in options.runs]
+    candidates = _candidates(runs, [one.sequence.carryover for one in settings])
+    source = _source(options, settings[0].data, bool({f.name for f in fields(DataSettings)} & set(options_given(args))))
+    tubes = {name: tube.to(device) for name, tube in source.sequences(options.tubes).items()}
+    size = next(iter(candidates.values()))[0].size
+    if source.dim != size:
+        raise InputError(
+            f"the frames have {source.dim} values each and {options.runs[0]} explains {size}; give --patch-size"
+        )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rows = options.tubes * len(tubes)
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks = {
+            name: bar.add_task(name, total=rows * frames_to_filter(engine, steps, source.frames))
+            for name, (_, engine, _) in candidates.items()
+        }
+        report = measure_sequences(
+            candidates,
+            tubes,
+            steps=steps,
+            start=settings[0].sequence.start,
+            seed=options.seed,
+            advance=lambda name, frames: bar.advance(tasks[name], frames),
+        )
+    described = f"{source.name} {source.describe().get('content', '')}".strip()
+    _print(report, described, steps)
+    if options.json is not None:
+        write_json(options.json, {"data": described, "frames": source.frames, "tubes": options.tubes, **asdict(report)})
+    if options.figure is not None:
+        save(sequence_figure(asdict(report)), options.figure)
+    if options.spikes is not None or options.animation is not None:
+        _draw_spikes(options, next(iter(tubes.items())), runs[options.runs[0]], settings[0].sequence.start)
+
+
+def _numbers(steps: str) -> list[int]:
+    parts = [part.strip() for part in steps.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) for part in parts):
+        raise InputError(f"--steps is {steps!r}; expected numbers ≥ 1 such as 1,2,3,5,10")
+    return [int(part) for part in parts]
+
+
+def _candidates(
+    runs: dict[Path, tuple[GenerativeModel, Engine, Carryover]], names: list[str]
+) -> dict[str, tuple[GenerativeModel, Engine, Carryover]]:
+    """Every run's own carryover, and none with each model that differs from the others; by the carryover's name, with
+    that of the run where two would be the same."""
+    found: dict[str, tuple[GenerativeModel, Engine, Carryover]] = {}
+    models: list[GenerativeModel] = []
+    plain: dict[str, tuple[GenerativeModel, Engine, Carryover]] = {}
+    for (path, (model, engine, carryover)), name in zip(runs.items(), names, strict=True):
+        if not any(_same(model, other) for other in models):
+            plain[f"{NONE} ({path.name})" if models else NONE] = (model, engine, NoCarryover())
+            models.append(model)
+        if name != NONE:
+            found[name if names.count(name) == 1 else f"{name} ({path.name})"] = (model, engine, carryover)
+    return plain | found
+
+
+def _same(one: GenerativeModel, other: GenerativeModel) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _source(options: Sequence, trained_on: DataSettings, given: bool) -> TubeSource:
+    """The data of the first run, or the ones given; of a run with other frames or sequences held out."""
+    settings = options.data if given else trained_on
+    if given and not options.data.sequential:
+        settings = replace(trained_on, **_changed(options.data))
+    source = load_source(settings, options.seed)
+    if not isinstance(source, TubeSource):
+        raise InputError(f"--data {settings.data} has no order; use --data video or --data drift")
+    return source
+
+
+def _changed(data: DataSettings) -> dict[str, Any]:
+    return {
+        field.name: getattr(data, field.name) for field in fields(data) if getattr(data, field.name) != field.default
+    }
+
+
+def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
+    table = Table(title=f"nats per frame, frames 2 to T ({data})", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("sequence", no_wrap=True)
+    table.add_column("carryover", no_wrap=True)
+    for heading in ("optimum", "gain", "± s.e.", "shuffled"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = [str(number) for number in steps]
+    numbers = [number for number in numbers if number in next(iter(report.mean.values())).at_steps]
+    for number in numbers or ["0"]:
+        table.add_column(f"{number} steps" if numbers else "engine", justify="right", no_wrap=True)
+    table.add_column("to 1 nat", justify="right", no_wrap=True)
+    table.add_column("to 0.1", justify="right", no_wrap=True)
+    table.add_column("spikes", justify="right", no_wrap=True)
+    table.add_column("persistence", justify="right", no_wrap=True)
+    for sequence, each in {**report.sequences, "mean": report.mean}.items():
+        for name, found in each.items():
+            table.add_row(
+                sequence,
+                name,
+                f"{found.optimum:.2f}",
+                f"{found.gain:.2f}",
+                f"{found.gain_standard_error:.2g}",
+                f"{found.shuffled_optimum:.2f}",
+                *(f"{found.at_steps[number]:.2f}" for number in numbers or ["0"]),
+                _starts(found, "1.0"),
+                _starts(found, "0.1"),
+                f"{found.spikes:.1f}",
+                f"{found.persistence:.2f}",
+            )
+            sequence = ""
+        table.add_section()
+    console = Console()
+    console.width = max(console.width, 190)
+    console.print(table)
+    proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
+    if report.certificate_max != report.certificate_max:
+        proof = "the optima are estimates, by 200 steps of the LCA"
+    console.print(
+        f"{proof}; steps are means from a start at the prior / the previous posterior / the safer of both, at most "
+        f"{MOST_STEPS}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _starts(found: CarryoverReport, threshold: str) -> str:
+    steps = found.steps_to.get(threshold)
+    return " / ".join(f"{value:.1f}" for value in steps.values()) if steps else "-"
+
+
+@torch.no_grad()
+def _draw_spikes(
+    options: Sequence, tubes: tuple[str, Tensor], run: tuple[GenerativeModel, Engine, Carryover], start: str
+) -> None:
+    """The first sequence that was measured, filtered by the first run."""
+    name, x = tubes[0], tubes[1][:1]
+    model, engine, carryover = run
+    generator = torch.Generator(x.device).manual_seed(options.seed)
+    posterior = model.posterior(
+        filter_sequence(model, engine, x, carryover, start=start, generator=generator).u.flatten(0, 1)
+    )
+    counts = posterior.sample((), generator)
+    frames, spikes, decoded = (value.float().cpu().numpy() for value in (x[0], counts, model.decode(posterior.mean)))
+    if options.spikes is not None:
+        save(spikes_figure(frames, spikes, decoded, model.shape, name), options.spikes)
+    if options.animation is not None:
+        save_animation(sequence_animation(frames, spikes, decoded, model.shape), options.animation)

@@ -1,0 +1,74 @@
+"""Data cut at random from larger things, patches from images and tubes from video: drawing them, and their source."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from itervae.data.source import TRAINING, Source, check_batch, random_stream
+from itervae.errors import InputError
+
+MIN_VARIANCE = 1e-10
+"""Images have unit variance. What has less than this holds only the rounding of float32 (about 1e-14 for a flat
+region): it is no datum."""
+MAX_REDRAWS = 1000
+"""At most this often are data without variance drawn again, so that nearly empty images end in a message, not a
+hang."""
+
+
+class Pool(ABC):
+    """Everything that can be drawn from a set of images or scenes.
+
+    Attributes:
+        kind: what is drawn, in words.
+        patch_size: its side in pixels.
+        count: images, regions or scenes.
+        positions: how many places there are, the size of the set.
+    """
+
+    kind: ClassVar[str]
+    patch_size: int
+    count: int
+    positions: int
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
+        """`count` random ones, each patch minus its mean: (count, …, D) float32."""
+
+    def sample(self, generator: np.random.Generator, count: int) -> tuple[Tensor, int]:
+        """The same, none without variance, and how many without were drawn again.
+
+        Raises:
+            InputError: after 1000 draws some still have no variance.
+        """
+        drawn = self.draw(generator, count)
+        dropped = 0
+        for _ in range(MAX_REDRAWS):
+            flat = (drawn.square().flatten(1).mean(1) < MIN_VARIANCE).nonzero().flatten()
+            if not len(flat):
+                return drawn, dropped
+            dropped += len(flat)
+            drawn[flat] = self.draw(generator, len(flat))
+        raise InputError(
+            f"hardly any of the {self.positions} {self.kind} of side {self.patch_size} has variance; give data with "
+            "more structure, or a larger --patch-size."
+        )
+
+
+class PoolSource(Source):
+    """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `pool`, `held_positions` and `seed`."""
+
+    pool: Pool
+    held_positions: int
+    seed: int
+
+    @property
+    def held_share(self) -> float:
+        return self.held_positions / (self.pool.positions + self.held_positions)
+
+    def batch(self, index: int, size: int) -> Tensor:
+        check_batch(index, size)
+        drawn, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size)
+        self.dropped += dropped
+        return drawn

@@ -1,0 +1,165 @@
+"""Tubes of the user's video: decoded, cut into scenes, whitened, whole sequences held out.
+
+Every frame is filtered as images are (see `whitening`), but not scaled to unit variance by itself: a moment of low
+contrast, such as a fade, stays one. One scale, from the training sequences alone, gives them unit variance together.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from itervae.data.decoding import Clips, read_clips
+from itervae.data.images import some
+from itervae.data.pools import MIN_VARIANCE
+from itervae.data.scenes import split_scenes
+from itervae.data.settings import DataSettings
+from itervae.data.source import held_out
+from itervae.data.tubes import TubePool, TubeSource
+from itervae.data.whitening import filter_image
+from itervae.errors import InputError
+
+CHUNK_FRAMES = 64  # filtered together, which bounds the memory of the Fourier transform
+
+
+def load_video(settings: DataSettings, seed: int, device: str | torch.device) -> TubeSource:
+    """Tubes of `settings.data_path`, decoded with a progress bar; what could not be read is said.
+
+    Raises:
+        InputError: see `read_clips` and `video_source`.
+    """
+    assert settings.data_path is not None  # `DataSettings.check` has seen to it
+    console = Console(stderr=True)
+    columns = (TextColumn("decoding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        clips = read_clips(
+            settings.data_path,
+            advance=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
+        )
+    for name, reason in clips.skipped:
+        console.print(f"skipped {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    for clip in clips.clips:
+        if clip.note:
+            console.print(f"{clip.name}: {clip.note}", highlight=False, markup=False, soft_wrap=True)
+    frames = sum(len(clip.frames) for clip in clips.clips)
+    console.print(
+        f"{len(clips.clips)} clips, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return video_source(
+        clips,
+        seed,
+        frames=settings.frames,
+        patch_size=settings.patch_size,
+        held=settings.held_sequences(),
+        device=device,
+    )
+
+
+def video_source(
+    clips: Clips,
+    seed: int,
+    *,
+    frames: int = 16,
+    patch_size: int = 16,
+    held: float | Sequence[str] = 0.2,
+    device: str | torch.device = "cpu",
+) -> TubeSource:
+    """Tubes of the clips' scenes; whole sequences are held out for validation.
+
+    A sequence is a clip. Of a single clip it is a scene, called NAME#0, NAME#1, ..., since nothing else is left to
+    divide. Scenes of fewer than `frames` frames, or smaller than the patch, are counted and left out.
+
+    Args:
+        clips: as from `read_clips`.
+        seed: of the training tubes.
+        frames, patch_size: T and P of the tubes.
+        held: names of the sequences to hold out, or the share of them, chosen at random but the same for every seed.
+        device: where the frames live.
+
+    Raises:
+        InputError: no scene is long enough; an unknown sequence; nothing left to train on, or to hold out; a frames
+            below 1, a patch_size below 2 or a share outside (0, 1).
+    """
+    if frames < 1 or patch_size < 2:
+        raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
+    sequences = {clip.name: split_scenes(clip.frames) for clip in clips.clips}
+    if len(sequences) == 1:
+        ((name, scenes),) = sequences.items()
+        sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}
+    every = [scene for scenes in sequences.values() for scene in scenes]
+    usable = {name: [s for s in scenes if _fits(s, frames, patch_size)] for name, scenes in sequences.items()}
+    usable = {name: scenes for name, scenes in usable.items() if scenes}
+    if not usable:
+        longest = max(every, key=len)
+        raise InputError(
+            f"no scene gives a tube of {frames} frames of {patch_size}x{patch_size} pixels; the longest has "
+            f"{len(longest)} frames of {longest.shape[1]}x{longest.shape[2]}: give longer clips, fewer frames or a "
+            "smaller patch."
+        )
+    train_names, held_names = _divide(list(usable), list(sequences), held)
+
+    def pool(scenes: list[np.ndarray]) -> TubePool:
+        return TubePool(_filtered(scenes), [scene.shape for scene in scenes], frames, patch_size, device)
+
+    train = pool([scene for name in train_names for scene in usable[name]])
+    validation = {name: pool(usable[name]) for name in held_names}
+    variance = float(train.pixels.square().mean(dtype=torch.float64))
+    if not variance > MIN_VARIANCE:
+        raise InputError("the frames of the training sequences are constant; give video with structure.")
+    for one in (train, *validation.values()):
+        one.pixels /= variance**0.5
+    facts = {
+        "content": clips.content,
+        "skipped_files": len(clips.skipped),
+        "partial_clips": sum(bool(clip.note) for clip in clips.clips),
+        "skipped_scenes": len(every) - sum(map(len, usable.values())),
+        "train_sequences": len(train_names),
+        "validation_sequences": ", ".join(held_names),
+        "scale": variance**-0.5,
+    }
+    return TubeSource("video", train, validation, seed, frames, facts=facts)
+
+
+def _fits(scene: np.ndarray, frames: int, patch_size: int) -> bool:
+    return len(scene) >= frames and min(scene.shape[1:]) >= patch_size
+
+
+def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the training and of the held-out sequences."""
+    if isinstance(held, str):
+        held = [held]
+    if isinstance(held, Sequence):
+        for name in held:
+            if name not in known:
+                raise InputError(f"no sequence is called '{name}'; name one of {', '.join(known)}.")
+            if name not in usable:
+                raise InputError(f"the sequence '{name}' has no tube; hold out another or use fewer frames.")
+        left = [name for name in usable if name not in held]
+        if not held or not left:
+            raise InputError(
+                f"{len(held)} of {len(usable)} sequences are held out ({some(list(held))}); hold out at least one and "
+                "leave at least one."
+            )
+        return left, [name for name in usable if name in held]
+    if not 0 < held < 1:
+        raise InputError(f"a share of {held} of the sequences cannot be held out; give a number between 0 and 1.")
+    if len(usable) == 1:
+        raise InputError(f"there is one sequence, {usable[0]}, and none to hold out; give a second clip.")
+    train, validation = held_out(len(usable), held, "sequences")
+    return [usable[index] for index in train], [usable[index] for index in validation]
+
+
+def _filtered(scenes: list[np.ndarray]) -> Iterator[Tensor]:
+    for scene in scenes:
+        parts = []
+        for start in range(0, len(scene), CHUNK_FRAMES):
+            grey = torch.from_numpy(scene[start : start + CHUNK_FRAMES].astype(np.float64) / 255)
+            parts.append(filter_image(grey).float())
+        yield torch.cat(parts)

@@ -1,0 +1,195 @@
+"""What is trained on, behind one face: data without order, or windows of sequences with a state that goes on.
+
+stills      F of each datum under the static prior
+sequences   the mean over the frames of a window of F, each with the KL to that frame's own prior. A window goes on
+            where the one before it ended, with its state detached; the first frame of a sequence has the static
+            prior, which is learned as that. Every window of a sequence is trained, each by an update.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itervae.data import Source, TubeSource
+from itervae.distributions import Family
+from itervae.inference import Engine, Gradient, infer
+from itervae.model import FreeEnergy, GenerativeModel
+from itervae.sequence import Carryover, FilterState, filter_step
+from itervae.training.objective import objective
+from itervae.training.settings import RunSettings
+
+VALIDATION_DATA = 2000
+"""Held-out data, or frames, looked at in each validation, at most."""
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The data of an update: x (B, D), or a window of frames (B, T, D) and where a sequence `begins` with it (B,)."""
+
+    x: Tensor
+    begins: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """The `loss` of an update, nats per datum, with its gradient; F of its data; and of the last frame the data, the
+    posterior, its prior (None for the static one) and the statistics of inference."""
+
+    loss: Tensor
+    free_energy: FreeEnergy
+    x: Tensor
+    posterior: Any
+    prior: Family | None
+    stats: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Held-out data with their posterior and prior."""
+
+    x: Tensor
+    posterior: Any
+    prior: Family | None
+
+
+class Task(ABC):
+    """Attributes: `stills` (N, D), held-out data to look at; `frames`, how many parts of `evaluate` in a row are of the
+    same sequences."""
+
+    frames = 1
+
+    def __init__(
+        self, settings: RunSettings, model: GenerativeModel, engine: Engine, source: Source, gradient: Gradient
+    ) -> None:
+        self.options, self.source = settings.training, source
+        self.model, self.engine, self.gradient = model, engine, gradient
+        self.record = () if (settings.training.loss or engine.loss) == "final" else ("u",)
+
+    @property
+    @abstractmethod
+    def stills(self) -> Tensor: ...
+
+    @abstractmethod
+    def batch(self, update: int) -> Batch:
+        """The data of an update."""
+
+    @abstractmethod
+    def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
+        """Inference and loss of a batch."""
+
+    @abstractmethod
+    def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
+        """Held-out data, inferred in parts; of sequences, frame by frame."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the next update needs of the last one, for the checkpoint."""
+
+    @abstractmethod
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        """The inverse."""
+
+
+class StillTask(Task):
+    """Data without order."""
+
+    @property
+    def stills(self) -> Tensor:
+        return self.source.validation[:VALIDATION_DATA]
+
+    def batch(self, update: int) -> Batch:
+        return Batch(self.source.batch(update, self.options.batch_size))
+
+    def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
+        found = infer(self.model, self.engine, batch.x, gradient=self.gradient, record=self.record, generator=generator)
+        loss, energy = objective(self.model, self.engine, batch.x, found, self.options, temperature, generator)
+        return Step(loss, energy, batch.x, found.posterior, None, found.stats)
+
+    def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
+        for x in self.stills.split(EVALUATION_BATCH):
+            yield Evaluated(x, infer(self.model, self.engine, x, generator=generator).posterior, None)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        pass  # nothing goes on from one batch to the next
+
+
+class SequenceTask(Task):
+    """Windows of sequences, with a carryover from frame to frame."""
+
+    source: TubeSource
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        model: GenerativeModel,
+        engine: Engine,
+        source: TubeSource,
+        gradient: Gradient,
+        carryover: Carryover,
+    ) -> None:
+        super().__init__(settings, model, engine, source, gradient)
+        self.carryover, self.settings, self.frames = carryover, settings.sequence, source.frames
+        self.state: FilterState | None = None
+
+    @property
+    def stills(self) -> Tensor:
+        return self.source.validation[:VALIDATION_DATA, 0]
+
+    @property
+    def tubes(self) -> Tensor:
+        """Held-out sequences (N, T, D)."""
+        return self.source.validation[: max(1, VALIDATION_DATA // self.frames)]
+
+    def batch(self, update: int) -> Batch:
+        settings = self.settings
+        return Batch(*self.source.windows(update, self.options.batch_size, settings.window, settings.stream))
+
+    def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
+        assert batch.begins is not None
+        before = None if self.state is None else self.state.forget(batch.begins)
+        losses, energies, last, state = [], [], None, None
+        for x, found, prior, now in self._filter(batch.x.unbind(1), before, generator, self.gradient):
+            loss, energy = objective(self.model, self.engine, x, found, self.options, temperature, generator, prior)
+            losses.append(loss)
+            energies.append(energy)
+            last, state = (x, found.posterior, prior, found.stats), now
+        assert last is not None
+        assert state is not None
+        self.state = state.detach()
+        parts = (torch.cat([getattr(energy, part.name) for energy in energies]) for part in fields(FreeEnergy))
+        return Step(torch.stack(losses).mean(), FreeEnergy(*parts), *last)
+
+    def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
+        for tubes in self.tubes.split(max(1, EVALUATION_BATCH // self.frames)):
+            for x, found, prior, _ in self._filter(tubes.unbind(1), None, generator):
+                yield Evaluated(x, found.posterior, prior)
+
+    def _filter(
+        self,
+        frames: Iterable[Tensor],
+        state: FilterState | None,
+        generator: torch.Generator,
+        gradient: Gradient | None = None,
+    ) -> Iterator[tuple[Tensor, Any, Family, FilterState]]:
+        """Frame by frame: x, inference, prior, state after it; in training with a `gradient`."""
+        options: dict[str, Any] = {"start": self.settings.start, "generator": generator}
+        if gradient is not None:
+            options |= {"gradient": gradient, "record": self.record}
+        for x in frames:
+            found, prior, state = filter_step(self.model, self.engine, x, self.carryover, state, **options)
+            yield x, found, self.model.posterior(prior), state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self.state is None else self.state.to_dict()
+
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        values = {name: value.to(self.source.validation.device) for name, value in values.items()}
+        self.state = FilterState.from_dict(values) if values else None
