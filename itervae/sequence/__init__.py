@@ -1,16 +1,21 @@
 """Sequences: the posterior of one frame becomes the prior of the next."""
 
-from itervae.sequence.carryover import CARRYOVERS, Carryover, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
+from itervae.sequence.adaptive import Adaptive
+from itervae.sequence.base import Carryover
+from itervae.sequence.carryover import CARRYOVERS, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
+from itervae.sequence.gated import Gated
 from itervae.sequence.settings import SequenceSettings, build_carryover
 from itervae.sequence.state import FilterState
 
 __all__ = [
     "CARRYOVERS",
     "STARTS",
+    "Adaptive",
     "Carryover",
     "FilterState",
     "Filtered",
+    "Gated",
     "Leaky",
     "LinearMap",
     "Mixing",

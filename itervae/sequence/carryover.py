@@ -5,71 +5,27 @@
     leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
     mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates
     linear       r_t = e^b r + A λ_{t−1}, A ≥ 0                   in rates: diagonal, of low rank, or full
+    gated        r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1}          in rates: w_t and g_t of a recurrent cell
+    adaptive     r_t = Σ_j π_j ((1 − w_j) s_t r + w_j λ_{t−1})    in rates: π_j by how well w_j did so far, s_t a level
 
 A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that frame's own prior,
 bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.distributions import Family, RelaxedPoisson
 from itervae.errors import InputError
-from itervae.sequence.state import FilterState
+from itervae.sequence.adaptive import Adaptive
+from itervae.sequence.base import START_WEIGHT, Carryover
+from itervae.sequence.gated import Gated
 
-START_WEIGHT = 0.2
-"""Weight of the past before training."""
 START_SPREAD = 0.3
 """Sum of a row of A before training, without the diagonal: entries that begin at almost nothing take very long to
 grow."""
-
-
-class Carryover(nn.Module):
-    """The prior of the next frame, a function of the static prior and of the posterior of this frame."""
-
-    poisson: ClassVar[bool] = False
-    """Whether it mixes rates, and so is for Poisson posteriors alone."""
-    lr: ClassVar[float] = 0.2
-    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
-
-    def forward(self, static: Family, state: FilterState) -> Family:
-        """p(z_t | past) over (B, K) latents.
-
-        Args:
-            static: the prior without a past, over (K,) latents.
-            state: of the frame before.
-
-        Raises:
-            InputError: another family than it is for.
-        """
-        self.check(static)
-        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
-        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
-
-    def check(self, static: Family) -> None:
-        """Refuse a family that it is not for."""
-        if self.poisson and not isinstance(static, RelaxedPoisson):
-            raise InputError(
-                f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
-                "none, posterior or leaky"
-            )
-
-    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
-        raise NotImplementedError
-
-    def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
-        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says so.
-
-        Args:
-            static: the prior without a past, over (K,) latents.
-            state: before this frame; None, or an age of 0, where there is no past.
-            posterior: the parameters (B, P) of this frame's posterior.
-        """
-        return {}
 
 
 class NoCarryover(Carryover):
@@ -167,5 +123,7 @@ CARRYOVERS: dict[str, Any] = {
     "leaky": Leaky,
     "mixing": Mixing,
     "linear": LinearMap,
+    "gated": Gated,
+    "adaptive": Adaptive,
 }
 """Carryovers by name, made for P parameters of the posterior."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from families import linear_model_of
 from problems import random_model
+from slow_sequences import LATENTS, SIZE, clips, trained
 from torch.nn import functional
 
 from itervae import InputError
@@ -21,25 +22,12 @@ from itervae.sequence import (
     filter_step,
 )
 
-SIZE, LATENTS = 24, 32
 KINDS = ["diagonal", "low-rank", "full"]
 
 
 @pytest.fixture
 def model():
     return random_model(SIZE, LATENTS, log_rate=-2.0).requires_grad_(False)
-
-
-def clips(model, count, frames, share=0.95, seed=0):
-    """Slow sequences (B, T, D): counts of which each is drawn anew from one frame to the next with chance 1 − share."""
-    generator = torch.Generator().manual_seed(seed)
-    counts, found = None, []
-    for _ in range(frames):
-        new = torch.poisson(torch.full((count, LATENTS), 0.15, dtype=torch.float64), generator=generator)
-        kept = torch.rand(count, LATENTS, generator=generator, dtype=torch.float64) < share
-        counts = new if counts is None else torch.where(kept, counts, new)
-        found.append(counts @ model.dictionary.mT)
-    return 2 * torch.stack(found, 1)
 
 
 def made(name):
@@ -123,17 +111,6 @@ def test_the_safer_start_is_the_better_of_the_two(model):
         energy[start] = model.free_energy(frames[:, 1], found.posterior, model.posterior(prior)).total
     assert torch.equal(energy["safer"], torch.minimum(energy["prior"], energy["previous"]))
     assert 0 < (energy["prior"] < energy["previous"]).double().mean() < 1
-
-
-def trained(model, carryover, frames, updates=25):
-    """The carryover, trained on the free energy of every frame but the first at its optimum."""
-    optimizer = torch.optim.Adam(carryover.parameters(), lr=0.1)
-    for _ in range(updates):
-        found = filter_sequence(model, FISTAUnrolled(), frames, carryover, steps=8)
-        optimizer.zero_grad()
-        found.free_energy[:, 1:].mean().backward()
-        optimizer.step()
-    return carryover
 
 
 @pytest.mark.parametrize(

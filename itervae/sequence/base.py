@@ -1,0 +1,58 @@
+"""What every carryover is."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from itervae.distributions import Family, RelaxedPoisson
+from itervae.errors import InputError
+from itervae.sequence.state import FilterState
+
+START_WEIGHT = 0.2
+"""Weight of the past before training."""
+
+
+class Carryover(nn.Module):
+    """The prior of the next frame, a function of the static prior and of the posterior of this frame."""
+
+    poisson: ClassVar[bool] = False
+    """Whether it mixes rates, and so is for Poisson posteriors alone."""
+    lr: ClassVar[float] = 0.2
+    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
+
+    def forward(self, static: Family, state: FilterState) -> Family:
+        """p(z_t | past) over (B, K) latents.
+
+        Args:
+            static: the prior without a past, over (K,) latents.
+            state: of the frame before.
+
+        Raises:
+            InputError: another family than it is for.
+        """
+        self.check(static)
+        carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
+        return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
+
+    def check(self, static: Family) -> None:
+        """Refuse a family that it is not for."""
+        if self.poisson and not isinstance(static, RelaxedPoisson):
+            raise InputError(
+                f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
+                "none, posterior or leaky"
+            )
+
+    def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
+        raise NotImplementedError
+
+    def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
+        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says so.
+
+        Args:
+            static: the prior without a past, over (K,) latents.
+            state: before this frame; None, or an age of 0, where there is no past.
+            posterior: the parameters (B, P) of this frame's posterior.
+        """
+        return {}
