@@ -135,6 +135,13 @@ class TubeSource(PoolSource):
             self.dropped += dropped
         return found
 
+    def check_windows(self, window: int, stream: bool) -> None:
+        """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
+        if not 1 <= window <= self.frames:
+            raise InputError(f"--window {window} does not fit sequences of {self.frames} frames; give 1 to --frames.")
+        if stream and not isinstance(self.pool, TubePool):
+            raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
+
     def windows(self, index: int, size: int, window: int, stream: bool = False) -> tuple[Tensor, Tensor]:
         """Window number `index` of each of `size` sequences, a pure function of (seed, index, size, window, stream).
 
@@ -146,13 +153,11 @@ class TubeSource(PoolSource):
             that of index − 1.
 
         Raises:
-            InputError: a window outside 1 .. T, or a stream of data that have no scenes.
+            InputError: see `check_windows`.
         """
-        if not 1 <= window <= self.frames:
-            raise InputError(f"--window {window} does not fit sequences of {self.frames} frames; give 1 to --frames.")
+        self.check_windows(window, stream)
         if stream:
-            if not isinstance(self.pool, TubePool):
-                raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
+            assert isinstance(self.pool, TubePool)
             if self._streams is None or self._streams.size != size or self._streams.window != window:
                 self._streams = Streams(self.pool, self.seed, size, window)
             return self._streams.at(index)

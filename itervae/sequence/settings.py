@@ -13,9 +13,11 @@ from itervae.sequence.carryover import CARRYOVERS, Carryover, LinearMap
 class SequenceSettings:
     """What one frame hands to the next, and how far training looks back."""
 
-    carryover: Literal["none", "posterior", "leaky", "mixing", "linear"] = "none"
-    """How the prior of a frame comes from the posterior of the frame before: not at all, that posterior itself, a
-    geometric or an arithmetic mixture of it with the static prior, or a non-negative linear map of its rates."""
+    carryover: Literal["none", "posterior", "leaky", "mixing", "linear", "gated", "adaptive"] = "none"
+    """How the prior of a frame comes from the posterior of the frame before: not at all; that posterior itself; a
+    geometric or an arithmetic mixture of it with the static prior, with a weight for each unit (leaky, mixing); a
+    non-negative linear map of its rates; a mixture with weights from a recurrent cell (gated), or with weights that
+    follow, sequence by sequence, how well the past has predicted (adaptive)."""
     map: Literal["diagonal", "low-rank", "full"] = "full"
     """carryover linear: form of the map."""
     rank: int = 32

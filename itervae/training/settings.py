@@ -25,7 +25,7 @@ class TrainingSettings:
     lr: float | None = None
     """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
     dictionary under a solver, 0.01 with lista and recurrent, 0.002 where an encoder is trained or the decoder is a
-    network, and 0.2 for the parameters of a carryover."""
+    network, and a rate of its own for a carryover."""
     gradient: Literal["unroll", "checkpoint", "truncate", "envelope", "implicit"] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own whose last
     step alone counts, else unroll.

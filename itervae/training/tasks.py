@@ -136,6 +136,7 @@ class SequenceTask(Task):
         carryover: Carryover,
     ) -> None:
         super().__init__(settings, model, engine, source, gradient)
+        source.check_windows(settings.sequence.window, settings.sequence.stream)
         self.carryover, self.settings, self.frames = carryover, settings.sequence, source.frames
         self.state: FilterState | None = None
 

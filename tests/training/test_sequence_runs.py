@@ -42,7 +42,7 @@ def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence
         inference,
         DataSettings(data="video", data_path=videos, frames=FRAMES, patch_size=6, val_sequences="s3"),
         model or PoissonVAESettings(latents=24),
-        ENGINES[inference].Settings(**(engine or {"steps": 5})),
+        ENGINES[inference].Settings(**({"steps": 5} if engine is None else engine)),
         TrainingSettings(**training),
         SequenceSettings(**{"carryover": "linear", "window": 2, **(sequence or {})}),
     )
@@ -88,16 +88,12 @@ def test_the_gradient_goes_back_to_the_first_frame_of_the_window_and_no_further(
 @pytest.mark.parametrize("sequence", [{}, {"stream": True, "start": "previous"}, {"carryover": "mixing", "window": 4}])
 def test_resume_is_exact_in_the_midst_of_a_sequence(videos, tmp_path, sequence):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(settings(videos, sequence=sequence), whole)
-    train(settings(videos, sequence=sequence, updates=4), parts)
-    stopped = read_checkpoint(parts / LAST)
-    assert stopped["task"]["age"].max() > 0
-    stopped["config"]["updates"] = 8
-    # the schedule of a run of 8: bring the state there by the same path
-    one = settings(videos, sequence=sequence)
-    _stop_after(one, tmp_path / "stopped", 4)
-    train(one, tmp_path / "stopped", resume=True)
-    expected, found = (read_checkpoint(path / LAST) for path in (whole, tmp_path / "stopped"))
+    run = settings(videos, sequence=sequence)
+    train(run, whole)
+    _stop_after(run, parts, 4)
+    assert read_checkpoint(parts / LAST)["task"]["age"].max() > 0
+    train(run, parts, resume=True)
+    expected, found = (read_checkpoint(path / LAST) for path in (whole, parts))
     for part in ("model", "carryover", "task"):
         for name, value in expected[part].items():
             assert torch.equal(found[part][name], value), (part, name)
@@ -143,16 +139,15 @@ def test_a_carryover_learns_on_a_frozen_model_and_comes_back(videos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("inference", "engine", "model"),
+    ("inference", "engine", "model", "carryover"),
     [
-        ("amortized", {}, GaussianVAESettings(latents=8)),
-        ("recurrent", {"steps": 2}, PoissonVAESettings(latents=16)),
-        ("lista", {"steps": 2}, PoissonVAESettings(latents=16)),
+        ("amortized", {}, GaussianVAESettings(latents=8), "leaky"),
+        ("recurrent", {"steps": 2}, PoissonVAESettings(latents=16), "gated"),
+        ("lista", {"steps": 2}, PoissonVAESettings(latents=16), "adaptive"),
     ],
 )
-def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, engine, model):
-    carryover = "leaky" if isinstance(model, GaussianVAESettings) else "linear"
-    run = settings(videos, inference, engine, model, {"carryover": carryover, "map": "full"}, updates=3)
+def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, engine, model, carryover):
+    run = settings(videos, inference, engine, model, {"carryover": carryover}, updates=3)
     summary = train(run, tmp_path / "run")
     assert np.isfinite(summary.validation["free_energy"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -166,15 +161,10 @@ def test_what_does_not_fit_is_refused(videos, tmp_path):
         assert not (tmp_path / "run").exists()
 
     run("a sparse code has no posterior to hand", model=SparseCodingSettings(latents=24))
-    run(
-        "carryover LinearMap mixes rates, and this model has a Gaussian",
-        inference="amortized",
-        engine={},
-        model=GaussianVAESettings(latents=8),
-    )
-    run(
-        "--map diagonal needs --carryover linear, and it is mixing", sequence={"carryover": "mixing", "map": "diagonal"}
-    )
+    gaussian = {"inference": "amortized", "engine": {}, "model": GaussianVAESettings(latents=8)}
+    run("carryover LinearMap mixes rates, and this model has a Gaussian", **gaussian)
+    unfit = {"carryover": "mixing", "map": "diagonal"}
+    run("--map diagonal needs --carryover linear, and it is mixing", sequence=unfit)
     run("--rank 4 needs --carryover linear --map low-rank", sequence={"rank": 4})
     run("--window is 0; expected a number ≥ 1", sequence={"window": 0})
     run("--window 9 does not fit sequences of 6 frames", sequence={"window": 9})
@@ -182,8 +172,6 @@ def test_what_does_not_fit_is_refused(videos, tmp_path):
     with pytest.raises(InputError, match="--carryover is for sequences, and --data photos has no order"):
         train(still, tmp_path / "run")
     train(settings(videos, updates=1), tmp_path / "sequences")
+    frozen = {"freeze": tmp_path / "sequences", "model": PoissonVAESettings(), "sequence": {"carryover": "none"}}
     with pytest.raises(InputError, match="there is nothing to train"):
-        none = {"carryover": "none"}
-        train(
-            settings(videos, freeze=tmp_path / "sequences", sequence=none, model=PoissonVAESettings()), tmp_path / "run"
-        )
+        train(settings(videos, **frozen), tmp_path / "run")
