@@ -173,6 +173,14 @@ class SequenceTask(Task):
             for x, found, prior, _ in self._filter(tubes.unbind(1), None, generator):
                 yield Evaluated(x, found.posterior, prior)
 
+    @torch.no_grad()
+    def shown(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The first held-out sequence: frames (T, D), spikes (T, K) and reconstructions (T, D)."""
+        x = self.tubes[:1]
+        u = torch.cat([found.posterior.u for _, found, _, _ in self._filter(x.unbind(1), None, generator)])
+        posterior = self.model.posterior(u)
+        return x[0], posterior.sample((), generator), self.model.decode(posterior.mean)
+
     def _filter(
         self,
         frames: Iterable[Tensor],
