@@ -36,6 +36,17 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "draw_pictures", draw_pictures)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of shapes, which take half the time of thousands of small steps: for long runs of what others check."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder named by ITERVAE_DATA; the test is skipped where it is not set."""

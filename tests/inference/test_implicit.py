@@ -88,6 +88,7 @@ def inner(one, other):
     return sum((a * b).sum() for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.usefixtures("unchecked")
 @SHAPES
 @pytest.mark.parametrize("name", ["lca-unrolled", "ista-unrolled", "fista-unrolled"])
 @pytest.mark.parametrize("steps", [250])
@@ -116,6 +117,8 @@ def test_it_is_the_derivative_of_the_certified_optimum(carried, size, latents):
         torch.testing.assert_close(inner(found, direction), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("signed", [True, False])
 def test_it_is_the_derivative_of_the_lasso(signed):
     """Of coefficients, and of potentials at rest, which move with the data as well."""
@@ -208,6 +211,7 @@ class Squashed(SolvableEnergy):
         return Point(value.detach(), u, gradient - u, gradient, torch.ones_like(u))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_any_energy_with_second_derivatives_will_do():
     dictionary, x = draw(8, 11, seed=1) / 3, draw(4, 8, seed=2)
 

@@ -70,6 +70,7 @@ def test_the_command_infers_and_exports_sparse_codes(rows, tmp_path, capsys):
     assert "sparse coding has none" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_settings_that_do_not_apply_are_refused(rows):
     for options, message in (
         (

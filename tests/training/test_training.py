@@ -85,6 +85,7 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
     assert "log10_mean" in events.Tags()["histograms"]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("inference", "extra"),
     [
@@ -117,6 +118,8 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
     assert sum(energies[-2:]) / 2 < 0.9 * energies[0]
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("inference", ["recurrent", "semi-amortized"])
 @pytest.mark.parametrize(
     ("decoder", "family"), [("mlp", PoissonVAESettings), ("mlp", GaussianVAESettings), ("linear", LaplaceVAESettings)]
@@ -163,6 +166,7 @@ def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     assert (cosine.max(1).values > 0.95).float().mean() > 0.8
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("inference", ["amortized", "spiking-lca"])
 def test_resume_is_exact(rows, tmp_path, inference):
     """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses included."""
@@ -268,6 +272,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_pa
     itervae.load(run)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
     run = tmp_path / "run"
     data = tmp_path / "x.npy"
@@ -282,6 +287,7 @@ def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
         train(settings(data, updates=40), run, resume=True)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path, monkeypatch):
     """With a clock that ticks at every look, half of a larger budget is behind on resuming: no second warm-up."""
     import itervae.training.trainer as trainer
@@ -311,6 +317,7 @@ def test_best_is_the_least_free_energy_after_the_ramp(rows, tmp_path):
     assert read_checkpoint(run / LAST)["model"]["beta"] == 1
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.usefixtures("pictures")
 def test_nonlinear_decoders_train_at_the_default_rate(rows, tmp_path):
     """LCA by sampled gradients, in mixed precision, at the learning rate that a user gets."""
