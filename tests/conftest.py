@@ -23,7 +23,8 @@ def _runs_without_pictures() -> Iterator[None]:
     from itervae.training import trainer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "draw_pictures", lambda *_: None)
+        for name in ("draw_pictures", "draw_sequence"):
+            patch.setattr(trainer, name, lambda *_: None)
         yield
 
 
@@ -31,9 +32,10 @@ def _runs_without_pictures() -> Iterator[None]:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process draw their pictures."""
     from itervae.training import trainer
-    from itervae.training.pictures import draw_pictures
+    from itervae.training.pictures import draw_pictures, draw_sequence
 
     monkeypatch.setattr(trainer, "draw_pictures", draw_pictures)
+    monkeypatch.setattr(trainer, "draw_sequence", draw_sequence)
 
 
 @pytest.fixture
