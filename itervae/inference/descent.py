@@ -17,7 +17,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.base import Engine
-from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy
+from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
@@ -163,7 +163,7 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smoot
 
 def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """Per datum one value (B, …) where `first` (B, 1), else the other; on a CPU nothing is copied where none is."""
-    if first.device.type != "cpu":  # a look at which would synchronize
+    if dense(first):
         return torch.where(first if one.ndim > 1 else first[:, 0], one, other)
     rows = first[:, 0].nonzero()[:, 0]
     return other.index_copy(0, rows, one.index_select(0, rows)) if len(rows) else other
@@ -171,7 +171,7 @@ def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 def without(first: Tensor, value: Tensor) -> Tensor:
     """`value` (B, K), zero where `first` (B, 1)."""
-    if first.device.type != "cpu":
+    if dense(first):
         return torch.where(first, 0, value)
     return value.index_fill(0, first[:, 0].nonzero()[:, 0], 0)
 

@@ -25,6 +25,12 @@ LARGEST = 4.0
 """No log-rate changes by more in one step of the LCA, before momentum."""
 
 
+def dense(value: Tensor) -> bool:
+    """Whether to treat all data alike rather than look for those that a case concerns: on a GPU a look would
+    synchronize, in compiled code break the graph."""
+    return value.device.type != "cpu" or torch.compiler.is_compiling()
+
+
 class Point(NamedTuple):
     """An energy evaluated at u.
 
@@ -197,7 +203,7 @@ class PoissonEnergy(LinearEnergy):
         """log-rates of (1 − t)λ + tλ' and the energy there, for t (B, 1) in [0, 1]: no product with Φ, as the gradient
         of the reconstruction term is linear in λ. Where t = 1, the other point as it is, if it is finite."""
         rows = None
-        if share.device.type == "cpu":  # elsewhere a look at which data are to be moved would synchronize
+        if not dense(share):
             rows = (share[:, 0] < 1).nonzero()[:, 0]
             if not len(rows):
                 return v, other
