@@ -45,9 +45,9 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
     for clip in clips.clips:
         if clip.note:
             console.print(f"{clip.name}: {clip.note}", highlight=False, markup=False, soft_wrap=True)
-    frames = sum(len(clip.frames) for clip in clips.clips)
+    count, frames = len(clips.clips), sum(len(clip.frames) for clip in clips.clips)
     console.print(
-        f"{len(clips.clips)} clip{'s' * (len(clips.clips) > 1)}, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
+        f"{count} clip{'s' * (count > 1)}, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
         highlight=False,
         markup=False,
         soft_wrap=True,
