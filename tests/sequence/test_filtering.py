@@ -156,6 +156,21 @@ def test_errors(model):
         filter_sequence(model, LCAUnrolled(), clips(model, 2, 2), NoCarryover(), start="cold")
     with pytest.raises(InputError, match="there is no frame to filter"):
         filter_sequence(model, LCAUnrolled(), [], NoCarryover())
+    frames = clips(model, 3, 4)
+    state = filter_step(model, LCAUnrolled(), frames[:, 0], NoCarryover(), steps=1)[2]
+    for start in STARTS:
+        with pytest.raises(
+            InputError, match="the state is that of 3 sequences with 32 parameters each, this frame of 2"
+        ):
+            filter_step(model, LCAUnrolled(), frames[:2, 1], Mixing(LATENTS), state, start=start)
+    with pytest.raises(InputError, match=r"frames have the shape \(4, 24\); expected \(B, T, D\)"):
+        filter_sequence(model, LCAUnrolled(), frames[0], NoCarryover())
+    frames[1, 2, 5], frames[2, 3, 0] = torch.nan, torch.inf
+    with pytest.raises(InputError, match=r"2 of 4 frames have NaN or infinite values, the first at time 2 \(from 0\)"):
+        filter_sequence(model, LCAUnrolled(), frames, NoCarryover())
+    for start in STARTS:
+        with pytest.raises(InputError, match="x has NaN or infinite values in 1 of 3 data"):
+            filter_step(model, LCAUnrolled(), frames[:, 2], Mixing(LATENTS), state, start=start)
     with pytest.raises(InputError, match="kind is 'dense'"):
         LinearMap(4, "dense")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rank is 0"):
