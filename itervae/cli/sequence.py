@@ -7,6 +7,7 @@ import torch
 import tyro
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import Tensor
@@ -153,6 +154,8 @@ def _source(options: Sequence, trained_on: DataSettings, given: set[str]) -> Tub
         settings = replace(trained_on, **{name: getattr(options.data, name) for name in given})
     if not settings.sequential:
         raise InputError(f"--data {settings.data} has no order; use --data video or --data drift")
+    if settings.frames == 1:
+        raise InputError("sequences of one frame have no past; give --frames 2 or more")
     source = load_source(settings, options.seed)
     assert isinstance(source, TubeSource)
     return source
@@ -190,7 +193,8 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             sequence = ""
         table.add_section()
     console = Console()
-    console.width = max(console.width, 190)
+    # a narrower table would lose digits, in files and pipes above all
+    console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
     console.print(table)
     proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
     if report.certificate_max != report.certificate_max:
