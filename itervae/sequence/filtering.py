@@ -46,7 +46,9 @@ def filter_step(
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
 ) -> tuple[Inference, Tensor, FilterState]:
-    """Infer one frame: for online use, a frame at a time with constant memory.
+    """Infer one frame: for online use, a frame at a time.
+
+    Memory is constant under `torch.no_grad()`, or with `state.detach()` handed on: gradients go back through the state.
 
     Args:
         x: a frame of each sequence (B, D).
@@ -113,7 +115,8 @@ def filter_sequence(
         start: one of `STARTS`: where the iteration of a frame begins.
         steps, gradient, generator: as of `infer`, for each frame.
 
-    The answer grows with T, and outside `torch.no_grad()` so does the graph; see `filter_step` for constant memory.
+    The answer grows with T, and outside `torch.no_grad()` so does the graph of all steps; `filter_step` keeps the state
+    alone.
 
     Raises:
         InputError: no frame, frames that are not finite, or what `filter_step` refuses.

@@ -1,5 +1,7 @@
 """Filtering: what is carried over, where it begins, that it can stop and go on, and what it buys."""
 
+import weakref
+
 import pytest
 import torch
 from families import linear_model_of
@@ -149,6 +151,23 @@ def test_other_families_carry_their_parameters_over():
     assert filter_sequence(model, Recurrent(steps=2, parts=2).double(), frames, PosteriorCarryover()).u.isfinite().all()
     with pytest.raises(InputError, match="carryover Mixing mixes rates, and this model has a Gaussian"):
         filter_sequence(model, Optimal(), frames, Mixing(model.latents))
+
+
+@pytest.mark.parametrize("name", CARRYOVERS)
+def test_nothing_but_the_last_state_is_kept(model, name):
+    carryover, state, seen = made(name), None, []
+
+    def stream():
+        for x in clips(model, 2, 12).unbind(1):
+            seen.append(weakref.ref(frame := x.clone()))
+            yield frame
+
+    with torch.no_grad():
+        for x in stream():
+            state = filter_step(model, FISTAUnrolled(), x, carryover, state, steps=1)[2]
+            seen.extend(weakref.ref(value) for value in state.to_dict().values())
+    del x
+    assert sum(value() is not None for value in seen) == len(state.to_dict())
 
 
 def test_errors(model):
