@@ -1,6 +1,7 @@
-"""What tests share: real patches, and the folder of real data."""
+"""What tests share: real patches, the folder of real data, and runs without pictures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,39 @@ def patches() -> torch.Tensor:
     from itervae.data import DataSettings, load_source  # not at the top: shapes are checked from the first import on
 
     return load_source(DataSettings(), seed=0).batch(0, 200)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runs_without_pictures() -> Iterator[None]:
+    """The pictures at the end of a run take longer than a small run itself: a test that is to see them asks for
+    `pictures`."""
+    from itervae.training import trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_pictures", "draw_sequence"):
+            patch.setattr(trainer, name, lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process draw their pictures."""
+    from itervae.training import trainer
+    from itervae.training.pictures import draw_pictures, draw_sequence
+
+    monkeypatch.setattr(trainer, "draw_pictures", draw_pictures)
+    monkeypatch.setattr(trainer, "draw_sequence", draw_sequence)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No checks of shapes, which take half the time of thousands of small steps: for long runs of what others check."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

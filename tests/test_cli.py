@@ -205,6 +205,7 @@ def test_killed_run_resumes_from_its_last_checkpoint(rows, tmp_path):
     assert json.loads((folder / "summary.json").read_text())["updates"] == update + 5
 
 
+@pytest.mark.usefixtures("pictures")
 def test_photographs_end_to_end(tmp_path, capsys):
     """The main job in small: images in, pictures out, TensorBoard image of the atoms, codes of a whole image."""
     from PIL import Image

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from itervae.config import options_given
-from itervae.data import DataSettings, TubeSource, load_source
+from itervae.data import DataSettings, TubeSource, load_source, typical
 from itervae.errors import InputError
 from itervae.evaluation.sequences import (
     MOST_STEPS,
@@ -216,8 +216,8 @@ def _starts(found: CarryoverReport, threshold: str) -> str:
 def _draw_spikes(
     options: Sequence, tubes: tuple[str, Tensor], run: tuple[GenerativeModel, Engine, Carryover], start: str
 ) -> None:
-    """The first sequence that was measured, filtered by the first run."""
-    name, x = tubes[0], tubes[1][:1]
+    """A typical one of the first sequence that was measured, filtered by the first run."""
+    name, x = tubes[0], tubes[1][typical(tubes[1])][None]
     model, engine, carryover = run
     generator = torch.Generator(x.device).manual_seed(options.seed)
     posterior = model.posterior(

@@ -9,10 +9,10 @@ from itervae.data.inputs import Inputs, load_inputs
 from itervae.data.photographs import images_source, photos_source
 from itervae.data.settings import DataSettings
 from itervae.data.source import Source
-from itervae.data.tubes import Stills, TubeSource
+from itervae.data.tubes import Stills, TubeSource, typical
 from itervae.data.video import load_video
 
-__all__ = ["DataSettings", "Inputs", "Source", "TubeSource", "load_inputs", "load_source", "load_stills"]
+__all__ = ["DataSettings", "Inputs", "Source", "TubeSource", "load_inputs", "load_source", "load_stills", "typical"]
 
 _SOURCES = {
     "photos": photos_source,

@@ -51,7 +51,7 @@ class DataSettings:
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
     """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
-    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ..."""
+    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out."""
     whiten: bool = True
     """Whiten images before patches are cut; otherwise they are only centred and scaled to unit variance."""
     local_contrast: bool = False

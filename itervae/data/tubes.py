@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.data.pools import Pool, PoolSource
+from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
 from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
 from itervae.errors import InputError
 
@@ -222,6 +222,12 @@ class Streams:
         on[1] += self.window
         begins = self.pool.left(on[0], on[1]) < self.window
         return torch.where(begins, new, on), begins
+
+
+def typical(tubes: Tensor) -> int:
+    """Which tube (N, T, D) to show: the one whose contrast is most like that of the training data in each frame, with
+    the least mean of |log variance|."""
+    return int(tubes.square().mean(2).clamp_min(MIN_VARIANCE).log().abs().mean(1).argmin())
 
 
 class Stills(Source):

@@ -45,9 +45,9 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
     for clip in clips.clips:
         if clip.note:
             console.print(f"{clip.name}: {clip.note}", highlight=False, markup=False, soft_wrap=True)
-    frames = sum(len(clip.frames) for clip in clips.clips)
+    count, frames = len(clips.clips), sum(len(clip.frames) for clip in clips.clips)
     console.print(
-        f"{len(clips.clips)} clips, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
+        f"{count} clip{'s' * (count > 1)}, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -74,7 +74,8 @@ def video_source(
     """Tubes of the clips' scenes; whole sequences are held out for validation.
 
     A sequence is a clip. Of a single clip it is a scene, called NAME#0, NAME#1, ..., since nothing else is left to
-    divide. Scenes of fewer than `frames` frames, or smaller than the patch, are counted and left out.
+    divide; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than `frames` frames, or
+    smaller than the patch, are counted and left out.
 
     Args:
         clips: as from `read_clips`.
@@ -92,6 +93,9 @@ def video_source(
     sequences = {clip.name: split_scenes(clip.frames) for clip in clips.clips}
     if len(sequences) == 1:
         ((name, scenes),) = sequences.items()
+        if len(scenes) == 1 and not isinstance(held, Sequence) and 0 < held < 1:
+            cut = round((1 - held) * len(scenes[0]))
+            scenes, held = [scenes[0][:cut], scenes[0][cut:]], [f"{name}#1"]
         sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}
     every = [scene for scenes in sequences.values() for scene in scenes]
     usable = {name: [s for s in scenes if _fits(s, frames, patch_size)] for name, scenes in sequences.items()}

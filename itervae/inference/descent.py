@@ -17,7 +17,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.base import Engine
-from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy
+from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
@@ -65,7 +65,7 @@ class Descent(Engine):
         """Whether momentum is to restart (B, 1): the gradient at the end of the step points against it.
 
         Here that of the whole step, which momentum would repeat."""
-        return along(old, proposal.whole, proposal.whole) > 0
+        return proposal.slope > 0
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         """The step from `old` to the new point, for the next extrapolation."""
@@ -92,8 +92,8 @@ class Descent(Engine):
         with torch.no_grad():
             rejected = rises(energy, old, new)[:, None]
             moved = new.mean - proposal.mean
-            seen = (moved * (new.smooth - proposal.smooth)).sum(-1, keepdim=True)
-            size, moved = ((new.diagonal * part.square()).sum(-1, keepdim=True) for part in (new.mean, moved))
+            seen = (new.smooth - proposal.smooth).mul_(moved).sum(-1, keepdim=True)
+            size, moved = (part.square().mul_(new.diagonal).sum(-1, keepdim=True) for part in (new.mean, moved))
             seen = seen / moved.clamp_min(1e-30)
             # under a threshold κ has to fall though nothing moves yet
             still = STILL * torch.finfo(moved.dtype).eps if isinstance(energy, PoissonEnergy) else 0.0
@@ -104,9 +104,9 @@ class Descent(Engine):
             restart = rejected | arrived | self.turns_back(old, proposal)
             momentum = torch.where(restart, 1, longer)
 
-        velocity = {name: torch.where(restart, 0, value) for name, value in self.velocity(state, u, new).items()}
+        velocity = {name: without(restart, value) for name, value in self.velocity(state, u, new).items()}
         return State(
-            torch.where(rejected, state.u, u),
+            pick(rejected, state.u, u),
             {"damping": damping, "momentum": momentum, **velocity},
             choose(rejected, old, new),
             {"rejected": state.counts["rejected"] + rejected[:, 0]},
@@ -123,21 +123,25 @@ def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:
     return ~(new.value <= old.value + energy.tolerance(old))
 
 
-def along(old: Point, new: Point, where: Point) -> Tensor:
-    """dE/dt along the step from `old` to `new`, at the point `where` (B, 1)."""
-    return (where.gradient * (new.mean - old.mean)).sum(-1, keepdim=True)
-
-
 class Proposal(NamedTuple):
     """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots if the energy allows
-    (`shortened`), and the `mean` and `smooth` gradient of the point that it was made from."""
+    (`shortened`); dE/dt at the end of the whole, its `slope` (B, 1); and the `mean` and `smooth` gradient of the point
+    that it was made from."""
 
     u: Tensor
     point: Point
     whole: Point
+    slope: Tensor
     mean: Tensor
     smooth: Tensor
     shortened: bool
+
+
+def unshortened(state: State, u: Tensor, point: Point, mean: Tensor, smooth: Tensor) -> Proposal:
+    """The step to u as it is."""
+    with torch.no_grad():
+        slope = (point.gradient * (point.mean - state.point.mean)).sum(-1, keepdim=True)
+    return Proposal(u, point, point, slope, mean, smooth, False)
 
 
 def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smooth: Tensor) -> Proposal:
@@ -148,21 +152,36 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smoot
     """
     old, whole = state.point, energy.evaluate(u)
     if not isinstance(energy, PoissonEnergy):
-        return Proposal(u, whole, whole, mean, smooth, False)
+        return unshortened(state, u, whole, mean, smooth)
     with torch.no_grad():
-        first, last = along(old, whole, old), along(old, whole, whole)
-        cut = (first < 0) & (last > 0)
-        share = torch.where(cut, first / (first - last), 1.0)
-    between, point = energy.between(state.u, old, u, whole, share)
-    return Proposal(torch.where(cut, between, u), choose(cut, point, whole), whole, mean, smooth, True)
+        moved = whole.mean - old.mean
+        first, last = ((point.gradient * moved).sum(-1, keepdim=True) for point in (old, whole))
+        share = torch.where((first < 0) & (last > 0), first / (first - last), 1)
+    u, point = energy.between(state.u, old, u, whole, share)
+    return Proposal(u, point, whole, last, mean, smooth, True)
+
+
+def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Per datum one value (B, …) where `first` (B, 1), else the other; on a CPU nothing is copied where none is."""
+    if dense(first):
+        return torch.where(first if one.ndim > 1 else first[:, 0], one, other)
+    rows = first[:, 0].nonzero()[:, 0]
+    return other.index_copy(0, rows, one.index_select(0, rows)) if len(rows) else other
+
+
+def without(first: Tensor, value: Tensor) -> Tensor:
+    """`value` (B, K), zero where `first` (B, 1)."""
+    if dense(first):
+        return torch.where(first, 0, value)
+    return value.index_fill(0, first[:, 0].nonzero()[:, 0], 0)
 
 
 def choose(first: Tensor, one: Point, other: Point) -> Point:
     """Per datum one point where `first` (B, 1), else the other."""
     return Point(
-        torch.where(first[:, 0], one.value, other.value),
-        torch.where(first, one.mean, other.mean),
-        torch.where(first, one.smooth, other.smooth),
-        torch.where(first, one.gradient, other.gradient),
+        pick(first, one.value, other.value),
+        pick(first, one.mean, other.mean),
+        pick(first, one.smooth, other.smooth),
+        pick(first, one.gradient, other.gradient),
         one.diagonal,
     )

@@ -25,6 +25,12 @@ LARGEST = 4.0
 """No log-rate changes by more in one step of the LCA, before momentum."""
 
 
+def dense(value: Tensor) -> bool:
+    """Whether to treat all data alike rather than look for those that a case concerns: on a GPU a look would
+    synchronize, in compiled code break the graph."""
+    return value.device.type != "cpu" or torch.compiler.is_compiling()
+
+
 class Point(NamedTuple):
     """An energy evaluated at u.
 
@@ -139,9 +145,9 @@ class LinearEnergy(SolvableEnergy):
     def smooth(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor | None]:
         """(ΦᵀΦμ − Φᵀx)/σ² + s (B, K), at a mean μ or at counts, and the residual x − Φμ (B, D) where it is formed."""
         if self._gram is not None:
-            return mean @ self._gram - self._drive, None
-        residual = self.x - mean @ self.dictionary.mT
-        return self._spread - residual @ self._scaled, residual
+            return torch.addmm(self._drive, mean, self._gram, beta=-1), None
+        residual = torch.addmm(self.x, mean, self.dictionary.mT, alpha=-1)
+        return torch.addmm(self._spread, residual, self._scaled, alpha=-1), residual
 
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
         """This energy on aliases of its own tensors, and those of them that carry gradient: no alias depends on
@@ -155,7 +161,7 @@ class LinearEnergy(SolvableEnergy):
     @torch.no_grad()
     def _reconstruction(self, mean: Tensor, smooth: Tensor, residual: Tensor | None) -> Tensor:
         if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
-            return 0.5 * (mean * (smooth - self._drive)).sum(-1) + self._offset
+            return 0.5 * (smooth - self._drive).mul_(mean).sum(-1) + self._offset
         return residual.square().sum(-1) / (2 * self.variance) + mean @ self._spread
 
     def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
@@ -185,7 +191,7 @@ class PoissonEnergy(LinearEnergy):
     def cost(self, u: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         leak = self.beta * (u - self.prior_log_rate)
         with torch.no_grad():
-            return (mean * (leak - self.beta)).sum(-1) + self._prior_mass, leak
+            return (leak - self.beta).mul_(mean).sum(-1) + self._prior_mass, leak
 
     def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
         """A Lambert-W shrinkage: λ = a·W(e^s), a = β/h, s = y/a + log r − log a, y = mean − smooth/h; answers log λ."""
@@ -193,19 +199,35 @@ class PoissonEnergy(LinearEnergy):
         s = (curvature * mean - smooth) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
-    @full_precision
     def between(self, u: Tensor, one: Point, v: Tensor, other: Point, share: Tensor) -> tuple[Tensor, Point]:
         """log-rates of (1 − t)λ + tλ' and the energy there, for t (B, 1) in [0, 1]: no product with Φ, as the gradient
-        of the reconstruction term is linear in λ."""
-        log_rate = torch.logaddexp((1 - share).log() + u, share.log() + v)
+        of the reconstruction term is linear in λ. Where t = 1, the other point as it is, if it is finite."""
+        rows = None
+        if not dense(share):
+            rows = (share[:, 0] < 1).nonzero()[:, 0]
+            if not len(rows):
+                return v, other
+
+        def of(*given: Tensor) -> list[Tensor]:
+            return [part if rows is None else part.index_select(0, rows) for part in given]
+
+        t, before, after = of(share, u, v)
+        log_rate = torch.logaddexp((1 - t).log() + before, t.log() + after)
+        log_rate = log_rate if rows is None else v.index_copy(0, rows, log_rate)
         mean, smooth = torch.lerp(one.mean, other.mean, share), torch.lerp(one.smooth, other.smooth, share)
-        cost, leak = self.cost(log_rate, mean)
+        leak = self.beta * (log_rate - self.prior_log_rate)
         with torch.no_grad():
-            moved, t = other.mean - one.mean, share[:, 0]
-            slope = (moved * one.smooth).sum(-1)
-            bend = (moved * (other.smooth - one.smooth)).sum(-1)
-            before = (one.mean * (one.gradient - one.smooth - self.beta)).sum(-1) + self._prior_mass
-            value = one.value + t * slope + 0.5 * t.square() * bend + cost - before
+            rate, slope, gradient, value = of(one.mean, one.smooth, one.gradient, one.value)
+            new_rate, new_slope, new_leak = of(mean, smooth, leak)
+            # the trapezium rule is exact for the reconstruction term
+            gained = (new_rate - rate).mul_(new_slope + slope).mul_(0.5)
+            gained += (new_leak - self.beta).mul_(new_rate)
+            gained -= (gradient - slope).sub_(self.beta).mul_(rate)
+            value = value + gained.sum(-1)
+            if rows is None:
+                value = torch.where(share[:, 0] < 1, value, other.value)
+            else:
+                value = other.value.index_copy(0, rows, value)
         return log_rate, Point(value, mean, smooth, smooth + leak, one.diagonal)
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:

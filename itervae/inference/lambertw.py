@@ -4,6 +4,7 @@ W(e^s) solves w + log w = s. It is computed as ℓ = log w, so that nothing over
 very negative s (where ℓ → s). Iteration: Fritsch, Shafer & Crowley (1973), fourth order.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -20,17 +21,22 @@ def log_lambertw_exp(s: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class _LogLambertW(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor) -> Tensor:
-        # Starts: w ≈ softplus(s) shrunk towards its tails, s − log s for large s; both within 15% of the answer.
-        w = torch.where(s > 2, s - s.clamp_min(2).log(), 0.8 * functional.softplus(s))
-        w = w.clamp_min(torch.finfo(s.dtype).tiny)
+        info = torch.finfo(s.dtype)
+        # far below zero ℓ = s − e^s to rounding: where e^s would vanish, the line goes on
+        inside = s.clamp_min(0.9 * math.log(info.tiny))
+        # Winitzki's w ≈ p − p·log(1 + p)/(2 + p), p = softplus(s), is within 2%; a round takes that to the fourth power
+        w = functional.softplus(inside)
+        w -= (w + 2).reciprocal_().mul_(w).mul_(w.log1p())
         ell = w.log()
-        for _ in range(2):
-            z = s - ell - w
-            q = 2 * (1 + w) * (1 + w + z * (2 / 3))
-            ell = ell + torch.log1p(z / (1 + w) * (q - z) / (q - 2 * z))
-            w = ell.exp()
-        # far below zero W(e^s) = e^s − e^2s + …, so ℓ = s − e^s to rounding
-        ell = torch.where(s < -20, s - s.clamp_max(0).exp(), ell)
+        for left in reversed(range(1 if info.eps > 1e-8 else 2)):
+            slope = (w + 1).reciprocal_()
+            step = (inside - ell).sub_(w).mul_(slope)
+            bend = slope.mul_(step)
+            above = (4 / 3 * step).add_(2).sub_(bend)
+            ell += step.mul_(above).div_(above - bend).log1p_()
+            if left:
+                w = ell.exp()
+        ell += s - inside
         ctx.save_for_backward(ell)
         return ell
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from itervae.inference.descent import Proposal, choose, rises, shortened
+from itervae.inference.descent import Proposal, choose, pick, rises, shortened
 from itervae.inference.energies import LinearEnergy, PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
@@ -75,11 +75,12 @@ class LearnedProximal(FISTAUnrolled):
             return learned
         own = super().candidate(energy, state, inertia)
         return Proposal(
-            torch.where(risen, own.u, learned.u),
+            pick(risen, own.u, learned.u),
             choose(risen, own.point, learned.point),
             choose(risen, own.whole, learned.whole),
-            torch.where(risen, own.mean, learned.mean),
-            torch.where(risen, own.smooth, learned.smooth),
+            pick(risen, own.slope, learned.slope),
+            pick(risen, own.mean, learned.mean),
+            pick(risen, own.smooth, learned.smooth),
             True,
         )
 

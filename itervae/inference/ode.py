@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from itervae.errors import InputError
-from itervae.inference.descent import Descent, Proposal
+from itervae.inference.descent import Descent, Proposal, unshortened
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
@@ -138,7 +138,7 @@ class LCAODE(Descent):
             return super().candidate(energy, state, inertia)
         u, mean, smooth = self.propose(energy, state, inertia)
         point = energy.evaluate(u)  # as it is: what is shortened along a straight line leaves the flow
-        return Proposal(u, point, point, mean, smooth, shortened=False)
+        return unshortened(state, u, point, mean, smooth)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point

@@ -14,6 +14,7 @@ from itervae.plotting import (
     reconstructions_figure,
     samples_figure,
     save,
+    spikes_figure,
     tile_atoms,
     training_figure,
 )
@@ -44,6 +45,12 @@ def draw_pictures(
         save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
     if records:
         save(training_figure(records, model.prior.terms), run_dir / "curves.png")
+
+
+def draw_sequence(run_dir: Path, model: GenerativeModel, x: Tensor, counts: Tensor, reconstruction: Tensor) -> None:
+    """Write `spikes.png`: frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence of images."""
+    if len(model.shape) == 2:
+        save(spikes_figure(_numpy(x), _numpy(counts), _numpy(reconstruction), model.shape), run_dir / "spikes.png")
 
 
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.data import Source, TubeSource
+from itervae.data import Source, TubeSource, typical
 from itervae.distributions import Family
 from itervae.inference import Engine, Gradient, infer
 from itervae.model import FreeEnergy, GenerativeModel
@@ -172,6 +172,14 @@ class SequenceTask(Task):
         for tubes in self.tubes.split(max(1, EVALUATION_BATCH // self.frames)):
             for x, found, prior, _ in self._filter(tubes.unbind(1), None, generator):
                 yield Evaluated(x, found.posterior, prior)
+
+    @torch.no_grad()
+    def shown(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A typical held-out sequence: frames (T, D), spikes (T, K) and reconstructions (T, D)."""
+        x = self.tubes[typical(self.tubes)][None]
+        u = torch.cat([found.posterior.u for _, found, _, _ in self._filter(x.unbind(1), None, generator)])
+        posterior = self.model.posterior(u)
+        return x[0], posterior.sample((), generator), self.model.decode(posterior.mean)
 
     def _filter(
         self,

@@ -9,19 +9,16 @@ window of a sequence hands to the next, so a run that is resumed continues bit f
 its loss, is for the task to say.
 """
 
-import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from torch import Tensor
 
-from itervae.data import Source, TubeSource, load_source
+from itervae.data import TubeSource, load_source
 from itervae.errors import InputError
-from itervae.files import write_bytes, write_json
+from itervae.files import write_bytes
 from itervae.inference import Engine, certificate, infer
 from itervae.model import BernoulliLikelihood, GenerativeModel
 from itervae.training.checkpoint import (
@@ -37,24 +34,14 @@ from itervae.training.choices import check_objective, check_settings, choose_dev
 from itervae.training.freeze import frozen_model
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
-from itervae.training.pictures import atoms_image, draw_pictures
+from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
+from itervae.training.reports import Summary, diverged, has_finished, write_summary
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
 from itervae.training.tasks import EVALUATION_BATCH, SequenceTask, StillTask, Task
 from itervae.training.validation import validate
 
 LOG_EVERY = 20
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a finished or interrupted run came to; also `summary.json`."""
-
-    run_dir: Path
-    updates: int
-    seconds: float
-    finished: bool
-    validation: dict[str, float]
 
 
 def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary:
@@ -132,7 +119,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             generator.manual_seed(options.seed + update)
     updates, minutes = options.budget()
     spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
-    if resume and spent >= 1 and _has_finished(run_dir):  # one that was killed in its last validation has not
+    if resume and spent >= 1 and has_finished(run_dir):  # one that was killed in its last validation has not
         raise InputError(
             f"run {run_dir} has ended, after {update} updates and {seconds_before / 60:.1f} minutes; give it a larger "
             "budget with --updates or --minutes"
@@ -201,12 +188,12 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
                     step = task.step(batch, schedule.temperature_at(now), generator)
             except InputError as error:
-                raise _diverged(run_dir, update, batch.x, str(error)) from error
+                raise diverged(run_dir, update, batch.x, str(error)) from error
             optimizer.zero_grad()
             step.loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
             if not torch.isfinite(step.loss + norm):
-                raise _diverged(run_dir, update, batch.x, "the free energy or its gradient is not finite")
+                raise diverged(run_dir, update, batch.x, "the free energy or its gradient is not finite")
             # before the update: afterwards the posterior would be held against another model
             look_now = (update + 1) % LOG_EVERY == 0
             residual = certificate(model, step.x, step.posterior, step.prior).mean() if look_now else None
@@ -256,9 +243,11 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         if not finished:
             save(LAST)
         summary = Summary(run_dir, update, seconds(), finished, validation)
-        _write_summary(summary, settings, source, engine)
+        write_summary(summary, settings, source, engine)
         if finished:
             draw_pictures(run_dir, model, engine, task.stills, monitor.records, options.seed)
+            if isinstance(task, SequenceTask):
+                draw_sequence(run_dir, model, *task.shown(torch.Generator(device).manual_seed(options.seed)))
     return summary
 
 
@@ -269,11 +258,6 @@ def resume_settings(run_dir: Path) -> RunSettings:
 
 def _trained(*modules: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _has_finished(run_dir: Path) -> bool:
-    summary = run_dir / "summary.json"
-    return summary.is_file() and json.loads(summary.read_text())["finished"]
 
 
 def _in_unit_interval(x: Tensor | None) -> bool:
@@ -288,31 +272,3 @@ def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, x: T
     image = atoms_image(model, rates)
     if image is not None:
         monitor.picture("dictionary", image, update)
-
-
-def _diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
-    """Write what the offending batch was like; the error to raise. The last good checkpoint stays as it is."""
-    low, high = x.min().item(), x.max().item()
-    batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
-    write_json(run_dir / "failure.json", {"update": update, "what": what, "batch": batch})
-    kept = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "there is no checkpoint yet"
-    return InputError(
-        f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
-        f"{run_dir / 'failure.json'}); {kept}, with a smaller --lr"
-    )
-
-
-def _write_summary(summary: Summary, settings: RunSettings, source: Source, engine: Engine) -> None:
-    content: dict[str, Any] = {
-        "updates": summary.updates,
-        "seconds": round(summary.seconds, 1),
-        "finished": summary.finished,
-        "validation": summary.validation,
-        "data": source.describe(),
-        "inference": settings.inference,
-        "engine_parameters": sum(p.numel() for p in engine.parameters()),
-        "device": str(source.validation.device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    write_json(summary.run_dir / "summary.json", content)

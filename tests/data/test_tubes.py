@@ -104,7 +104,12 @@ def test_a_single_clip_is_divided_into_its_scenes():
     source = video_source(clips(film=joined), 0, frames=8, patch_size=8, held="film#1")
     assert source.describe()["train_sequences"] == 2
     assert source.describe()["validation_sequences"] == "film#1"
-    with pytest.raises(InputError, match="one sequence, film#0"):
+    long = texture(0, 50)
+    source = video_source(clips(film=long), 0, frames=8, patch_size=8, held=0.2)  # of one scene, the end
+    facts = source.describe()
+    assert (facts["train_positions"], source.held_positions) == (33 * 41 * 41, 3 * 41 * 41)
+    assert facts["validation_sequences"] == "film#1"
+    with pytest.raises(InputError, match="'film#1' has no tube; hold out another or use fewer frames"):
         video_source(clips(film=texture(0)), 0, frames=8, patch_size=8)
 
 

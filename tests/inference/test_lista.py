@@ -35,6 +35,7 @@ def test_is_fista_before_training(settings):
         assert torch.equal(found, infer(model, FISTAUnrolled(), x, steps=steps).posterior.u)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("scale", [0.3, 30.0])
 def test_whatever_it_has_learned_f_never_rises_and_the_optimum_is_reached(settings, scale):

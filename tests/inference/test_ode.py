@@ -44,6 +44,7 @@ def test_every_method_exists():
     assert {*FIXED, *ADAPTIVE} <= set(SOLVERS)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("method", [*FIXED, *ADAPTIVE])
 def test_every_method_reaches_the_certified_optimum(method):
     model = small(24)
@@ -55,6 +56,7 @@ def test_every_method_reaches_the_certified_optimum(method):
     torch.testing.assert_close(found.posterior.mean, best.posterior.mean, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("method", [*FIXED, *ADAPTIVE])
 def test_every_method_reaches_the_optimum_of_sparse_coding(method):
     dictionary = torch.randn(10, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

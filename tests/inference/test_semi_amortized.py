@@ -75,6 +75,7 @@ def trained(model, engine, x, updates=150):
     return engine.eval()
 
 
+@pytest.mark.usefixtures("unchecked")
 def drawn(model):
     """Data (300, D) that the model, its weights enlarged, can make."""
     with torch.no_grad():

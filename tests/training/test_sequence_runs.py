@@ -138,6 +138,12 @@ def test_a_carryover_learns_on_a_frozen_model_and_comes_back(videos, tmp_path):
     assert (found[:, 0] > 0).all()
 
 
+@pytest.mark.usefixtures("pictures")
+def test_a_run_leaves_a_picture_of_spikes(videos, tmp_path):
+    train(settings(videos, updates=1), tmp_path / "run")
+    assert (tmp_path / "run" / "spikes.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("inference", "engine", "model", "carryover"),
     [

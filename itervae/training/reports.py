@@ -1,0 +1,60 @@
+"""What a run says of itself when it ends, well or not: `summary.json`, `failure.json`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itervae.data import Source
+from itervae.errors import InputError
+from itervae.files import write_json
+from itervae.inference import Engine
+from itervae.training.checkpoint import LAST
+from itervae.training.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished or interrupted run came to; also `summary.json`."""
+
+    run_dir: Path
+    updates: int
+    seconds: float
+    finished: bool
+    validation: dict[str, float]
+
+
+def has_finished(run_dir: Path) -> bool:
+    summary = run_dir / "summary.json"
+    return summary.is_file() and json.loads(summary.read_text())["finished"]
+
+
+def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
+    """Write what the offending batch was like; the error to raise. The last good checkpoint stays as it is."""
+    low, high = x.min().item(), x.max().item()
+    batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
+    write_json(run_dir / "failure.json", {"update": update, "what": what, "batch": batch})
+    kept = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "there is no checkpoint yet"
+    return InputError(
+        f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
+        f"{run_dir / 'failure.json'}); {kept}, with a smaller --lr"
+    )
+
+
+def write_summary(summary: Summary, settings: RunSettings, source: Source, engine: Engine) -> None:
+    content: dict[str, Any] = {
+        "updates": summary.updates,
+        "seconds": round(summary.seconds, 1),
+        "finished": summary.finished,
+        "validation": summary.validation,
+        "data": source.describe(),
+        "inference": settings.inference,
+        "engine_parameters": sum(p.numel() for p in engine.parameters()),
+        "device": str(source.validation.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    write_json(summary.run_dir / "summary.json", content)
