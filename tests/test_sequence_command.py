@@ -31,11 +31,10 @@ FIELDS = {"frames", "optimum", "at_steps", "steps_to", "shuffled_optimum"}  # th
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise, smaller photographs, no pictures of training."""
+    """Fewer steps than are tried otherwise, and smaller photographs."""
     photographs = SimpleNamespace(images=[image[:80, :160] for image in datasets.load_sample_images().images])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", 2)
-        patch.setattr(trainer, "draw_pictures", lambda *_, **__: None)
         patch.setattr(datasets, "load_sample_images", lambda: photographs)
         yield
 
