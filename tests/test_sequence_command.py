@@ -5,6 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from jaxtyping import config
 from PIL import Image
 from sklearn import datasets
 
@@ -13,7 +14,7 @@ from itervae.cli import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import sequences
 from itervae.sequence import STARTS
-from itervae.training import LAST, load_sequence, train, trainer, write_checkpoint
+from itervae.training import LAST, load_sequence, train, write_checkpoint
 from itervae.training.checkpoint import build, make_carryover
 
 FRAMES = 4
@@ -31,12 +32,15 @@ FIELDS = {"frames", "optimum", "at_steps", "steps_to", "shuffled_optimum"}  # th
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise, and smaller photographs."""
+    """Fewer steps than are tried otherwise, smaller photographs, no checks of shapes, which take half the time."""
     photographs = SimpleNamespace(images=[image[:80, :160] for image in datasets.load_sample_images().images])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", 2)
         patch.setattr(datasets, "load_sample_images", lambda: photographs)
+        before = config.jaxtyping_disable
+        config.update("jaxtyping_disable", True)
         yield
+        config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="module")

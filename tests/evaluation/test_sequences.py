@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from families import linear_model_of
+from jaxtyping import config
 from problems import any_model, random_model
 
 from itervae import InputError
@@ -21,11 +22,14 @@ WEIGHT = 0.2  # of the past in a carryover that was not trained
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise."""
+    """Fewer steps than are tried otherwise; and no checks of shapes, which take half the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", MOST_STEPS)
         patch.setattr(sequences, "LONG", 20)
+        before = config.jaxtyping_disable
+        config.update("jaxtyping_disable", True)
         yield
+        config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="module")
