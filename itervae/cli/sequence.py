@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import tyro
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import Tensor
@@ -72,16 +72,18 @@ def run(args: list[str]) -> None:
         if path is not None and path.suffix.lower() != suffix:
             raise InputError(f"--{name} is {path}; expected a name ending in {suffix}")
     device = choose_device(options.device)
-    runs = {path: load_sequence(path, device) for path in options.runs}
-    settings = [load_settings(read_checkpoint(find_checkpoint(path))) for path in options.runs]
-    candidates = _candidates(runs, [one.sequence.carryover for one in settings])
-    source = _source(options, settings[0].data, bool({f.name for f in fields(DataSettings)} & set(options_given(args))))
+    paths = list(dict.fromkeys(options.runs))
+    runs = [load_sequence(path, device) for path in paths]
+    settings = [load_settings(read_checkpoint(find_checkpoint(path))) for path in paths]
+    candidates = _candidates(_short(paths), runs, [one.sequence.carryover for one in settings])
+    source = _source(options, settings[0].data, {field.name for field in fields(DataSettings)} & {*options_given(args)})
+    for path, (model, _, _) in zip(paths, runs, strict=True):
+        if source.dim != model.size:
+            raise InputError(
+                f"the frames have {source.dim} values each and {path} explains {model.size}; give another "
+                "--patch-size, or leave the run out"
+            )
     tubes = {name: tube.to(device) for name, tube in source.sequences(options.tubes).items()}
-    size = next(iter(candidates.values()))[0].size
-    if source.dim != size:
-        raise InputError(
-            f"the frames have {source.dim} values each and {options.runs[0]} explains {size}; give --patch-size"
-        )
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -106,30 +108,37 @@ def run(args: list[str]) -> None:
     if options.figure is not None:
         save(sequence_figure(asdict(report)), options.figure)
     if options.spikes is not None or options.animation is not None:
-        _draw_spikes(options, next(iter(tubes.items())), runs[options.runs[0]], settings[0].sequence.start)
+        _draw_spikes(options, next(iter(tubes.items())), runs[0], settings[0].sequence.start)
 
 
 def _numbers(steps: str) -> list[int]:
     parts = [part.strip() for part in steps.split(",") if part.strip()]
-    if not parts or not all(part.isdigit() and int(part) for part in parts):
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise InputError(f"--steps is {steps!r}; expected numbers ≥ 1 such as 1,2,3,5,10")
-    return [int(part) for part in parts]
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _short(paths: list[Path]) -> list[str]:
+    """Names of the runs, as short as tells them apart."""
+    whole = [path if path.name not in ("", "..") else path.resolve() for path in paths]
+    short = [str(Path(*path.parts[-2:])) if path.suffix == ".pt" else path.name for path in whole]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
 
 
 def _candidates(
-    runs: dict[Path, tuple[GenerativeModel, Engine, Carryover]], names: list[str]
+    runs: list[str], made: list[tuple[GenerativeModel, Engine, Carryover]], names: list[str]
 ) -> dict[str, tuple[GenerativeModel, Engine, Carryover]]:
     """Every run's own carryover, and none with each model that differs from the others; by the carryover's name, with
     that of the run where two would be the same."""
     found: dict[str, tuple[GenerativeModel, Engine, Carryover]] = {}
     models: list[GenerativeModel] = []
     plain: dict[str, tuple[GenerativeModel, Engine, Carryover]] = {}
-    for (path, (model, engine, carryover)), name in zip(runs.items(), names, strict=True):
+    for run, (model, engine, carryover), name in zip(runs, made, names, strict=True):
         if not any(_same(model, other) for other in models):
-            plain[f"{NONE} ({path.name})" if models else NONE] = (model, engine, NoCarryover())
+            plain[f"{NONE} ({run})" if models else NONE] = (model, engine, NoCarryover())
             models.append(model)
         if name != NONE:
-            found[name if names.count(name) == 1 else f"{name} ({path.name})"] = (model, engine, carryover)
+            found[name if names.count(name) == 1 else f"{name} ({run})"] = (model, engine, carryover)
     return plain | found
 
 
@@ -138,21 +147,18 @@ def _same(one: GenerativeModel, other: GenerativeModel) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def _source(options: Sequence, trained_on: DataSettings, given: bool) -> TubeSource:
-    """The data of the first run, or the ones given; of a run with other frames or sequences held out."""
-    settings = options.data if given else trained_on
-    if given and not options.data.sequential:
-        settings = replace(trained_on, **_changed(options.data))
-    source = load_source(settings, options.seed)
-    if not isinstance(source, TubeSource):
+def _source(options: Sequence, trained_on: DataSettings, given: set[str]) -> TubeSource:
+    """The data that are given; without --data those of the first run, but for the settings that are given."""
+    settings = options.data
+    if "data" not in given:
+        settings = replace(trained_on, **{name: getattr(options.data, name) for name in given})
+    if not settings.sequential:
         raise InputError(f"--data {settings.data} has no order; use --data video or --data drift")
+    if settings.frames == 1:
+        raise InputError("sequences of one frame have no past; give --frames 2 or more")
+    source = load_source(settings, options.seed)
+    assert isinstance(source, TubeSource)
     return source
-
-
-def _changed(data: DataSettings) -> dict[str, Any]:
-    return {
-        field.name: getattr(data, field.name) for field in fields(data) if getattr(data, field.name) != field.default
-    }
 
 
 def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
@@ -161,10 +167,10 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
     table.add_column("carryover", no_wrap=True)
     for heading in ("optimum", "gain", "± s.e.", "shuffled"):
         table.add_column(heading, justify="right", no_wrap=True)
-    numbers = [str(number) for number in steps]
-    numbers = [number for number in numbers if number in next(iter(report.mean.values())).at_steps]
-    for number in numbers or ["0"]:
-        table.add_column(f"{number} steps" if numbers else "engine", justify="right", no_wrap=True)
+    numbers = [str(number) for number in (*steps, 0) if any(str(number) in f.at_steps for f in report.mean.values())]
+    for number in numbers:
+        heading = "one pass" if number == "0" else f"{number} step{'s' * (number != '1')}"
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("to 1 nat", justify="right", no_wrap=True)
     table.add_column("to 0.1", justify="right", no_wrap=True)
     table.add_column("spikes", justify="right", no_wrap=True)
@@ -178,7 +184,7 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
                 f"{found.gain:.2f}",
                 f"{found.gain_standard_error:.2g}",
                 f"{found.shuffled_optimum:.2f}",
-                *(f"{found.at_steps[number]:.2f}" for number in numbers or ["0"]),
+                *(f"{found.at_steps[number]:.2f}" if number in found.at_steps else "-" for number in numbers),
                 _starts(found, "1.0"),
                 _starts(found, "0.1"),
                 f"{found.spikes:.1f}",
@@ -187,7 +193,8 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             sequence = ""
         table.add_section()
     console = Console()
-    console.width = max(console.width, 190)
+    # a narrower table would lose digits, in files and pipes above all
+    console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
     console.print(table)
     proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
     if report.certificate_max != report.certificate_max:

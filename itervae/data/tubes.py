@@ -138,7 +138,9 @@ class TubeSource(PoolSource):
     def check_windows(self, window: int, stream: bool) -> None:
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
         if not 1 <= window <= self.frames:
-            raise InputError(f"--window {window} does not fit sequences of {self.frames} frames; give 1 to --frames.")
+            raise InputError(
+                f"--window {window} does not fit sequences of {self.frames} frames; give 1 to {self.frames}."
+            )
         if stream and not isinstance(self.pool, TubePool):
             raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
 

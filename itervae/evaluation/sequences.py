@@ -36,8 +36,8 @@ class CarryoverReport:
         gain: nats by which it is below that of the first candidate, and `gain_standard_error` of it over sequences.
         at_steps: F of the filter with so many steps per frame.
         steps_to: threshold in nats → start → mean number of steps until F − F* of the frame is below it; empty for an
-            engine without steps.
-        shuffled_optimum: the optimum where the past is that of another clip.
+            engine without steps, or one that stops by itself.
+        shuffled_optimum: the optimum where the past is that of another clip; NaN where there is no other.
         spikes: Σ_k λ_k per frame, at the optimum.
         persistence: autocorrelation of the rate from one frame to the next, weighted over units by its variance.
         free_energy: F* of each frame from the first (T,), mean over sequences.
@@ -98,9 +98,10 @@ def measure_sequences(
         advance: called with the name of a carryover and the number of filtered frames.
 
     Raises:
-        InputError: sequences of one frame, a number of steps below 1, or a model whose optimum is neither proved nor
-            approached by the LCA.
+        InputError: no candidate, no sequence, sequences of one frame or of different shapes or for another model, a
+            number of steps below 1, or a model whose optimum is neither proved nor approached by the LCA.
     """
+    _check(candidates, tubes)
     x = torch.cat(list(tubes.values()))
     each = len(next(iter(tubes.values())))
     if x.shape[1] < 2:
@@ -130,8 +131,28 @@ def measure_sequences(
         {sequence: reports(chosen) for sequence, chosen in rows.items()},
         reports(slice(None)),
         {name: _persistence(candidates[name][0], measured.u).tolist() for name, (measured, _) in found.items()},
-        max(float(measured.certificate.max()) for measured, _ in found.values()),
+        torch.stack([measured.certificate.max().double() for measured, _ in found.values()]).max().item(),
     )
+
+
+def _check(candidates: Mapping[str, tuple[GenerativeModel, Engine, Carryover]], tubes: Mapping[str, Tensor]) -> None:
+    """Refuse what cannot be measured, before anything is."""
+    if not candidates or not tubes:
+        raise InputError(f"there are {len(candidates)} carryovers and {len(tubes)} sequences; expected one at least")
+    shapes = {name: tuple(tube.shape) for name, tube in tubes.items()}
+    first = next(iter(shapes.values()))
+    for name, shape in shapes.items():
+        if len(shape) != 3 or shape != first:
+            raise InputError(
+                f"the sequence {name} has the shape {shape} and the first {first}; expected the same (n, T, D) of each"
+            )
+    for name, (model, _, _) in candidates.items():
+        if model.size != first[2]:
+            raise InputError(
+                f"the frames have {first[2]} values each and the model of {name} explains {model.size}; give frames "
+                "of that size"
+            )
+        _best_engine(model)
 
 
 def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
@@ -150,9 +171,9 @@ def _optimal_filter(
     advance: Callable[[int], None],
 ) -> Measured:
     best, steps = _best_engine(model)
-    exact, carrying = copy.deepcopy(model), copy.deepcopy(carryover)
+    exact, solver, carrying = copy.deepcopy(model), copy.deepcopy(engine), copy.deepcopy(carryover)
     if model.exact:  # in float64, as the gap is small beside F
-        exact, carrying, x = exact.double(), carrying.double(), x.double()
+        exact, solver, carrying, x = exact.double(), solver.double(), carrying.double(), x.double()
     generator = torch.Generator(x.device).manual_seed(seed)
     state: FilterState | None = None
     energies, answers, proofs, shuffled = [], [], [], []
@@ -174,8 +195,9 @@ def _optimal_filter(
         else:
             # the clips of another sequence where there is one, else another clip of the same
             other = before.select(torch.arange(len(x), device=x.device).roll(each if len(x) > each else 1))
-            shuffled.append(energy_of(frame, other)[0])
-            for key, needed in _steps_to(exact, engine, frame, carrying, before, energy, generator).items():
+            alone = torch.full_like(energy, torch.nan)
+            shuffled.append(energy_of(frame, other)[0] if len(x) > 1 else alone)
+            for key, needed in _steps_to(exact, solver, frame, carrying, before, energy, generator).items():
                 steps_to[key].append(needed)
         energies.append(energy)
         answers.append(u.float())
@@ -196,12 +218,12 @@ def _steps_to(
     generator: torch.Generator,
 ) -> dict[tuple[float, str], Tensor]:
     """Steps until each threshold from each start (N,): the first after which F − F* is below it."""
-    if not engine.steps:
+    if not engine.steps or engine.tolerance is not None:
         return {}
-    solver, found = copy.deepcopy(engine).to(frame.dtype), {}
+    found = {}
     for start in STARTS:
         options = {"start": start, "steps": MOST_STEPS, "record": ("free_energy",), "generator": generator}
-        trace = filter_step(model, solver, frame, carryover, state, **options)[0].trace["free_energy"]
+        trace = filter_step(model, engine, frame, carryover, state, **options)[0].trace["free_energy"]
         for threshold in THRESHOLDS:
             reached = trace - optimum <= threshold  # (steps + 1, N)
             found[threshold, start] = torch.where(reached.any(0), reached.int().argmax(0), MOST_STEPS)
@@ -253,7 +275,7 @@ def _report(
     gain = (base[rows, 1:].double() - later).mean(1)
     rates = posterior.mean.double().detach()
     unit = _persistence(model, measured.u[rows])
-    weight = torch.where(unit.isfinite(), rates.var(0), 0)
+    weight = torch.where(unit.isfinite(), rates.var(0, correction=0), 0)
     return CarryoverReport(
         later.numel(),
         later.mean().item(),

@@ -3,20 +3,22 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.plotting.arrays import datum_shape, matrix
-from itervae.plotting.canvas import DPI, INK, QUIET, grey
+from itervae.plotting.canvas import DPI, INK, QUIET, RED, grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FRAMES_PER_SECOND = 6
+FEWEST = 6
+"""A shorter sequence does not fill the width, or its frames would be huge."""
 
 
 def spikes_figure(
@@ -25,7 +27,7 @@ def spikes_figure(
     """Frames above, a raster of spikes between, reconstructions below, in step.
 
     Units that are silent throughout are left out; the others are ordered by the mean time of their spikes. A dot's area
-    is the count. All frames and reconstructions share one grey scale, zero being mid-grey.
+    is the count. All frames and reconstructions share one grey scale, zero being mid-grey; red is not finite.
 
     Args:
         x: (T, D) frames of a sequence.
@@ -38,18 +40,18 @@ def spikes_figure(
         InputError: shapes that do not fit, or frames that are not images.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     strips, spikes = _checked(x, counts, reconstruction, shape)
     frames = len(spikes)
+    across = max(frames, FEWEST)
     tall = strips[0].shape[1] / strips[0].shape[2]
-    strip = 7.0 * tall / frames
+    strip = 7.0 * tall / across
     figure = Figure(figsize=(8.0, 2 * strip + 3.6), dpi=DPI, layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(strip, 2.6, strip))
     for axes, images, name in ((panels[0], strips[0], "frames"), (panels[2], strips[1], "recon-\nstruction")):
         axes.imshow(
             np.concatenate(list(images), 1),
-            cmap="gray",
+            cmap=_greys(),
             vmin=0,
             vmax=1,
             extent=(0.5, frames + 0.5, 0, 1),
@@ -59,13 +61,12 @@ def spikes_figure(
         for edge in range(1, frames):
             axes.axvline(edge + 0.5, color="white", linewidth=0.8)
         axes.set_yticks([])
-        axes.set_ylabel(name, fontsize=8)
+        axes.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
         axes.spines[:].set_visible(False)
         axes.tick_params(bottom=False)
     _raster(panels[1], spikes)
-    panels[1].set_xlim(0.5, frames + 0.5)
+    panels[1].set_xlim(0.5, across + 0.5)
     panels[2].set_xlabel("frame", fontsize=8)
-    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[2].tick_params(labelsize=7)
     if title:
         figure.suptitle(title, fontsize=9, color=INK)
@@ -88,10 +89,11 @@ def sequence_animation(
     panels = figure.subplots(1, 3, width_ratios=(1, 1, 1.6))
     images = []
     for axes, strip, name in zip(panels, strips, ("frame", "reconstruction"), strict=False):
-        images.append(axes.imshow(strip[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest"))
+        images.append(axes.imshow(strip[0], cmap=_greys(), vmin=0, vmax=1, interpolation="nearest"))
         axes.set_title(name, fontsize=9)
         axes.set_axis_off()
     _raster(panels[2], spikes)
+    panels[2].set_xlim(0.5, max(len(spikes), FEWEST) + 0.5)
     panels[2].set_xlabel("frame", fontsize=8)
     line = panels[2].axvline(1, color="#d55e00", linewidth=1)
     found = []
@@ -108,13 +110,15 @@ def save_animation(frames: Sequence[np.ndarray], path: str | Path) -> None:
     """Write a looping GIF; `path` holds the whole of it or what it held before.
 
     Raises:
-        InputError: the name does not end in .gif, or the file cannot be written.
+        InputError: no frame, the name does not end in .gif, or the file cannot be written.
     """
     from PIL import Image
 
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise InputError(f"the animation's name is {path}; expected one that ends in .gif")
+    if not len(frames):
+        raise InputError("there is no frame to write; pass those of a sequence")
     first, *others = (Image.fromarray(frame) for frame in frames)
     content = io.BytesIO()
     first.save(content, "GIF", save_all=True, append_images=others, duration=round(1000 / FRAMES_PER_SECOND), loop=0)
@@ -141,15 +145,23 @@ def _checked(
             f"x, counts and reconstruction have the shapes {x.shape}, {counts.shape} and {reconstruction.shape}; "
             "expected (T, D), (T, K) and (T, D)"
         )
-    largest = float(np.nanmax(np.abs(x), initial=0)) or 1.0
+    largest = float(np.abs(np.nan_to_num(x)).max()) or 1.0
     return (
         grey(x, largest, True).reshape(-1, *size),
         grey(reconstruction, largest, True).reshape(-1, *size),
     ), np.nan_to_num(counts)
 
 
+def _greys() -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["gray"].with_extremes(bad=RED)
+
+
 def _raster(axes: "Axes", counts: np.ndarray) -> None:
     """Dots at (frame, unit), area by |count|, units by the mean time of their spikes."""
+    from matplotlib.ticker import MaxNLocator
+
     sizes = np.abs(counts)
     total = sizes.sum(0)
     active = np.flatnonzero(total)
@@ -160,5 +172,7 @@ def _raster(axes: "Axes", counts: np.ndarray) -> None:
     axes.set_ylim(-1, max(1, len(active)))
     axes.set_ylabel(f"{len(active)} of {counts.shape[1]} units", fontsize=8)
     axes.set_yticks([])
+    ticks = MaxNLocator(integer=True, min_n_ticks=1).tick_values(1, len(counts))
+    axes.set_xticks([tick for tick in ticks if 1 <= tick <= len(counts) and tick == int(tick)])
     axes.tick_params(labelsize=7, colors=QUIET)
     axes.spines[["top", "right"]].set_visible(False)

@@ -46,7 +46,9 @@ def filter_step(
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
 ) -> tuple[Inference, Tensor, FilterState]:
-    """Infer one frame: for online use, a frame at a time with constant memory.
+    """Infer one frame: for online use, a frame at a time.
+
+    Memory is constant under `torch.no_grad()`, or with `state.detach()` handed on: gradients go back through the state.
 
     Args:
         x: a frame of each sequence (B, D).
@@ -56,10 +58,18 @@ def filter_step(
 
     Returns:
         The inference of this frame, the parameters of its prior (B, P), and the state to go on from.
+
+    Raises:
+        InputError: an unknown start, a state of other sequences, or what `infer` and the carryover refuse.
     """
     if start not in STARTS:
         raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
     static = model.prior()
+    if state is not None and state.u.shape != (len(x), len(static.u)):
+        raise InputError(
+            f"the state is that of {len(state.u)} sequences with {state.u.shape[1]} parameters each, this frame of "
+            f"{len(x)} and the model has {len(static.u)}; pass the state of these sequences, or select its rows"
+        )
     if state is None:
         prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
     else:
@@ -99,15 +109,20 @@ def filter_sequence(
 
     Args:
         model, engine: as of `infer`.
-        frames: (B, T, D), or an iterable of T frames (B, D).
+        frames: (B, T, D), or an iterable of T frames (B, D), of which one is held at a time.
         carryover: how the prior of a frame comes from the posterior before.
         state: where an earlier call ended: 12 frames and 12 frames more are 24.
         start: one of `STARTS`: where the iteration of a frame begins.
         steps, gradient, generator: as of `infer`, for each frame.
 
+    The answer grows with T, and outside `torch.no_grad()` so does the graph of all steps; `filter_step` keeps the state
+    alone.
+
     Raises:
-        InputError: no frame, an unknown start, or what `infer` and the carryover refuse.
+        InputError: no frame, frames that are not finite, or what `filter_step` refuses.
     """
+    if isinstance(frames, Tensor):
+        _check(frames)
     each = frames.unbind(1) if isinstance(frames, Tensor) else frames
     posteriors, priors, energies = [], [], []
     for x in each:
@@ -121,3 +136,16 @@ def filter_sequence(
     if state is None:
         raise InputError("there is no frame to filter; expected at least one")
     return Filtered(torch.stack(posteriors, 1), torch.stack(priors, 1), torch.stack(energies, 1), state)
+
+
+def _check(frames: Tensor) -> None:
+    """Refuse frames of another shape, and say where they are not finite."""
+    if frames.ndim != 3:
+        raise InputError(f"frames have the shape {tuple(frames.shape)}; expected (B, T, D): flatten each frame")
+    bad = (~frames.isfinite()).any(2).any(0)
+    if bad.any():
+        first = int(bad.int().argmax())
+        raise InputError(
+            f"{int(bad.sum())} of {len(bad)} frames have NaN or infinite values, the first at time {first} (from 0); "
+            "expected finite values: clean them, or leave them out"
+        )

@@ -4,6 +4,8 @@ The cell is a gated recurrent unit (Cho et al. 2014, "Learning phrase representa
 few numbers, so that what it learns on some sequences holds on others, and the rates themselves through the gates alone.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,7 +54,7 @@ class Gated(Carryover):
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
         prior = static.u.to(posterior.dtype)
         past = prior if state is None else torch.where((state.age > 0)[:, None], state.u, prior)
-        halfway = torch.logaddexp(past, prior) - torch.tensor(2.0).log().item()
+        halfway = torch.logaddexp(past, prior) - math.log(2)
         surprise = torch.stack([poisson_kl(posterior, each).sum(-1).log1p() for each in (prior, halfway)], -1)
         hidden = self._hidden({} if state is None else state.memory, posterior)
         return {"hidden": self.cell(surprise.to(hidden.dtype), hidden)}

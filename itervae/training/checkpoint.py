@@ -116,7 +116,8 @@ def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tup
 
     Example:
         model, engine, carryover = itervae.load_sequence("runs/my-run")
-        filtered = itervae.filter_sequence(model, engine, frames, carryover)
+        with torch.no_grad():
+            filtered = itervae.filter_sequence(model, engine, frames, carryover)
 
     Raises:
         InputError: nothing there, a truncated or foreign file, or a run on data without order.

@@ -1,5 +1,7 @@
 """Filtering: what is carried over, where it begins, that it can stop and go on, and what it buys."""
 
+import weakref
+
 import pytest
 import torch
 from families import linear_model_of
@@ -151,11 +153,43 @@ def test_other_families_carry_their_parameters_over():
         filter_sequence(model, Optimal(), frames, Mixing(model.latents))
 
 
+@pytest.mark.parametrize("name", CARRYOVERS)
+def test_nothing_but_the_last_state_is_kept(model, name):
+    carryover, state, seen = made(name), None, []
+
+    def stream():
+        for x in clips(model, 2, 12).unbind(1):
+            seen.append(weakref.ref(frame := x.clone()))
+            yield frame
+
+    with torch.no_grad():
+        for x in stream():
+            state = filter_step(model, FISTAUnrolled(), x, carryover, state, steps=1)[2]
+            seen.extend(weakref.ref(value) for value in state.to_dict().values())
+    del x
+    assert sum(value() is not None for value in seen) == len(state.to_dict())
+
+
 def test_errors(model):
     with pytest.raises(InputError, match="start is 'cold'; expected one of prior, previous, safer"):
         filter_sequence(model, LCAUnrolled(), clips(model, 2, 2), NoCarryover(), start="cold")
     with pytest.raises(InputError, match="there is no frame to filter"):
         filter_sequence(model, LCAUnrolled(), [], NoCarryover())
+    frames = clips(model, 3, 4)
+    state = filter_step(model, LCAUnrolled(), frames[:, 0], NoCarryover(), steps=1)[2]
+    for start in STARTS:
+        with pytest.raises(
+            InputError, match="the state is that of 3 sequences with 32 parameters each, this frame of 2"
+        ):
+            filter_step(model, LCAUnrolled(), frames[:2, 1], Mixing(LATENTS), state, start=start)
+    with pytest.raises(InputError, match=r"frames have the shape \(4, 24\); expected \(B, T, D\)"):
+        filter_sequence(model, LCAUnrolled(), frames[0], NoCarryover())
+    frames[1, 2, 5], frames[2, 3, 0] = torch.nan, torch.inf
+    with pytest.raises(InputError, match=r"2 of 4 frames have NaN or infinite values, the first at time 2 \(from 0\)"):
+        filter_sequence(model, LCAUnrolled(), frames, NoCarryover())
+    for start in STARTS:
+        with pytest.raises(InputError, match="x has NaN or infinite values in 1 of 3 data"):
+            filter_step(model, LCAUnrolled(), frames[:, 2], Mixing(LATENTS), state, start=start)
     with pytest.raises(InputError, match="kind is 'dense'"):
         LinearMap(4, "dense")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rank is 0"):
