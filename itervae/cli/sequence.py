@@ -31,6 +31,8 @@ from itervae.training import choose_device, load_sequence, load_settings, read_c
 from itervae.training.checkpoint import find_checkpoint
 
 NONE = "none"
+SCHEMA = 1
+"""Version of the report."""
 
 
 @dataclass
@@ -104,7 +106,8 @@ def run(args: list[str]) -> None:
     described = f"{source.name} {source.describe().get('content', '')}".strip()
     _print(report, described, steps)
     if options.json is not None:
-        write_json(options.json, {"data": described, "frames": source.frames, "tubes": options.tubes, **asdict(report)})
+        about = {"schema": SCHEMA, "data": described, "frames": source.frames, "tubes": options.tubes}
+        write_json(options.json, about | asdict(report))
     if options.figure is not None:
         save(sequence_figure(asdict(report)), options.figure)
     if options.spikes is not None or options.animation is not None:

@@ -2,12 +2,13 @@
 
 import statistics
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
+from benchmarks.timing import alternate
 from sklearn.decomposition import sparse_encode
 
-from benchmarks.timing import alternate
 from itervae.inference import FISTAUnrolled, LCAUnrolled, infer
 from itervae.model import SparseCodingSettings, build_model
 
@@ -37,7 +38,7 @@ def run(device: str, rounds: int, quick: bool) -> Iterator[dict[str, object]]:
                     needed = _steps_to(model, kind, x, atoms, threshold, signed, tolerance)
                     if needed is not None:
                         steps[kind.__name__] = needed
-                        sides[kind.__name__] = lambda e=kind(needed), m=model, y=x: _solve(m, e, y)
+                        sides[kind.__name__] = partial(_solve, model, kind(needed), x)
                 times = alternate(sides, rounds, device)
                 yield {
                     "suite": "lasso",
@@ -59,7 +60,8 @@ def _sklearn(x: torch.Tensor, atoms: torch.Tensor, threshold: float, signed: boo
     data, dictionary = x.double().cpu().numpy(), np.ascontiguousarray(atoms.double().numpy().T)
 
     def solve() -> np.ndarray:
-        return sparse_encode(data, dictionary, algorithm="lasso_cd", alpha=threshold, positive=not signed, max_iter=1000)
+        options = {"algorithm": "lasso_cd", "alpha": threshold, "positive": not signed, "max_iter": 1000}
+        return sparse_encode(data, dictionary, **options)
 
     return solve, solve()
 

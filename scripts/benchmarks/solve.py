@@ -1,11 +1,12 @@
 """An iteration of each solver over the bare matrix products in it, and the time to a certificate."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-
 from benchmarks.timing import alternate, ratio
-from itervae.inference import FISTAUnrolled, ISTAUnrolled, LCAUnrolled, Optimal, certificate, infer
+
+from itervae.inference import Engine, FISTAUnrolled, ISTAUnrolled, LCAUnrolled, Optimal, certificate, infer
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 
@@ -31,13 +32,7 @@ def run(device: str, rounds: int, quick: bool) -> Iterator[dict[str, object]]:
 
         sides = {"products": products}
         for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled):
-            engine = kind(STEPS)
-
-            def solve(engine=engine, model=model, x=x) -> None:
-                with torch.no_grad():
-                    infer(model, engine, x)
-
-            sides[kind.__name__] = solve
+            sides[kind.__name__] = partial(_solve, model, kind(STEPS), x)
         times = alternate(sides, rounds if latents * batch <= 2**20 else max(2, rounds // 3), device)
         for name in list(sides)[1:]:
             yield {
@@ -63,12 +58,7 @@ def _certificates(device: str, rounds: int) -> Iterator[dict[str, object]]:
             if needed is None:
                 continue
             steps[kind.__name__] = needed
-
-            def solve(engine=kind(needed)) -> None:
-                with torch.no_grad():
-                    infer(model, engine, x)
-
-            sides[kind.__name__] = solve
+            sides[kind.__name__] = partial(_solve, model, kind(needed), x)
         times = alternate(sides, rounds, device)
         for name, found in times.items():
             yield {
@@ -79,6 +69,11 @@ def _certificates(device: str, rounds: int) -> Iterator[dict[str, object]]:
                 "steps": steps[name],
                 "s per 1000": 1e3 * sorted(found)[len(found) // 2] / batch,
             }
+
+
+@torch.no_grad()
+def _solve(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
+    infer(model, engine, x)
 
 
 def _steps_to(model: GenerativeModel, kind, x: torch.Tensor, tolerance: float) -> int | None:
