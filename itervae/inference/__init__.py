@@ -8,6 +8,7 @@ from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.base import Engine, Inference, certificate, infer
 from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.compiled import compile_steps
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
@@ -72,5 +73,6 @@ __all__ = [
     "certificate",
     "check_fit",
     "check_implicit",
+    "compile_steps",
     "infer",
 ]

@@ -53,6 +53,8 @@ class TrainingSettings:
     """Largest norm of the gradient of the mean free energy; larger ones are scaled down."""
     mixed_precision: bool = False
     """bfloat16 in encoders and in decoders that are not linear."""
+    compile: bool = False
+    """Compile the steps of inference (torch.compile): a minute first, then faster steps on large batches."""
     validate_every: int = 500
     """Updates between validations, each of which also writes a checkpoint."""
     seed: int = 0

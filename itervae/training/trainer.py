@@ -19,7 +19,7 @@ from torch import Tensor
 from itervae.data import TubeSource, load_source
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import Engine, certificate, infer
+from itervae.inference import Engine, certificate, compile_steps, infer
 from itervae.model import BernoulliLikelihood, GenerativeModel
 from itervae.training.checkpoint import (
     BEST,
@@ -76,6 +76,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     carryover = make_carryover(settings, model) if isinstance(source, TubeSource) else None
     model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
+    if options.compile:
+        compile_steps(engine)
     gradient = choose_gradient(settings, engine, model)
     check_objective(settings, engine, model, gradient)
     if carryover is not None and isinstance(source, TubeSource):

@@ -6,7 +6,16 @@ from functools import partial
 import torch
 from benchmarks.timing import alternate, ratio
 
-from itervae.inference import Engine, FISTAUnrolled, ISTAUnrolled, LCAUnrolled, Optimal, certificate, infer
+from itervae.inference import (
+    Engine,
+    FISTAUnrolled,
+    ISTAUnrolled,
+    LCAUnrolled,
+    Optimal,
+    certificate,
+    compile_steps,
+    infer,
+)
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 
@@ -33,6 +42,7 @@ def run(device: str, rounds: int, quick: bool) -> Iterator[dict[str, object]]:
         sides = {"products": products}
         for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled):
             sides[kind.__name__] = partial(_solve, model, kind(STEPS), x)
+            sides[f"{kind.__name__}, compiled"] = partial(_solve, model, compile_steps(kind(STEPS)), x)
         times = alternate(sides, rounds if latents * batch <= 2**20 else max(2, rounds // 3), device)
         for name in list(sides)[1:]:
             yield {
