@@ -91,8 +91,8 @@ class DriftPool(Pool):
     ):
         self.frames, self.patch_size, self.count = frames, patch_size, len(regions)
         self._pixels = torch.cat([region.flatten() for region in regions]).to(device)
-        self._width = np.array([region.shape[1] for region in regions])
-        self._offset = np.cumsum([0, *(region.numel() for region in regions[:-1])])
+        self._width = torch.tensor([region.shape[1] for region in regions], device=device)
+        self._offset = torch.tensor([0, *(region.numel() for region in regions[:-1])], device=device).cumsum(0)
         # How far the upper left corner may go, in pixels.
         self._room = np.array([region.shape for region in regions]) // FINE - patch_size
         places = (self._room + 1).prod(1)
@@ -100,15 +100,20 @@ class DriftPool(Pool):
         self._share = places / places.sum()
 
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        """`count` tubes, each frame minus its mean: (count, T, P²) float32."""
+        """The region, and row and column of the corner on its fine grid, in each frame: (count, T, 3) int64."""
         region = generator.choice(self.count, size=count, p=self._share)
         corner = np.rint(gaze(generator, self._room[region], self.frames) * FINE).astype(np.int64)
+        regions = np.broadcast_to(region[:, None, None], (count, self.frames, 1))
+        return torch.from_numpy(np.concatenate([regions, corner], 2))
+
+    def cut(self, places: Tensor) -> Tensor:
+        """Each frame minus its mean: (B, T, 3) to (B, T, P²) float32."""
+        region, row, column = places.to(self._pixels.device).unbind(2)  # (B, T) each
         width = self._width[region]
-        start = self._offset[region][:, None] + corner[..., 0] * width[:, None] + corner[..., 1]  # (B, T)
-        side = FINE * np.arange(self.patch_size)
-        patch = (width[:, None, None] * side[:, None] + side).reshape(count, 1, -1)
-        index = torch.from_numpy(start[..., None] + patch).to(self._pixels.device)
-        tubes = self._pixels[index]
+        start = self._offset[region] + row * width + column
+        side = FINE * torch.arange(self.patch_size, device=start.device)
+        patch = width[..., None, None] * side[:, None] + side  # (B, T, P, P)
+        tubes = self._pixels[start[..., None] + patch.flatten(2)]
         return tubes.sub_(tubes.mean(2, keepdim=True))
 
 

@@ -56,18 +56,17 @@ class PatchPool(Pool):
         row = (positions - before) // self._columns[image]
         return image, row, (positions - before) - row * self._columns[image]
 
-    def cut(self, positions: Tensor) -> Tensor:
+    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
+        return torch.from_numpy(generator.integers(self.positions, size=count))
+
+    def cut(self, places: Tensor) -> Tensor:
         """The patch at each position, minus its mean: (B,) int64 to (B, patch_size²) float32."""
-        image, row, column = self.locate(positions)
+        image, row, column = self.locate(places.to(self._pixels.device))
         width = self._width[image]
         corner = self._offset[image] + row * width + column
         index = corner[:, None, None] + width[:, None, None] * self._side[:, None] + self._side
         patches = self._pixels[index.flatten(1)]
         return patches.sub_(patches.mean(1, keepdim=True))
-
-    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        # Drawn on the CPU whatever the device, so that a seed means the same patches everywhere.
-        return self.cut(torch.from_numpy(generator.integers(self.positions, size=count)).to(self._pixels.device))
 
 
 class PatchSource(PoolSource):

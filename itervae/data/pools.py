@@ -34,22 +34,29 @@ class Pool(ABC):
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        """`count` random ones, each patch minus its mean: (count, …, D) float32."""
+        """`count` random places: (count, …) int64, on the CPU, so that a seed means the same everywhere."""
 
-    def sample(self, generator: np.random.Generator, count: int) -> tuple[Tensor, int]:
-        """The same, none without variance, and how many without were drawn again.
+    @abstractmethod
+    def cut(self, places: Tensor) -> Tensor:
+        """What is at each place (B, …), each patch minus its mean: (B, …, D) float32."""
+
+    def sample(self, generator: np.random.Generator, count: int, rows: slice = slice(None)) -> tuple[Tensor, int]:
+        """`rows` of `count` random ones, none without variance, and how many without were drawn again.
+
+        In every round of drawing again there is a place for each of the `count`, used or not: so a row does not depend
+        on which others are asked for, or have no variance.
 
         Raises:
             InputError: after 1000 draws some still have no variance.
         """
-        drawn = self.draw(generator, count)
+        drawn = self.cut(self.draw(generator, count)[rows].contiguous())
         dropped = 0
         for _ in range(MAX_REDRAWS):
             flat = (drawn.square().flatten(1).mean(1) < MIN_VARIANCE).nonzero().flatten()
             if not len(flat):
                 return drawn, dropped
             dropped += len(flat)
-            drawn[flat] = self.draw(generator, len(flat))
+            drawn[flat] = self.cut(self.draw(generator, count)[rows][flat.cpu()])
         raise InputError(
             f"hardly any of the {self.positions} {self.kind} of side {self.patch_size} has variance; give data with "
             "more structure, or a larger --patch-size."
@@ -67,8 +74,8 @@ class PoolSource(Source):
     def held_share(self) -> float:
         return self.held_positions / (self.pool.positions + self.held_positions)
 
-    def batch(self, index: int, size: int) -> Tensor:
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
         check_batch(index, size)
-        drawn, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size)
+        drawn, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size, rows)
         self.dropped += dropped
         return drawn

@@ -1,7 +1,7 @@
 """What a model trains on: a source of batches, and the one for a finite set of rows.
 
 A batch is a pure function of (seed, index, size). Nothing is counted between calls, so a training that was interrupted
-goes on bit for bit by asking for the next index.
+goes on bit for bit by asking for the next index; and processes that share a batch ask for their rows of it.
 """
 
 from abc import ABC, abstractmethod
@@ -61,8 +61,10 @@ class Source(ABC):
         """Share of all data that is held out for validation."""
 
     @abstractmethod
-    def batch(self, index: int, size: int) -> Tensor:
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
         """Training batch number `index`, from 0: (size, D) float32, a pure function of (seed, index, size).
+
+        With `rows`, those of this batch alone, the others not being read.
 
         Raises:
             InputError: a negative index or a size below 1.
@@ -125,7 +127,7 @@ class RowSource(Source):
         self._facts = facts or {}
         self._orders: dict[int, np.ndarray] = {}
 
-    def batch(self, index: int, size: int) -> Tensor:
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
         check_batch(index, size)
         count = len(self._rows)
         first, last = index * size, (index + 1) * size  # in the endless sequence of rows
@@ -133,8 +135,8 @@ class RowSource(Source):
         for epoch in range(first // count, (last - 1) // count + 1):
             start = epoch * count
             parts.append(self._order(epoch)[max(first - start, 0) : min(last - start, count)])
-        rows = torch.from_numpy(np.concatenate(parts))
-        return self._rows[rows.to(self._rows.device)]
+        chosen = torch.from_numpy(np.concatenate(parts)[rows])
+        return self._rows[chosen.to(self._rows.device)]
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:

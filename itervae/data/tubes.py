@@ -63,9 +63,12 @@ class TubePool(Pool):
         place = inside % places
         return scene, inside // places, place // columns, place % columns
 
-    def cut(self, positions: Tensor) -> Tensor:
+    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
+        return torch.from_numpy(generator.integers(self.positions, size=count))
+
+    def cut(self, places: Tensor) -> Tensor:
         """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²) float32."""
-        return self.window(*self.locate(positions), self.frames)
+        return self.window(*self.locate(places.to(self.pixels.device)), self.frames)
 
     def window(self, scene: Tensor, time: Tensor, row: Tensor, column: Tensor, frames: int) -> Tensor:
         """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames, P²) float32."""
@@ -81,10 +84,6 @@ class TubePool(Pool):
     def left(self, scene: Tensor, time: Tensor) -> Tensor:
         """Frames of each scene from `time` on (B,)."""
         return self._length[scene] - time
-
-    def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        # Drawn on the CPU whatever the device, so that a seed means the same tubes everywhere.
-        return self.cut(torch.from_numpy(generator.integers(self.positions, size=count)).to(self.pixels.device))
 
 
 class TubeSource(PoolSource):
@@ -122,7 +121,7 @@ class TubeSource(PoolSource):
         self.held_positions = sum(pool.positions for pool in held.values())
         self._facts = facts or {}
         self._streams: Streams | None = None
-        self._latest: tuple[tuple[int, int], Tensor] | None = None
+        self._latest: tuple[tuple[int, int, slice], Tensor] | None = None
         each = self.sequences(-(-validation_tubes // len(held)))
         self.validation = torch.stack(list(each.values()), 1).flatten(0, 1)
         train.sample(random_stream(seed, VALIDATION), 1)  # scenes without any tube are refused now, not in training
@@ -144,7 +143,9 @@ class TubeSource(PoolSource):
         if stream and not isinstance(self.pool, TubePool):
             raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
 
-    def windows(self, index: int, size: int, window: int, stream: bool = False) -> tuple[Tensor, Tensor]:
+    def windows(
+        self, index: int, size: int, window: int, stream: bool = False, rows: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """Window number `index` of each of `size` sequences, a pure function of (seed, index, size, window, stream).
 
         Without `stream` the tubes of `batch` are gone through, T frames each, and then those of the next batch; the
@@ -152,7 +153,7 @@ class TubeSource(PoolSource):
 
         Returns:
             frames (size, window, P²), and where they begin a new sequence (size,) bool, rather than to go on with
-            that of index − 1.
+            that of index − 1; with `rows`, those of both alone, the others not being read.
 
         Raises:
             InputError: see `check_windows`.
@@ -162,13 +163,13 @@ class TubeSource(PoolSource):
             assert isinstance(self.pool, TubePool)
             if self._streams is None or self._streams.size != size or self._streams.window != window:
                 self._streams = Streams(self.pool, self.seed, size, window)
-            return self._streams.at(index)
+            return self._streams.at(index, rows)
         check_batch(index, size)
         tube, part = divmod(index, -(-self.frames // window))
-        if self._latest is None or self._latest[0] != (tube, size):
-            self._latest = (tube, size), self.batch(tube, size)
+        if self._latest is None or self._latest[0] != (tube, size, rows):
+            self._latest = (tube, size, rows), self.batch(tube, size, rows)
         frames = self._latest[1][:, part * window : (part + 1) * window]
-        return frames, torch.full((size,), part == 0, device=frames.device)
+        return frames, torch.full((len(frames),), part == 0, device=frames.device)
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return {
@@ -197,7 +198,7 @@ class Streams:
         self._index = -1
         self._place = self._begins = torch.empty(0)  # (4, B): scene, time, row and column
 
-    def at(self, index: int) -> tuple[Tensor, Tensor]:
+    def at(self, index: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """As `TubeSource.windows`."""
         check_batch(index, self.size)
         if index < self._index:
@@ -205,12 +206,12 @@ class Streams:
         while self._index < index:
             self._index += 1
             self._place, self._begins = self._next(random_stream(self.seed, TRAINING, self._index))
-        scene, time, row, column = self._place
-        return self.pool.window(scene, time, row, column, self.window), self._begins
+        scene, time, row, column = self._place[:, rows]
+        return self.pool.window(scene, time, row, column, self.window), self._begins[rows]
 
     def _next(self, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         device = self.pool.pixels.device
-        drawn = torch.from_numpy(generator.integers(self.pool.positions, size=self.size)).to(device)
+        drawn = self.pool.draw(generator, self.size).to(device)
         scene, _, row, column = self.pool.locate(drawn)
         time = torch.from_numpy(generator.integers(self.window, size=self.size)).to(device)
         # a short scene must hold a whole window from there
@@ -241,8 +242,8 @@ class Stills(Source):
     def held_share(self) -> float:
         return self._tubes.held_share
 
-    def batch(self, index: int, size: int) -> Tensor:
-        return self._tubes.batch(index, size)[:, 0]
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
+        return self._tubes.batch(index, size, rows)[:, 0]
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return self._tubes.describe()

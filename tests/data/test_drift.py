@@ -55,7 +55,7 @@ def test_windows_show_the_region_they_stand_on():
     ]
     pool = DriftPool(regions, 5, 4)
     assert pool.positions == 6 * 4 + 3 * 9
-    tubes = pool.draw(np.random.default_rng(0), 300)
+    tubes = pool.cut(pool.draw(np.random.default_rng(0), 300))
     assert tubes.shape == (300, 5, 16)
     side = FINE * (torch.arange(4.0) - 1.5)
     expected = (side[:, None] + 1000 * side).flatten()  # minus the mean every place looks alike
