@@ -12,7 +12,6 @@ before the window are only counted. Same joint law of (z, ∂z/∂log λ); memor
 counts.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
