@@ -59,13 +59,12 @@ class Processes:
             seed = int(np.random.SeedSequence(seed, spawn_key=(self.rank,)).generate_state(1)[0])
         return torch.Generator(device).manual_seed(seed)
 
-    def wrap(self, forward: Any, modules: Sequence[nn.Module], unused: bool) -> Any:
-        """`forward`, a function of the modules' parameters, with gradients averaged over processes in backward.
-        `unused` says that some of them may have no part in it at times."""
+    def wrap(self, forward: Any, parameters: Sequence[nn.Parameter], unused: bool) -> Any:
+        """`forward`, a function of the parameters, with gradients averaged over processes in backward. `unused` says
+        that some of them may have no part in it at times."""
         if self.size == 1:
             return forward
-        module = _Forward(forward, modules)
-        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=unused)
+        return DistributedDataParallel(_Forward(forward, parameters), find_unused_parameters=unused)
 
     def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
         """The largest progress of all, since clocks differ, and whether any process was asked to stop."""
@@ -114,11 +113,11 @@ class Processes:
 
 
 class _Forward(nn.Module):
-    """A function of modules as a module."""
+    """A function of parameters as a module: without buffers, which are the same everywhere and need no message."""
 
-    def __init__(self, function: Any, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, function: Any, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(modules)
+        self.kept = nn.ParameterList(parameters)
         self._function = function
 
     def forward(self, *given: Any) -> Any:

@@ -111,8 +111,7 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
     optimizer = torch.optim.Adamax([{"params": members, "lr": peak} for members, peak in groups])
     generator = processes.generator(device, options.seed)
     # a carryover has no part in frames that all begin a sequence
-    modules = [module for module in (model, engine, carryover) if module is not None]
-    step_of = processes.wrap(task.step, modules, unused=carryover is not None)
+    step_of = processes.wrap(task.step, parameters, unused=carryover is not None)
     schedule = Schedule(lr, beta, options.beta_ramp, options.temperature)
     update, seconds_before, best = 0, 0.0, float("inf")
 
