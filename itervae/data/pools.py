@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from itervae.data.pixels import Pixels
 from itervae.data.source import TRAINING, Source, check_batch, random_stream
 from itervae.errors import InputError
 
@@ -25,12 +26,14 @@ class Pool(ABC):
         patch_size: its side in pixels.
         count: images, regions or scenes.
         positions: how many places there are, the size of the set.
+        pixels: what is cut from.
     """
 
     kind: ClassVar[str]
     patch_size: int
     count: int
     positions: int
+    pixels: Pixels
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:

@@ -5,12 +5,13 @@ which rows begin a new sequence with it. A window is a part of a tube, or, as a 
 end.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
 from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
 from itervae.errors import InputError
@@ -25,22 +26,23 @@ class TubePool(Pool):
     different sizes are cut by a single advanced indexing. A scene that follows another is never reached from it.
 
     Args:
-        scenes: (n, H, W) tensors, consumed one by one.
-        sizes: (n, H, W) of each, none smaller than the tube.
+        pixels: of the scenes.
+        sizes: (n, H, W) of each scene, none smaller than the tube.
         frames, patch_size: T and P.
-        device: where the frames live.
+        scale: factor of every tube.
     """
 
     kind = "tubes"
 
     def __init__(
         self,
-        scenes: Iterable[Tensor],
+        pixels: Pixels,
         sizes: Sequence[tuple[int, int, int]],
         frames: int,
         patch_size: int,
-        device: str | torch.device = "cpu",
+        scale: float = 1.0,
     ):
+        self.pixels, self.scale, device = pixels, scale, pixels.values.device
         self.frames, self.patch_size, self.count = frames, patch_size, len(sizes)
         size = torch.tensor(sizes)
         times, rows, columns = (size - torch.tensor([frames, patch_size, patch_size]) + 1).unbind(1)
@@ -50,9 +52,6 @@ class TubePool(Pool):
         self._length, self._height, self._width = size.to(device).unbind(1)
         self._offset = (ends - size.prod(1)).to(device)
         self.positions = int(self._ends[-1])
-        self.pixels = torch.empty(int(ends[-1]), dtype=torch.float32, device=device)
-        for scene, end in zip(scenes, ends.tolist(), strict=True):
-            self.pixels[end - scene.numel() : end] = scene.reshape(-1)
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Scene, first frame, row and column of each position in 0 .. positions − 1: four (B,) int64."""
@@ -68,18 +67,18 @@ class TubePool(Pool):
 
     def cut(self, places: Tensor) -> Tensor:
         """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²) float32."""
-        return self.window(*self.locate(places.to(self.pixels.device)), self.frames)
+        return self.window(*self.locate(places.to(self.pixels.values.device)), self.frames)
 
     def window(self, scene: Tensor, time: Tensor, row: Tensor, column: Tensor, frames: int) -> Tensor:
         """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames, P²) float32."""
         width = self._width[scene]
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
-        steps, side = (torch.arange(n, device=self.pixels.device) for n in (frames, self.patch_size))
+        steps, side = (torch.arange(n, device=corner.device) for n in (frames, self.patch_size))
         patch = width[:, None, None] * side[:, None] + side  # (B, P, P)
         index = (corner[:, None] + area[:, None] * steps)[:, :, None] + patch.flatten(1)[:, None]
-        tubes = self.pixels[index]
-        return tubes.sub_(tubes.mean(2, keepdim=True))
+        tubes = self.pixels.take(index)
+        return tubes.sub_(tubes.mean(2, keepdim=True)).mul_(self.scale)
 
     def left(self, scene: Tensor, time: Tensor) -> Tensor:
         """Frames of each scene from `time` on (B,)."""
@@ -210,7 +209,7 @@ class Streams:
         return self.pool.window(scene, time, row, column, self.window), self._begins[rows]
 
     def _next(self, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        device = self.pool.pixels.device
+        device = self.pool.pixels.values.device
         drawn = self.pool.draw(generator, self.size).to(device)
         scene, _, row, column = self.pool.locate(drawn)
         time = torch.from_numpy(generator.integers(self.window, size=self.size)).to(device)
