@@ -167,4 +167,5 @@ def drift_source(
         return DriftPool(pixels, [(region.shape[0], region.shape[1]) for region in regions], frames, patch_size)
 
     train, held = pool(training, "training"), pool(validation, "validation")
-    return TubeSource("drift", train, {"drift": held}, seed, frames, facts={"drift": DRIFT, "saccades": SACCADES})
+    facts: dict[str, int | float | str | bool] = {"drift": DRIFT, "saccades": SACCADES}
+    return TubeSource("drift", train, {"drift": held}, seed, frames, facts=facts, device=device)

@@ -71,6 +71,7 @@ class PatchSource(PoolSource):
         seed: seed of the training positions.
         facts: what `describe` adds to the counts.
         validation_patches: how many patches are cut for validation, once, the same for every seed.
+        device: where batches are wanted, wherever the images are.
 
     Raises:
         InputError: hardly any patch has variance.
@@ -85,12 +86,15 @@ class PatchSource(PoolSource):
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         validation_patches: int = VALIDATION_PATCHES,
+        device: str | torch.device = "cpu",
     ):
         self.name, self.seed = name, seed
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
         self._facts = facts or {}
-        self.validation, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        held, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        self.validation = held.to(device)
+        self.device = self.validation.device
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
 
     def describe(self) -> dict[str, int | float | str | bool]:

@@ -89,7 +89,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
         raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
-    return PatchSource("images", pools[0], pools[1], seed, facts=facts)
+    return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def shared_source(
@@ -98,7 +98,7 @@ def shared_source(
     """Several images, a fixed random `val_share` of which are held out: no image gives patches to both sets."""
     train, validation = held_out(len(images), settings.val_share, "images")
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def _regions_source(
@@ -129,7 +129,7 @@ def _regions_source(
         parts = (prepared()[number][:, start:end] for number, start, end in regions)
         pixels = keep_pixels(parts, _area(sizes), (*_made_from(images, settings), regions), device)
         pools.append(PatchPool(pixels, sizes, size))
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def _pool(

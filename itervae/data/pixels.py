@@ -6,7 +6,6 @@ it lies changes no value of it.
 """
 
 import hashlib
-import mmap
 import os
 import warnings
 from collections.abc import Iterable
@@ -35,23 +34,23 @@ class Pixels:
     Attributes:
         values: (N,) float32; read-only where they are mapped.
         mean_square: of all values.
-        file: the mapping of their file, None where they are in memory.
+        file: where they are mapped from, None where they are in memory.
     """
 
     values: Tensor
     mean_square: float
-    file: mmap.mmap | None = None
+    file: Path | None = None
 
     def take(self, index: Tensor) -> Tensor:
         """The values at an index (…, D), whose rows ascend.
 
         From a file, what all rows span is asked for at first: the disk reads it at once rather than page after page.
         """
-        if self.file is not None and hasattr(mmap, "MADV_WILLNEED"):
-            starts = 4 * index[..., 0].flatten() // mmap.PAGESIZE * mmap.PAGESIZE
-            ends = 4 * index[..., -1].flatten() + 4
-            for start, length in zip(starts.tolist(), (ends - starts).tolist(), strict=True):
-                self.file.madvise(mmap.MADV_WILLNEED, start, length)
+        if self.file is not None and hasattr(os, "posix_fadvise"):
+            first, last = index[..., 0].flatten(), index[..., -1].flatten()
+            with suppress(OSError), self.file.open("rb") as file:  # it may have been deleted meanwhile
+                for start, length in zip((4 * first).tolist(), (4 * (last - first + 1)).tolist(), strict=True):
+                    os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
         return self.values[index]
 
 
@@ -86,7 +85,10 @@ def keep_pixels(
 
 def fits(size: int, device: torch.device) -> bool:
     """Whether so many bytes are a small share of the memory that is free on a device."""
-    return size <= MEMORY_SHARE * (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory())
+    if device.type != "cuda":
+        return size <= MEMORY_SHARE * _free_memory()
+    with torch.cuda.device(device):
+        return size <= MEMORY_SHARE * torch.cuda.mem_get_info()[0]
 
 
 def _free_memory() -> float:
@@ -112,15 +114,14 @@ def _mapped(parts: Iterable[Tensor], count: int, made_from: tuple[object, ...]) 
             _write(parts, count, file)
     except OSError as error:
         raise no_cache(folder, error) from error
-    with file.open("rb") as stream:
-        mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    (mean_square,) = np.frombuffer(mapping, "<f8", offset=4 * count)
+    values = np.memmap(file, "<f4", "r", shape=(count,))
+    mean_square = float(np.fromfile(file, "<f8", offset=4 * count)[0])
     Console(stderr=True).print(
         f"{size / 1e6:.1f} MB of pixels are read from the cache {folder}", highlight=False, markup=False, soft_wrap=True
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given buffer is not writable")  # and nothing writes to it
-        return Pixels(torch.frombuffer(mapping, dtype=torch.float32, count=count), float(mean_square), mapping)
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nothing writes to it
+        return Pixels(torch.from_numpy(values), mean_square, file)
 
 
 def _write(parts: Iterable[Tensor], count: int, file: Path) -> None:

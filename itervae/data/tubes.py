@@ -13,7 +13,7 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
-from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
+from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, deliver, random_stream
 from itervae.errors import InputError
 
 VALIDATION_TUBES = 500
@@ -98,6 +98,7 @@ class TubeSource(PoolSource):
         seed: seed of the training tubes.
         facts: what `describe` adds to the counts.
         validation_tubes: how many tubes are drawn for validation, once, the same for every seed.
+        device: where batches are wanted, wherever the frames are.
 
     Raises:
         InputError: hardly any tube has variance.
@@ -113,11 +114,13 @@ class TubeSource(PoolSource):
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         validation_tubes: int = VALIDATION_TUBES,
+        device: str | torch.device = "cpu",
     ):
         self.name, self.seed, self.frames = name, seed, frames
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held = train, held
         self.held_positions = sum(pool.positions for pool in held.values())
+        self.device = torch.empty(0, device=device).device  # with its number
         self._facts = facts or {}
         self._streams: Streams | None = None
         self._latest: tuple[tuple[int, int, slice], Tensor] | None = None
@@ -129,7 +132,8 @@ class TubeSource(PoolSource):
         """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every seed."""
         found = {}
         for number, (name, pool) in enumerate(self.held.items()):
-            found[name], dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            tubes, dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            found[name] = tubes.to(self.device)
             self.dropped += dropped
         return found
 
@@ -162,7 +166,8 @@ class TubeSource(PoolSource):
             assert isinstance(self.pool, TubePool)
             if self._streams is None or self._streams.size != size or self._streams.window != window:
                 self._streams = Streams(self.pool, self.seed, size, window)
-            return self._streams.at(index, rows)
+            frames, begins = self._streams.at(index, rows)
+            return deliver(frames, self.device), deliver(begins, self.device)
         check_batch(index, size)
         tube, part = divmod(index, -(-self.frames // window))
         if self._latest is None or self._latest[0] != (tube, size, rows):
@@ -235,7 +240,11 @@ class Stills(Source):
 
     def __init__(self, tubes: TubeSource) -> None:
         self.name, self.shape, self.validation = tubes.name, tubes.shape, tubes.validation[:, 0]
-        self._tubes = tubes
+        self.device, self._tubes = tubes.device, tubes
+
+    @property
+    def ahead(self) -> bool:
+        return self._tubes.ahead
 
     @property
     def held_share(self) -> float:

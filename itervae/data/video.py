@@ -134,7 +134,7 @@ def video_source(
         "validation_sequences": ", ".join(held_names),
         "scale": scale,
     }
-    return TubeSource("video", train, validation, seed, frames, facts=facts)
+    return TubeSource("video", train, validation, seed, frames, facts=facts, device=device)
 
 
 def _fits(scene: np.ndarray, frames: int, patch_size: int) -> bool:

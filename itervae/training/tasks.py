@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.data import Source, TubeSource, typical
+from itervae.data import Prefetcher, Source, TubeSource, typical
 from itervae.distributions import Family
 from itervae.inference import Engine, Gradient, infer
 from itervae.model import FreeEnergy, GenerativeModel
@@ -69,14 +69,24 @@ class Task(ABC):
         self.options, self.source = settings.training, source
         self.model, self.engine, self.gradient = model, engine, gradient
         self.record = () if (settings.training.loss or engine.loss) == "final" else ("u",)
+        self._ahead = Prefetcher(self._cut) if source.ahead else None
 
     @property
     @abstractmethod
     def stills(self) -> Tensor: ...
 
-    @abstractmethod
     def batch(self, update: int) -> Batch:
-        """The data of an update."""
+        """The data of an update; those of the next are cut meanwhile where that pays, until `close`."""
+        return self._cut(update) if self._ahead is None else self._ahead.get(update)
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    @abstractmethod
+    def _cut(self, update: int) -> Batch:
+        """The data of an update, a pure function of its number."""
 
     @abstractmethod
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
@@ -102,7 +112,7 @@ class StillTask(Task):
     def stills(self) -> Tensor:
         return self.source.validation[:VALIDATION_DATA]
 
-    def batch(self, update: int) -> Batch:
+    def _cut(self, update: int) -> Batch:
         return Batch(self.source.batch(update, self.options.batch_size))
 
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
@@ -149,7 +159,7 @@ class SequenceTask(Task):
         """Held-out sequences (N, T, D)."""
         return self.source.validation[: max(1, VALIDATION_DATA // self.frames)]
 
-    def batch(self, update: int) -> Batch:
+    def _cut(self, update: int) -> Batch:
         settings = self.settings
         return Batch(*self.source.windows(update, self.options.batch_size, settings.window, settings.stream))
 

@@ -10,6 +10,7 @@ its loss, is for the task to say.
 """
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -160,7 +161,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             },
         )
 
-    with Monitor(run_dir, keep=update, terms=model.prior.terms) as monitor, Interrupt() as interrupt:
+    with Monitor(run_dir, keep=update, terms=model.prior.terms) as monitor, Interrupt() as interrupt, closing(task):
         monitor.say(f"run folder: {run_dir}")
         if resume and not exact:
             monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")

@@ -106,10 +106,8 @@ def test_tiles_cover_the_image_without_overlap():
 def test_a_seed_means_the_same_patches_on_every_device():
     image = noise(40, 83)
     image[:, :40] = 0.7  # some patches are drawn again
-    sources = [
-        PatchSource("images", *(PatchPool(Pixels(image.flatten().to(device), 1.0), [(40, 83)], 4) for _ in range(2)), 0)
-        for device in ("cpu", "cuda")
-    ]
+    pools = [PatchPool(Pixels(image.flatten().to(device), 1.0), [(40, 83)], 4) for device in ("cpu", "cuda")]
+    sources = [PatchSource("images", one, one, 0, device=one.pixels.values.device) for one in pools]
     batches = [source.batch(3, 500) for source in sources]
     assert batches[1].is_cuda
     torch.testing.assert_close(batches[1].cpu(), batches[0])
