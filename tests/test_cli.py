@@ -227,9 +227,9 @@ def test_photographs_end_to_end(tmp_path, capsys):
     assert codes["positions"].shape == (30, 3)
 
 
-def test_the_python_example_of_the_readme(run, rows):
+def test_the_first_python_example_of_the_readme(run, rows):
     text = (Path(__file__).parents[1] / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)  # the second: test_sequence_command.py
     scope = {"x": torch.tensor(np.load(rows), dtype=torch.float32)}
     exec(code.replace("runs/my-run", str(run)), scope)
     assert scope["counts"].shape == (200, 12)

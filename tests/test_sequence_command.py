@@ -1,14 +1,18 @@
 """`itervae sequence` as a user types it: the report, the pictures, and one sentence where something does not fit."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from jaxtyping import config
 from PIL import Image
 from sklearn import datasets
 
+import itervae
 from itervae import cli
 from itervae.cli import sequence as command
 from itervae.config import parse_train
@@ -193,3 +197,13 @@ def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
     assert "was not trained on sequences" in said(runs / "still")
     assert "nowhere" in said(runs / "nowhere")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sequence.md"])
+def test_the_online_example_of_the_texts(runs, page):
+    text = (Path(__file__).parents[1] / page).read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
+    scope = {"itervae": itervae, "torch": torch, "frames": torch.randn(FRAMES, 3, 36)}
+    exec(re.sub(r'"runs/[a-z-]+"', repr(str(runs / "mixing")), code), scope)
+    assert (scope["state"].age == FRAMES).all()
+    assert scope["found"].posterior.u.shape == (3, 8)

@@ -11,6 +11,7 @@ from itervae.config import parse_train
 from itervae.errors import InputError
 from itervae.model import PoissonPrior, PoissonVAESettings, Prior, SparseCodingSettings, SparsityPrior
 from itervae.training import LAST, train
+from itervae.training.distributed import leads
 
 
 def run(args: list[str]) -> None:
@@ -25,6 +26,8 @@ def run(args: list[str]) -> None:
         if run_dir.exists() and any(run_dir.iterdir()) and not (run_dir / "config.yaml").exists():
             raise InputError(f"run folder {run_dir} is not empty and holds no run; name another folder")
     summary = train(settings, resume or run_dir or Path("runs"), resume=resume is not None)
+    if not leads():
+        return
     console = Console()
     if not summary.finished:
         console.print(f"stopped and saved after update {summary.updates}; go on with:", highlight=False)

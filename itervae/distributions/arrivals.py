@@ -6,15 +6,17 @@ indicator s makes the count differentiable (Vafaii, Galor & Yates 2024, "Poisson
     z = Σ_i s((1 − t_i) / τ),      ∂z/∂log λ = Σ_i s'((1 − t_i) / τ) · t_i / τ
 
 since t = e/λ at fixed unit-rate times e. The published sampler draws enough arrivals for the largest rate of the batch.
-Here only those that are fractional or carry gradient are drawn: the process has no memory, so the arrivals inside the
-window 1 ± hτ (outside it s is 0 or 1) are Poisson many, at independent uniform times, whatever happened before. Same
-joint law of (z, ∂z/∂log λ); memory O(number of units), work that follows the counts.
+Here none is drawn that comes after the window 1 ± hτ (outside it s is 0 or 1), and in the window, since the process has
+no memory, they are Poisson many at independent uniform times, whatever happened before: where rates are high, those
+before the window are only counted. Same joint law of (z, ∂z/∂log λ); memory O(number of units), work that follows the
+counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +56,9 @@ INDICATORS: dict[str, Indicator] = {
 
 ARRIVALS_AT_ONCE = 1 << 18
 """Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there are units."""
+SPARSE = 1 / 6
+"""Arrivals before the window are drawn one by one where they are fewer than this share of the units; beyond, a Poisson
+count for every unit is cheaper."""
 
 
 def relaxed_poisson_sample(
@@ -135,21 +140,23 @@ def _draw(
     rate = log_rate.detach().to(working).exp().reshape(-1)
     reach = indicator.half_width * temperature
     start, end = max(0.0, 1 - reach), 1 + reach
-
-    # All arrivals up to the end of the window; each falls inside the window with probability (end − start) / end.
-    arrivals = torch.poisson(rate * end, generator=generator)
-    owner = arrivals.nonzero().squeeze(1)
-    arrivals = arrivals[owner]
-    inside = arrivals
-    if start > 0:
-        inside = torch.binomial(arrivals, torch.full_like(arrivals, (end - start) / end), generator=generator)
-    z = torch.zeros_like(rate)
-    z[owner] = arrivals - inside
+    axis = rate.cumsum(0, dtype=torch.float64)
+    if start and len(rate) and float(axis[-1]) * start > SPARSE * len(rate):
+        z = torch.poisson(rate * start, generator=generator)
+    else:
+        z, start = torch.zeros_like(rate), 0.0
     pathwise = torch.zeros_like(rate) if slope else None
 
-    for unit in _in_passes(owner, inside.long(), max(ARRIVALS_AT_ONCE, rate.numel())):
+    length = end - start
+    many = len(rate) and float(axis[-1]) * length > len(rate)
+    if many:  # then it is cheaper to draw a count for each unit
+        count = torch.poisson(rate * length, generator=generator).long()
+        passes = _in_passes(count, max(ARRIVALS_AT_ONCE, len(rate)))
+    else:
+        passes = [_owners(axis, length, generator)]
+    for unit in passes:
         time = torch.rand(len(unit), dtype=rate.dtype, device=rate.device, generator=generator)
-        time = start + (end - start) * time
+        time = start + length * time
         v = (1 - time) / temperature
         z.index_add_(0, unit, (time < 1).to(z.dtype) if integer else indicator.value(v))
         if pathwise is not None:
@@ -158,15 +165,30 @@ def _draw(
     return z, None if pathwise is None else pathwise.view_as(log_rate).to(log_rate.dtype)
 
 
-def _in_passes(owner: Tensor, count: Tensor, limit: int):
-    """Yield `owner`, each repeated `count` times, in pieces of at most `limit` entries."""
-    total = int(count.sum())
-    if total <= limit:
-        yield torch.repeat_interleave(owner, count, output_size=total)
-        return
-    upto = count.cumsum(0)
+def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> Tensor:
+    """The unit of each arrival within an interval of time of that length, in order.
+
+    The units lie side by side on one axis, unit k from Σ_{j<k} λ_j to axis_k = Σ_{j≤k} λ_j, and the arrivals of all of
+    them are one Poisson process along it: no count is drawn for a unit, and the work is that of the arrivals.
+    """
+    if not len(axis):
+        return torch.empty(0, dtype=torch.long, device=axis.device)
+    count = int(torch.poisson(axis[-1] * length, generator=generator))
+    place = torch.rand(count, dtype=axis.dtype, device=axis.device, generator=generator).mul_(axis[-1])
+    # from left to right: then neither the search nor the sums jump in memory
+    if axis.device.type == "cpu":  # NumPy's search goes on from where the last one ended
+        unit = torch.from_numpy(np.searchsorted(axis.numpy(), np.sort(place.numpy()), side="right"))
+    else:
+        unit = torch.searchsorted(axis, place.sort().values, right=True)
+    return unit.clamp_max_(len(axis) - 1)  # of a place that was rounded up to the end
+
+
+def _in_passes(count: Tensor, limit: int) -> Iterator[Tensor]:
+    """Yield the number of each unit, repeated `count` times, in pieces of at most `limit` entries."""
+    unit, upto = torch.arange(len(count), device=count.device), count.cumsum(0)
+    total = int(upto[-1]) if len(count) else 0
     for first in range(0, total, limit):
         length = min(limit, total - first)
         here = (upto - first).clamp(0, length)
         here = torch.diff(here, prepend=here.new_zeros(1))
-        yield torch.repeat_interleave(owner, here, output_size=length)
+        yield torch.repeat_interleave(unit, here, output_size=length)

@@ -91,10 +91,24 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
         )
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; auto is the first GPU where there is one, else the CPU."""
+def choose_device(name: str, number: int | None = None) -> torch.device:
+    """The device of that name; auto is the first GPU where there is one, else the CPU. One of several processes on a
+    machine takes the GPU of its own `number`.
+
+    Raises:
+        InputError: no such device, more processes than GPUs, or one GPU named for several processes.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and number is not None:
+        if name != "cuda":
+            raise InputError(f"--device {name} is one GPU for several processes; give --device cuda, or auto")
+        if number >= torch.cuda.device_count():
+            raise InputError(
+                f"there are {torch.cuda.device_count()} GPUs for at least {number + 1} processes on this machine; "
+                "start one process a GPU, or give --device cpu"
+            )
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -6,13 +6,18 @@ from typing import Any
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current update; a second one stops at once."""
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current update; a second one stops at once.
 
-    def __init__(self) -> None:
-        self.asked = False
+    Args:
+        patient: a second one changes nothing. torchrun passes on both Ctrl-C, which all of its processes see, and what
+            it makes of it.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self._patient = False, patient
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and not self._patient:
             raise KeyboardInterrupt
         self.asked = True
 

@@ -94,6 +94,34 @@ class Monitor:
         self._progress.console.print(text, highlight=False, soft_wrap=True)
 
 
+class Silent(Monitor):
+    """Keeps nothing and shows nothing: the monitor of the processes of a run that do not lead it."""
+
+    def __init__(self) -> None:
+        self.records = []
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def record(self, split: str, update: int, values: dict[str, float]) -> None:
+        pass
+
+    def picture(self, name: str, image: np.ndarray, update: int) -> None:
+        pass
+
+    def histogram(self, name: str, values: np.ndarray, update: int) -> None:
+        pass
+
+    def show(self, progress: float, left: float, values: dict[str, float]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if math.isfinite(seconds) else "?"
 

@@ -44,7 +44,7 @@ def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
     )
 
 
-def write_summary(summary: Summary, settings: RunSettings, source: Source, engine: Engine) -> None:
+def write_summary(summary: Summary, settings: RunSettings, source: Source, engine: Engine, processes: int = 1) -> None:
     content: dict[str, Any] = {
         "updates": summary.updates,
         "seconds": round(summary.seconds, 1),
@@ -54,6 +54,7 @@ def write_summary(summary: Summary, settings: RunSettings, source: Source, engin
         "inference": settings.inference,
         "engine_parameters": sum(p.numel() for p in engine.parameters()),
         "device": str(source.validation.device),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

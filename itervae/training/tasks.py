@@ -19,6 +19,7 @@ from itervae.distributions import Family
 from itervae.inference import Engine, Gradient, infer
 from itervae.model import FreeEnergy, GenerativeModel
 from itervae.sequence import Carryover, FilterState, filter_step
+from itervae.training.distributed import Processes
 from itervae.training.objective import objective
 from itervae.training.settings import RunSettings
 
@@ -64,9 +65,16 @@ class Task(ABC):
     frames = 1
 
     def __init__(
-        self, settings: RunSettings, model: GenerativeModel, engine: Engine, source: Source, gradient: Gradient
+        self,
+        settings: RunSettings,
+        model: GenerativeModel,
+        engine: Engine,
+        source: Source,
+        gradient: Gradient,
+        processes: Processes,
     ) -> None:
-        self.options, self.source = settings.training, source
+        self.options, self.source, self.processes = settings.training, source, processes
+        self.rows = processes.rows(settings.training.batch_size)
         self.model, self.engine, self.gradient = model, engine, gradient
         self.record = () if (settings.training.loss or engine.loss) == "final" else ("u",)
         self._ahead = Prefetcher(self._cut) if source.ahead else None
@@ -76,7 +84,7 @@ class Task(ABC):
     def stills(self) -> Tensor: ...
 
     def batch(self, update: int) -> Batch:
-        """The data of an update; those of the next are cut meanwhile where that pays, until `close`."""
+        """This process's rows of the data of an update; those of the next are cut meanwhile where that pays."""
         return self._cut(update) if self._ahead is None else self._ahead.get(update)
 
     def close(self) -> None:
@@ -86,7 +94,7 @@ class Task(ABC):
 
     @abstractmethod
     def _cut(self, update: int) -> Batch:
-        """The data of an update, a pure function of its number."""
+        """The same, now: a pure function of the number of the update."""
 
     @abstractmethod
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
@@ -94,11 +102,11 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        """Held-out data, inferred in parts; of sequences, frame by frame."""
+        """This process's part of the held-out data, inferred in parts; of sequences, frame by frame."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """What the next update needs of the last one, for the checkpoint."""
+        """What the next update needs of the last one, for the checkpoint: of all rows, whoever has them."""
 
     @abstractmethod
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
@@ -113,7 +121,7 @@ class StillTask(Task):
         return self.source.validation[:VALIDATION_DATA]
 
     def _cut(self, update: int) -> Batch:
-        return Batch(self.source.batch(update, self.options.batch_size))
+        return Batch(self.source.batch(update, self.options.batch_size, self.rows))
 
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
         found = infer(self.model, self.engine, batch.x, gradient=self.gradient, record=self.record, generator=generator)
@@ -121,7 +129,7 @@ class StillTask(Task):
         return Step(loss, energy, batch.x, found.posterior, None, found.stats)
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        for x in self.stills.split(EVALUATION_BATCH):
+        for x in self.processes.part(self.stills).split(EVALUATION_BATCH):
             yield Evaluated(x, infer(self.model, self.engine, x, generator=generator).posterior, None)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -143,9 +151,10 @@ class SequenceTask(Task):
         engine: Engine,
         source: TubeSource,
         gradient: Gradient,
+        processes: Processes,
         carryover: Carryover,
     ) -> None:
-        super().__init__(settings, model, engine, source, gradient)
+        super().__init__(settings, model, engine, source, gradient, processes)
         source.check_windows(settings.sequence.window, settings.sequence.stream)
         self.carryover, self.settings, self.frames = carryover, settings.sequence, source.frames
         self.state: FilterState | None = None
@@ -160,8 +169,8 @@ class SequenceTask(Task):
         return self.source.validation[: max(1, VALIDATION_DATA // self.frames)]
 
     def _cut(self, update: int) -> Batch:
-        settings = self.settings
-        return Batch(*self.source.windows(update, self.options.batch_size, settings.window, settings.stream))
+        size, settings = self.options.batch_size, self.settings
+        return Batch(*self.source.windows(update, size, settings.window, settings.stream, self.rows))
 
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
         assert batch.begins is not None
@@ -179,7 +188,7 @@ class SequenceTask(Task):
         return Step(torch.stack(losses).mean(), FreeEnergy(*parts), *last)
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        for tubes in self.tubes.split(max(1, EVALUATION_BATCH // self.frames)):
+        for tubes in self.processes.part(self.tubes).split(max(1, EVALUATION_BATCH // self.frames)):
             for x, found, prior, _ in self._filter(tubes.unbind(1), None, generator):
                 yield Evaluated(x, found.posterior, prior)
 
@@ -207,8 +216,9 @@ class SequenceTask(Task):
             yield x, found, self.model.posterior(prior), state
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {} if self.state is None else self.state.to_dict()
+        values = {} if self.state is None else self.state.to_dict()
+        return {name: self.processes.gather(value) for name, value in values.items()}
 
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        values = {name: value.to(self.source.validation.device) for name, value in values.items()}
+        values = {name: value[self.rows].to(self.model.beta.device) for name, value in values.items()}
         self.state = FilterState.from_dict(values) if values else None

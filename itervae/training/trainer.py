@@ -7,6 +7,10 @@ Joint learning of the generative model and the engine of inference by descent on
 A batch is a function of (seed, update), and samples are drawn from one generator whose state is saved, as is what a
 window of a sequence hands to the next, so a run that is resumed continues bit for bit on a CPU. What a batch is, and
 its loss, is for the task to say.
+
+Under torchrun each process has a part of the rows (`itervae.training.distributed`), and the first one does the writing:
+
+    torchrun --nproc_per_node=4 -m itervae train --data images --data-path photographs/
 """
 
 import time
@@ -32,9 +36,10 @@ from itervae.training.checkpoint import (
     write_checkpoint,
 )
 from itervae.training.choices import check_objective, check_settings, choose_device, choose_gradient, choose_lr
+from itervae.training.distributed import Processes, joined
 from itervae.training.freeze import frozen_model
 from itervae.training.interrupt import Interrupt
-from itervae.training.monitor import Monitor
+from itervae.training.monitor import Monitor, Silent
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
 from itervae.training.reports import Summary, diverged, has_finished, write_summary
 from itervae.training.schedules import Schedule
@@ -54,13 +59,21 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     Raises:
         InputError: settings that do not fit each other or the data, or a run that diverged.
     """
+    with joined() as processes:
+        return _train(settings, processes.told(run_dir), resume, processes)
+
+
+def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Processes) -> Summary:
     options = settings.training
     if options.freeze is None or resume:
         check_settings(settings)
-    device = choose_device(options.device)
+    device = choose_device(options.device, processes.local_rank if processes.size > 1 else None)
+    if device.type == "cuda" and processes.size > 1:
+        torch.cuda.set_device(device)  # what NCCL works on
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    source = load_source(settings.data, options.seed, device)
+    with processes.lead_first():
+        source = load_source(settings.data, options.seed, device)
     content = str(source.describe().get("content", ""))
 
     frozen = None
@@ -82,9 +95,9 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     gradient = choose_gradient(settings, engine, model)
     check_objective(settings, engine, model, gradient)
     if carryover is not None and isinstance(source, TubeSource):
-        task: Task = SequenceTask(settings, model, engine, source, gradient, carryover)
+        task: Task = SequenceTask(settings, model, engine, source, gradient, processes, carryover)
     else:
-        task = StillTask(settings, model, engine, source, gradient)
+        task = StillTask(settings, model, engine, source, gradient, processes)
     lr = choose_lr(settings, engine, model)
     groups = [(_trained(model, engine), lr)]
     if carryover is not None:
@@ -97,7 +110,10 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         )
     parameters = [p for members, _ in groups for p in members]
     optimizer = torch.optim.Adamax([{"params": members, "lr": peak} for members, peak in groups])
-    generator = torch.Generator(device).manual_seed(options.seed)
+    generator = processes.generator(device, options.seed)
+    # a carryover has no part in frames that all begin a sequence
+    modules = [module for module in (model, engine, carryover) if module is not None]
+    step_of = processes.wrap(task.step, modules, unused=carryover is not None)
     schedule = Schedule(lr, beta, options.beta_ramp, options.temperature)
     update, seconds_before, best = 0, 0.0, float("inf")
 
@@ -115,11 +131,12 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         task.load_state_dict(saved.get("task", {}))
         optimizer.load_state_dict(saved["optimizer"])
         update, seconds_before, best = saved["update"], saved["seconds"], saved["best"]
-        exact = saved["device"] == device.type
+        states = saved["generator"]  # of each process, one a row
+        exact = saved["device"] == device.type and len(states) == processes.size
         if exact:
-            generator.set_state(saved["generator"])
-        else:  # states of generators do not fit between kinds of device
-            generator.manual_seed(options.seed + update)
+            generator.set_state(states[processes.rank].clone())  # a view is read from its start
+        else:  # states do not fit between kinds of device, nor other numbers of processes
+            generator = processes.generator(device, options.seed + update)
     updates, minutes = options.budget()
     spent = max(update / updates if updates else 0.0, seconds_before / (60 * minutes) if minutes else 0.0)
     if resume and spent >= 1 and has_finished(run_dir):  # one that was killed in its last validation has not
@@ -128,7 +145,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
             "budget with --updates or --minutes"
         )
     # nothing is written before everything has been checked
-    write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
+    if processes.lead:
+        write_bytes(run_dir / "config.yaml", yaml.safe_dump(settings.flat(), sort_keys=False).encode())
     started = time.monotonic()
     validation: dict[str, float] = {}
     logged_at, logged_update = started, update
@@ -141,47 +159,51 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         by_clock = seconds() / (60 * minutes) if minutes else 0.0
         return min(1.0, max(by_updates, by_clock))
 
-    def save(name: str) -> None:
-        write_checkpoint(
-            run_dir / name,
-            {
-                "config": settings.flat(),
-                "shape": list(source.shape),
-                "model": model.state_dict(),
-                "engine": engine.state_dict(),
-                "carryover": {} if carryover is None else carryover.state_dict(),
-                "task": task.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "device": device.type,
-                "content": content,
-                "update": update,
-                "seconds": seconds(),
-                "best": best,
-            },
-        )
+    def save(*names: str) -> None:
+        saved = {
+            "config": settings.flat(),
+            "shape": list(source.shape),
+            "model": model.state_dict(),
+            "engine": engine.state_dict(),
+            "carryover": {} if carryover is None else carryover.state_dict(),
+            "task": task.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "generator": processes.gather(generator.get_state()[None]),
+            "device": device.type,
+            "content": content,
+            "update": update,
+            "seconds": seconds(),
+            "best": best,
+        }
+        for name in names if processes.lead else ():
+            write_checkpoint(run_dir / name, saved)
 
-    with Monitor(run_dir, keep=update, terms=model.prior.terms) as monitor, Interrupt() as interrupt, closing(task):
-        monitor.say(f"run folder: {run_dir}")
+    monitor = Monitor(run_dir, keep=update, terms=model.prior.terms) if processes.lead else Silent()
+    with monitor, Interrupt(patient=processes.size > 1) as interrupt, closing(task):
+        monitor.say(f"run folder: {run_dir}" + (f" · {processes.size} processes" if processes.size > 1 else ""))
         if resume and not exact:
-            monitor.say(f"resumed on another kind of device than {saved['device']}: samples will differ from there on")
+            monitor.say(
+                f"resumed on another device ({saved['device']} before) or number of processes ({len(states)} before): "
+                "samples will differ from there on"
+            )
 
         def look(reached: float) -> dict[str, float]:
             """Validate, and keep what is best so far; empty where it was interrupted."""
             nonlocal best, logged_at, logged_update
-            found = validate(task, options.seed, lambda: interrupt.asked)
+            # several processes have to stop together, and do so afterwards
+            found = validate(task, options.seed, lambda: interrupt.asked and processes.size == 1)
             if found:
                 monitor.record("validation", update, {"seconds": seconds(), **found})
-                _record_codes(monitor, model, engine, task.stills, update, options.seed)
+                if processes.lead:
+                    _record_codes(monitor, model, engine, task.stills, update, options.seed)
                 if reached >= options.beta_ramp and found["free_energy"] < best:
                     best = found["free_energy"]
-                    save(BEST)
-                    save(LAST)  # which knows the best so far
+                    save(BEST, LAST)  # which knows the best so far
                 logged_at, logged_update = time.monotonic(), update
             return found
 
-        now = progress()
-        while now < 1 and not interrupt.asked:
+        now, stop = processes.agree(progress(), interrupt.asked)
+        while now < 1 and not stop:
             for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
                 group["lr"] = schedule.lr_at(now) * peak / lr
             model.beta.fill_(schedule.beta_at(now))
@@ -189,7 +211,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
 
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.mixed_precision):
-                    step = task.step(batch, schedule.temperature_at(now), generator)
+                    step = step_of(batch, schedule.temperature_at(now), generator)
             except InputError as error:
                 raise diverged(run_dir, update, batch.x, str(error)) from error
             optimizer.zero_grad()
@@ -221,12 +243,14 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
                 for name in ("rejected", "clamped"):
                     if name in step.stats:
                         values[name] = step.stats[name].float().mean().item()
+                values = processes.mean(values)
+                values["data_per_s"] *= processes.size
                 monitor.record("train", update, values)
                 logged_at, logged_update = clock, update
                 after = progress()
                 monitor.show(after, (seconds() / after - seconds()) if after else float("inf"), values)
             # looked at once, so that the clock cannot run out between the last validation and the end of the loop
-            reached = progress()
+            reached, stop = processes.agree(progress(), interrupt.asked)
             due = update % options.validate_every == 0
             if reached >= 1:
                 model.beta.fill_(beta)  # the last update of a ramp may fall short of its end
@@ -246,8 +270,9 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
         if not finished:
             save(LAST)
         summary = Summary(run_dir, update, seconds(), finished, validation)
-        write_summary(summary, settings, source, engine)
-        if finished:
+        if processes.lead:
+            write_summary(summary, settings, source, engine, processes.size)
+        if finished and processes.lead:
             draw_pictures(run_dir, model, engine, task.stills, monitor.records, options.seed)
             if isinstance(task, SequenceTask):
                 draw_sequence(run_dir, model, *task.shown(torch.Generator(device).manual_seed(options.seed)))

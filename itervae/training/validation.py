@@ -16,10 +16,10 @@ def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) ->
 
     The free energy is exact where it has a closed form, else that of integer counts, always with the same seed; of
     sequences per frame, over all frames. Its standard error is that of independent data, or sequences. Empty where
-    `stop` says so between two batches.
+    `stop` says so between two batches. Each process looks at its own part of the data.
     """
-    model = task.model
-    generator = torch.Generator(model.beta.device).manual_seed(seed)
+    model, gather = task.model, task.processes.gather
+    generator = task.processes.generator(model.beta.device, seed)
     columns: dict[str, list[Tensor]] = {}
     parts = 0
     for part in task.evaluate(generator):
@@ -38,12 +38,12 @@ def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) ->
         for name, value in found.items():
             columns.setdefault(name, []).append(value)
         parts += 1
-    joined = {name: torch.cat(values).double() for name, values in columns.items()}
+    joined = {name: gather(torch.cat(values)).double() for name, values in columns.items()}
     energies = columns["free_energy"]  # (B,) of each part; T parts in a row are of the same sequences
     together = [
         torch.stack(energies[start : start + task.frames]).double().mean(0) for start in range(0, parts, task.frames)
     ]
-    independent, energy = torch.cat(together), joined["free_energy"]
+    independent, energy = gather(torch.cat(together)), joined["free_energy"]
     return {name: value.mean().item() for name, value in joined.items()} | {
         "free_energy_se": independent.std().item() / len(independent) ** 0.5 if len(independent) > 1 else math.nan,
         "free_energy_p99": energy.quantile(0.99).item(),

@@ -149,8 +149,8 @@ def test_many_passes_over_the_arrivals_keep_the_law(indicator, temperature, stra
     passes = []
     in_passes = arrivals._in_passes
 
-    def counted(owner, count, limit):
-        for piece in in_passes(owner, count, limit):
+    def counted(count, limit):
+        for piece in in_passes(count, limit):
             assert len(piece) <= limit
             passes.append(piece)
             yield piece
@@ -167,10 +167,27 @@ def test_many_passes_over_the_arrivals_keep_the_law(indicator, temperature, stra
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 12, 13, 100])
 def test_passes_hand_out_every_arrival_once_and_in_order(limit):
-    owner, count = torch.tensor([1, 4, 5, 9]), torch.tensor([3, 0, 8, 2])
-    pieces = list(arrivals._in_passes(owner, count, limit))
+    count = torch.tensor([0, 3, 0, 8, 2, 0])
+    pieces = list(arrivals._in_passes(count, limit))
     assert all(0 < len(piece) <= limit for piece in pieces)
-    assert torch.equal(torch.cat(pieces), torch.tensor([1] * 3 + [5] * 8 + [9] * 2))
+    assert torch.equal(torch.cat(pieces), torch.tensor([1] * 3 + [3] * 8 + [4] * 2))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("others", [-9.0, 0.0, 3.0])
+def test_neighbours_on_the_axis_keep_their_own_law(temperature, others):
+    """Units of very different rates, however many arrivals their neighbours have: few (placed on one axis), or many
+    (counted, before the window or in it)."""
+    n, rates = 20_000, torch.tensor([1e-4, 0.05, 0.7, 2.5])
+    log_rate = torch.cat([rates.log(), torch.full((4,), others)]).repeat(n, 1).requires_grad_()
+    z = relaxed_poisson_sample(log_rate, temperature, generator=seeded(6))
+    (g,) = torch.autograd.grad(z.sum(), log_rate)
+    for k, rate in enumerate(rates.tolist()):
+        found, _ = estimates(z[:, k], g[:, k])
+        expected, error = theory("cubic", temperature, rate)
+        assert_within(found, expected, error / math.sqrt(n), f"rate {rate}")
+    correlation = torch.corrcoef(z[:, 1:4].detach().T)
+    assert correlation.sub(torch.eye(3)).abs().max() < ERRORS / math.sqrt(n)
 
 
 def test_one_unit_with_more_arrivals_than_a_pass_holds(monkeypatch):

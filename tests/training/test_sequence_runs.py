@@ -13,6 +13,7 @@ from itervae.inference import ENGINES, LCAUnrolled, Unroll
 from itervae.model import GaussianVAESettings, PoissonVAESettings, SparseCodingSettings, build_model
 from itervae.sequence import LinearMap, Mixing, SequenceSettings, filter_sequence
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
+from itervae.training.distributed import Processes
 from itervae.training.tasks import SequenceTask
 from itervae.training.validation import validate
 
@@ -52,7 +53,7 @@ def task_of(videos, carryover, window, gradient=None, **sequence):
     run = settings(videos, sequence={"window": window, **sequence})
     source = load_source(run.data, 0)
     model = build_model(run.model, source.shape, 0)
-    return SequenceTask(run, model, LCAUnrolled(5), source, gradient or Unroll(), carryover)
+    return SequenceTask(run, model, LCAUnrolled(5), source, gradient or Unroll(), Processes(), carryover)
 
 
 def test_windows_go_on_where_the_one_before_ended(videos):
@@ -132,7 +133,7 @@ def test_a_carryover_learns_on_a_frozen_model_and_comes_back(videos, tmp_path):
     source = load_source(frozen.data, 0)
     with torch.no_grad():
         found = filter_sequence(model, engine, source.validation, carryover).free_energy
-    task = SequenceTask(frozen, model, engine, source, Unroll(), carryover)
+    task = SequenceTask(frozen, model, engine, source, Unroll(), Processes(), carryover)
     tubes = len(task.tubes)
     assert validate(task, 0)["free_energy"] == pytest.approx(found[:tubes].mean().item(), rel=1e-6)
     assert (found[:, 0] > 0).all()
