@@ -7,12 +7,23 @@ from itervae.data.benchmarks import cifar16_source, mnist_source
 from itervae.data.drift import load_drift
 from itervae.data.inputs import Inputs, load_inputs
 from itervae.data.photographs import images_source, photos_source
+from itervae.data.prefetch import Prefetcher
 from itervae.data.settings import DataSettings
 from itervae.data.source import Source
 from itervae.data.tubes import Stills, TubeSource, typical
 from itervae.data.video import load_video
 
-__all__ = ["DataSettings", "Inputs", "Source", "TubeSource", "load_inputs", "load_source", "load_stills", "typical"]
+__all__ = [
+    "DataSettings",
+    "Inputs",
+    "Prefetcher",
+    "Source",
+    "TubeSource",
+    "load_inputs",
+    "load_source",
+    "load_stills",
+    "typical",
+]
 
 _SOURCES = {
     "photos": photos_source,
@@ -31,7 +42,7 @@ def load_source(settings: DataSettings, seed: int, device: str | torch.device = 
     Args:
         settings: which data, and how they are prepared.
         seed: at least 0; decides the training batches, and nothing else: what is held out is the same for every seed.
-        device: where batches and validation data live.
+        device: where batches and validation data are; the training data too, where they take a small share of it.
 
     Raises:
         InputError: settings that contradict each other, or data that are missing or unfit.

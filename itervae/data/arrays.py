@@ -21,6 +21,8 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 def read_array(path: Path, key: str | None) -> np.ndarray:
     """Read an array of numbers from a .npy file, or the one called `key` from a .npz file (not needed if it is alone).
 
+    The array of a .npy file is mapped to memory, read-only: what is not looked at is not read.
+
     Raises:
         InputError: no such file, another suffix, a damaged file, a missing or superfluous key, or values that are no
             real numbers.
@@ -31,7 +33,7 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
         raise InputError(f"{path} has the suffix '{path.suffix}'; give a .npy or .npz file.")
     try:
         with np.errstate(all="ignore"):
-            loaded = np.load(path, allow_pickle=False)
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 if key is not None:
                     raise InputError(f"the key '{key}' does not apply to {path}, which holds one array; leave it out.")
@@ -42,7 +44,7 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
     except InputError:
         raise
     except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers; save it as an array of numbers.") from error
         raise InputError(f"{path} cannot be read ({error}); it may be truncated: make or copy it again.") from error
     if array.dtype.kind not in "fiub":
@@ -86,7 +88,7 @@ def as_rows(array: np.ndarray, where: str) -> Tensor:
     if not array.size:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
     with np.errstate(over="ignore"):  # what overflows is reported below
-        rows = torch.from_numpy(array.astype(np.float32, order="C", copy=False))
+        rows = torch.from_numpy(array.astype(np.float32, order="C", copy=not array.flags.writeable))
     finite = torch.isfinite(rows)
     if not bool(finite.all()):
         row, column = (~finite).nonzero()[0].tolist()

@@ -3,26 +3,21 @@
 A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory, followed by a sentence on
 what is missing of it, if anything is. Its name is a hash of the bytes it was made from and of the settings: a file that
 was moved or copied is found again, one that was edited is not mistaken for the old one. Reading all bytes for the hash
-costs little beside decoding them, and, unlike size and time of change, cannot be wrong. A clip is written under a
-temporary name and renamed when it is whole, so that processes that decode the same file, or are killed, leave whole
-clips or none.
+costs little beside decoding them, and, unlike size and time of change, cannot be wrong.
 """
 
 import hashlib
-import os
 import re
-import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
 import numpy as np
 
 from itervae.data.arrays import ARRAY_SUFFIXES
+from itervae.data.cache import cache_folder, no_cache, open_cache, whole_file
 from itervae.data.frames import picture_frames, reduced, reduced_shape, stack_frames, video_frames
 from itervae.data.images import some
 from itervae.errors import InputError
@@ -32,7 +27,6 @@ FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 SHORT_SIDE = 160  # pixels
 MIN_PARTIAL = 5  # frames that a damaged video must still give
 CACHE_VERSION = 1  # part of every name: raise it where the same file is to give other frames
-STALE_SECONDS = 3600  # a temporary file that was not written to for so long belongs to a killed process
 _HEADER = 128  # bytes of the head of a .npy file, fixed so that the number of frames can be filled in at the end
 
 
@@ -79,16 +73,6 @@ class _Origin:
     key: str | None = None
 
 
-def cache_folder(cache: Path | None = None) -> Path:
-    """The folder named, else that of the environment variable ITERVAE_CACHE, else `itervae` in the user's cache."""
-    if cache is not None:
-        return Path(cache).expanduser()
-    if named := os.environ.get("ITERVAE_CACHE"):
-        return Path(named).expanduser()
-    user = os.environ.get("XDG_CACHE_HOME")
-    return (Path(user) if user else Path.home() / ".cache") / "itervae"
-
-
 def read_clips(
     path: Path,
     *,
@@ -113,11 +97,7 @@ def read_clips(
         raise InputError(f"a shorter side of {short_side} pixels is too small; give at least 8.")
     folder = cache_folder(cache) / "video"
     origins = _origins(Path(path).expanduser())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_cache(folder, error) from error
-    _remove_stale(folder)
+    open_cache(folder)
     clips, skipped, files = [], [], []
     digests: dict[Path, bytes] = {}
     for done, origin in enumerate(origins):
@@ -131,7 +111,7 @@ def read_clips(
             skipped.append((origin.name, str(error)))
             continue
         except OSError as error:
-            raise _no_cache(folder, error) from error
+            raise no_cache(folder, error) from error
         frames = np.load(file, mmap_mode="r")
         with file.open("rb") as stream:
             stream.seek(_HEADER + frames.size)
@@ -209,30 +189,25 @@ def _decode(origin: _Origin, short_side: int, file: Path) -> None:
     else:
         frames = picture_frames(origin.files)
     count, shape, note = 0, None, ""
-    with NamedTemporaryFile(dir=file.parent, prefix="partial-", suffix=".tmp", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            stream.write(bytes(_HEADER))
-            for frame in frames:
-                if isinstance(frame, str):
-                    note = frame
-                    break
-                if shape is None:
-                    shape = frame.shape
-                if frame.shape != shape:
-                    raise InputError(
-                        f"frame {count} has {frame.shape[0]}x{frame.shape[1]} pixels and those before have "
-                        f"{shape[0]}x{shape[1]}; give frames of one size"
-                    )
-                stream.write(reduced(frame, short_side).tobytes())
-                count += 1
-            if shape is None or (note and count < MIN_PARTIAL):
-                raise InputError(note or "it has no frame")
-            stream.write(note.encode())
-            _fill_header(stream, (count, *reduced_shape(shape, short_side)))
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with whole_file(file) as stream:
+        stream.write(bytes(_HEADER))
+        for frame in frames:
+            if isinstance(frame, str):
+                note = frame
+                break
+            if shape is None:
+                shape = frame.shape
+            if frame.shape != shape:
+                raise InputError(
+                    f"frame {count} has {frame.shape[0]}x{frame.shape[1]} pixels and those before have "
+                    f"{shape[0]}x{shape[1]}; give frames of one size"
+                )
+            stream.write(reduced(frame, short_side).tobytes())
+            count += 1
+        if shape is None or (note and count < MIN_PARTIAL):
+            raise InputError(note or "it has no frame")
+        stream.write(note.encode())
+        _fill_header(stream, (count, *reduced_shape(shape, short_side)))
 
 
 def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
@@ -241,19 +216,3 @@ def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
     stream.seek(0)
     stream.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + fields.ljust(_HEADER - 11).encode())
     stream.write(b"\n")
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _no_cache(folder: Path, error: OSError) -> InputError:
-    return InputError(
-        f"could not write to the cache {folder} ({error}); free some space, or name another folder with the "
-        "environment variable ITERVAE_CACHE."
-    )
-
-
-def _remove_stale(folder: Path) -> None:
-    for file in folder.glob("partial-*.tmp"):
-        with suppress(FileNotFoundError):  # another process may finish with it meanwhile
-            if time.time() - file.stat().st_mtime > STALE_SECONDS:
-                file.unlink()

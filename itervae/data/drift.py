@@ -8,6 +8,8 @@ References:
     Kuang, Poletti, Victor and Rucci (2012), Temporal encoding of spatial information during active visual fixation
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from itervae.data.images import images_from_array
 from itervae.data.photographs import BAND_START, prepare_images
+from itervae.data.pixels import Pixels, keep_pixels
 from itervae.data.pools import Pool
 from itervae.data.settings import DataSettings
 from itervae.data.tubes import TubeSource
@@ -75,26 +78,20 @@ class DriftPool(Pool):
     """Tubes of a window that drifts over regions of photographs, a larger region being more likely.
 
     Args:
-        regions: (FINE·H, FINE·W) float32, interpolated; none smaller than the patch.
+        pixels: of the regions, interpolated.
+        sizes: (FINE·H, FINE·W) of each, none smaller than the patch.
         frames, patch_size: T and P.
-        device: where the images live.
     """
 
     kind = "tubes"
 
-    def __init__(
-        self,
-        regions: list[Tensor],
-        frames: int,
-        patch_size: int,
-        device: str | torch.device = "cpu",
-    ):
-        self.frames, self.patch_size, self.count = frames, patch_size, len(regions)
-        self._pixels = torch.cat([region.flatten() for region in regions]).to(device)
-        self._width = torch.tensor([region.shape[1] for region in regions], device=device)
-        self._offset = torch.tensor([0, *(region.numel() for region in regions[:-1])], device=device).cumsum(0)
+    def __init__(self, pixels: Pixels, sizes: Sequence[tuple[int, int]], frames: int, patch_size: int):
+        self.pixels, self.frames, self.patch_size, self.count = pixels, frames, patch_size, len(sizes)
+        size = torch.tensor(sizes, device=pixels.values.device)
+        self._width = size[:, 1]
+        self._offset = size.prod(1).cumsum(0) - size.prod(1)
         # How far the upper left corner may go, in pixels.
-        self._room = np.array([region.shape for region in regions]) // FINE - patch_size
+        self._room = np.array(sizes) // FINE - patch_size
         places = (self._room + 1).prod(1)
         self.positions = int(places.sum())
         self._share = places / places.sum()
@@ -108,12 +105,12 @@ class DriftPool(Pool):
 
     def cut(self, places: Tensor) -> Tensor:
         """Each frame minus its mean: (B, T, 3) to (B, T, P²) float32."""
-        region, row, column = places.to(self._pixels.device).unbind(2)  # (B, T) each
+        region, row, column = places.to(self.pixels.values.device).unbind(2)  # (B, T) each
         width = self._width[region]
         start = self._offset[region] + row * width + column
         side = FINE * torch.arange(self.patch_size, device=start.device)
         patch = width[..., None, None] * side[:, None] + side  # (B, T, P, P)
-        tubes = self._pixels[start[..., None] + patch.flatten(2)]
+        tubes = self.pixels.take(start[..., None] + patch.flatten(2))
         return tubes.sub_(tubes.mean(2, keepdim=True))
 
 
@@ -163,5 +160,12 @@ def drift_source(
         fine = interpolate_image(image, FINE)
         training += [fine[:, FINE * start : FINE * end] for start, end in beside]
         validation.append(fine[:, FINE * first : FINE * (first + held)])
-    train, held = (DriftPool(regions, frames, patch_size, device) for regions in (training, validation))
-    return TubeSource("drift", train, {"drift": held}, seed, frames, facts={"drift": DRIFT, "saccades": SACCADES})
+
+    def pool(regions: list[Tensor], part: str) -> DriftPool:
+        made_from = ("drift", images.content, FINE, val_share, patch_size, part)
+        pixels = keep_pixels(regions, sum(region.numel() for region in regions), made_from, device)
+        return DriftPool(pixels, [(region.shape[0], region.shape[1]) for region in regions], frames, patch_size)
+
+    train, held = pool(training, "training"), pool(validation, "validation")
+    facts: dict[str, int | float | str | bool] = {"drift": DRIFT, "saccades": SACCADES}
+    return TubeSource("drift", train, {"drift": held}, seed, frames, facts=facts, device=device)

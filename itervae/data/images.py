@@ -2,7 +2,7 @@
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from itervae.data.arrays import ARRAY_SUFFIXES, content_hash, named, read_array
+from itervae.data.progress import watched
 from itervae.data.whitening import is_constant
 from itervae.errors import InputError
 
@@ -24,34 +25,57 @@ ROUNDING = 1e-6  # by how much a float image may leave [0, 1] and still count as
 UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
-@dataclass
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image without its pixels: its position in the stack, or in the sorted list of files; what
+    messages call it; (H, W); the hash of its content."""
+
+    number: int
+    name: str
+    size: tuple[int, int]
+    content: str
+
+
+@dataclass(frozen=True)
 class ImageSet:
-    """Images as they are stored, converted to grey one by one when they are used.
+    """Images that were looked at once, and are read again, one by one, when they are used.
 
     Attributes:
-        raw: (H, W) or (H, W, 3) arrays: uint8, uint16, or floats in [0, 1].
-        numbers: position of each in the stack, or in the sorted list of files.
+        images: what is known of each.
+        read: number to array, (H, W) or (H, W, 3): uint8, uint16, or floats in [0, 1].
         skipped: files that could not be read.
         constant: images dropped because every pixel is equal.
-        content: hash of what was read.
+        content: hash of all that was read.
     """
 
-    raw: list[np.ndarray]
-    numbers: list[int]
+    images: list[ImageFacts]
+    read: Callable[[int], np.ndarray]
     skipped: int
     constant: int
     content: str
 
     def __len__(self) -> int:
-        return len(self.raw)
-
-    def grey(self, index: int) -> Tensor:
-        """Image number `index` of this set as grey in [0, 1]: (H, W) float32."""
-        return to_grey(self.raw[index])
+        return len(self.images)
 
     def sizes(self) -> list[tuple[int, int]]:
         """(H, W) of every image."""
-        return [(image.shape[0], image.shape[1]) for image in self.raw]
+        return [image.size for image in self.images]
+
+    def grey(self, index: int) -> Tensor:
+        """Image number `index` of this set as grey in [0, 1]: (H, W) float32.
+
+        Raises:
+            InputError: it is no longer what it was.
+        """
+        facts = self.images[index]
+        try:
+            with warnings.catch_warnings(action="ignore"):  # it was read before, and what there is to say was said
+                image = self.read(facts.number)
+        except UNREADABLE as error:
+            raise InputError(f"{facts.name} could be read at first and no longer ({error}); bring it back.") from error
+        if content_hash([image]) != facts.content:
+            raise InputError(f"{facts.name} changed since it was first read; start again when it is at rest.")
+        return to_grey(image)
 
 
 def to_grey(image: np.ndarray) -> Tensor:
@@ -93,18 +117,11 @@ def read_images(path: Path, key: str | None, patch_size: int) -> ImageSet:
     else:
         raise InputError(f"{path} does not exist; give a folder of pictures, a picture, or a .npy or .npz file.")
 
-    raw, numbers, problems = [], [], []
-    for number, file in enumerate(files):
-        try:
-            raw.append(_read_iml(file) if file.suffix.lower() == ".iml" else _read_picture(file))
-            numbers.append(number)
-        except UNREADABLE as error:
-            problems.append(f"{file} ({error})")
-    if not raw:
-        raise InputError(f"no picture could be read: {some(problems)}; check or replace the files.")
-    if problems:
-        warnings.warn(f"{len(problems)} of {len(files)} pictures skipped: {some(problems)}", stacklevel=2)
-    return _checked(raw, numbers, [str(files[number]) for number in numbers], patch_size, len(problems))
+    def read(number: int) -> np.ndarray:
+        file = files[number]
+        return _read_iml(file) if file.suffix.lower() == ".iml" else _read_picture(file)
+
+    return _looked_at(read, [str(file) for file in files], patch_size)
 
 
 def images_from_array(array: np.ndarray, where: str, patch_size: int) -> ImageSet:
@@ -130,25 +147,42 @@ def images_from_array(array: np.ndarray, where: str, patch_size: int) -> ImageSe
             f"{where} holds {array.dtype} values; images are uint8, uint16 or floats in [0, 1]: convert them."
         )
     names = [f"image {number} of {where}" for number in range(len(array))]
-    return _checked(list(array), list(range(len(array))), names, patch_size, 0)
+    return _looked_at(array.__getitem__, names, patch_size)
 
 
-def _checked(raw: list[np.ndarray], numbers: list[int], names: list[str], patch_size: int, skipped: int) -> ImageSet:
-    for image, name in zip(raw, names, strict=True):
-        if min(image.shape[:2]) < patch_size:
-            raise InputError(
-                f"{name} has {image.shape[0]}x{image.shape[1]} pixels, less than a patch of {patch_size}x{patch_size}; "
-                "remove it or give a smaller --patch-size."
-            )
-    kept = [index for index, image in enumerate(raw) if not bool(is_constant(to_grey(image)))]
-    constant = len(raw) - len(kept)
+def _looked_at(read: Callable[[int], np.ndarray], names: list[str], patch_size: int) -> ImageSet:
+    """Read every image once, and keep what there is to know but its pixels."""
+    kept, problems, flat = [], [], []
+
+    def whole() -> Iterator[np.ndarray]:
+        for number, name in enumerate(watched(names, len(names), "reading images")):
+            try:
+                image = read(number)
+            except UNREADABLE as error:
+                problems.append(f"{name} ({error})")
+                continue
+            height, width = image.shape[:2]
+            if min(height, width) < patch_size:
+                raise InputError(
+                    f"{name} has {height}x{width} pixels, less than a patch of {patch_size}x{patch_size}; remove it "
+                    "or give a smaller --patch-size."
+                )
+            if bool(is_constant(to_grey(image))):
+                flat.append(name)
+            else:
+                kept.append(ImageFacts(number, name, (height, width), content_hash([image])))
+            yield image
+
+    content = content_hash(whole())
+    if len(problems) == len(names):
+        raise InputError(f"no picture could be read: {some(problems)}; check or replace the files.")
+    if problems:
+        warnings.warn(f"{len(problems)} of {len(names)} pictures skipped: {some(problems)}", stacklevel=3)
     if not kept:
-        raise InputError(f"{names[0]} is constant, and so is every other image; give images with structure.")
-    if constant:
-        flat = sorted(set(names) - {names[index] for index in kept})
-        warnings.warn(f"{constant} constant images left out: {some(flat)}", stacklevel=3)
-    content = content_hash(raw)
-    return ImageSet([raw[index] for index in kept], [numbers[index] for index in kept], skipped, constant, content)
+        raise InputError(f"{flat[0]} is constant, and so is every other image; give images with structure.")
+    if flat:
+        warnings.warn(f"{len(flat)} constant images left out: {some(flat)}", stacklevel=3)
+    return ImageSet(kept, read, len(problems), len(flat), content)
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:

@@ -74,8 +74,8 @@ def _rows(array: np.ndarray, where: str, settings: DataSettings) -> Tensor:
 
 def _tiles(images: ImageSet, settings: DataSettings, patch_size: int) -> Inputs:
     x, positions = [], []
-    for number, image in zip(images.numbers, prepare_images(images, settings), strict=True):
+    for facts, image in zip(images.images, prepare_images(images, settings), strict=True):
         patches, corners = tile_image(image, patch_size)
         x.append(patches)
-        positions.append(torch.cat([torch.full((len(corners), 1), number), corners], 1))
+        positions.append(torch.cat([torch.full((len(corners), 1), facts.number), corners], 1))
     return Inputs(torch.cat(x), torch.cat(positions))

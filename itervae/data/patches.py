@@ -1,12 +1,13 @@
 """Square patches of images: cut at random for training, tiled for encoding."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from itervae.data.pixels import Pixels
 from itervae.data.pools import Pool, PoolSource
 from itervae.data.source import FIXED_SEED, VALIDATION, random_stream
 
@@ -20,21 +21,15 @@ class PatchPool(Pool):
     advanced indexing.
 
     Args:
-        images: (H, W) tensors of unit variance, consumed one by one.
+        pixels: of images of unit variance.
         sizes: (H, W) of each, none smaller than the patch.
         patch_size: side of a patch.
-        device: where the images live.
     """
 
     kind = "patches"
 
-    def __init__(
-        self,
-        images: Iterable[Tensor],
-        sizes: Sequence[tuple[int, int]],
-        patch_size: int,
-        device: str | torch.device = "cpu",
-    ):
+    def __init__(self, pixels: Pixels, sizes: Sequence[tuple[int, int]], patch_size: int):
+        device = pixels.values.device
         height, width = torch.tensor(sizes).unbind(1)
         self.patch_size = patch_size
         self.count = len(sizes)
@@ -44,9 +39,7 @@ class PatchPool(Pool):
         self._width = width.to(device)
         ends = (height * width).cumsum(0)
         self._offset = (ends - height * width).to(device)
-        self._pixels = torch.empty(int(ends[-1]), dtype=torch.float32, device=device)
-        for image, end in zip(images, ends.tolist(), strict=True):
-            self._pixels[end - image.numel() : end] = image.reshape(-1)
+        self.pixels = pixels
         self._side = torch.arange(patch_size, device=device)
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,11 +54,11 @@ class PatchPool(Pool):
 
     def cut(self, places: Tensor) -> Tensor:
         """The patch at each position, minus its mean: (B,) int64 to (B, patch_size²) float32."""
-        image, row, column = self.locate(places.to(self._pixels.device))
+        image, row, column = self.locate(places.to(self.pixels.values.device))
         width = self._width[image]
         corner = self._offset[image] + row * width + column
         index = corner[:, None, None] + width[:, None, None] * self._side[:, None] + self._side
-        patches = self._pixels[index.flatten(1)]
+        patches = self.pixels.take(index.flatten(1))
         return patches.sub_(patches.mean(1, keepdim=True))
 
 
@@ -78,6 +71,7 @@ class PatchSource(PoolSource):
         seed: seed of the training positions.
         facts: what `describe` adds to the counts.
         validation_patches: how many patches are cut for validation, once, the same for every seed.
+        device: where batches are wanted, wherever the images are.
 
     Raises:
         InputError: hardly any patch has variance.
@@ -92,12 +86,15 @@ class PatchSource(PoolSource):
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         validation_patches: int = VALIDATION_PATCHES,
+        device: str | torch.device = "cpu",
     ):
         self.name, self.seed = name, seed
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
         self._facts = facts or {}
-        self.validation, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        held, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        self.validation = held.to(device)
+        self.device = self.validation.device
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
 
     def describe(self) -> dict[str, int | float | str | bool]:

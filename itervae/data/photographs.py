@@ -1,6 +1,7 @@
 """Images as training data: whitened as a whole, divided into training and validation, and cut into patches."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.patches import PatchPool, PatchSource
+from itervae.data.pixels import keep_pixels
+from itervae.data.progress import watched
 from itervae.data.settings import DataSettings
 from itervae.data.source import held_out
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
@@ -35,8 +38,12 @@ def prepare_images(images: ImageSet, settings: DataSettings, indices: Sequence[i
         indices: which images, in this order; all by default.
     """
     wanted = range(len(images)) if indices is None else indices
+    yield from watched(_prepared(images, settings, wanted), len(wanted), "whitening images")
+
+
+def _prepared(images: ImageSet, settings: DataSettings, indices: Sequence[int]) -> Iterator[Tensor]:
     sizes = images.sizes()
-    for (height, width), group in groupby(wanted, key=lambda index: sizes[index]):
+    for (height, width), group in groupby(indices, key=lambda index: sizes[index]):
         members = list(group)
         step = max(1, CHUNK_PIXELS // (height * width))
         for start in range(0, len(members), step):
@@ -82,7 +89,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
         raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
-    return PatchSource("images", pools[0], pools[1], seed, facts=facts)
+    return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def shared_source(
@@ -91,7 +98,7 @@ def shared_source(
     """Several images, a fixed random `val_share` of which are held out: no image gives patches to both sets."""
     train, validation = held_out(len(images), settings.val_share, "images")
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def _regions_source(
@@ -99,29 +106,49 @@ def _regions_source(
 ) -> PatchSource:
     """Every image is whitened as a whole; a band of columns is for validation, what lies beside it for training."""
     size = settings.patch_size
-    training, validation = [], []
-    for image, (height, width) in zip(prepare_images(images, settings), images.sizes(), strict=True):
+    training, validation = [], []  # image, first column and the one after the last
+    for number, (height, width) in enumerate(images.sizes()):
         held = round(settings.val_share * width)
         first = min(round(BAND_START * width), width - held)
-        beside = [part for part in (image[:, :first], image[:, first + held :]) if part.shape[1] >= size]
+        beside = [(number, *ends) for ends in ((0, first), (first + held, width)) if ends[1] - ends[0] >= size]
         if held < size or not beside:
             raise InputError(
                 f"--val-share {settings.val_share} divides an image of {height}x{width} into {width - held} and {held} "
                 f"columns, and patches need {size} in each; give another share or a smaller --patch-size."
             )
         training += beside
-        validation.append(image[:, first : first + held])
-    pools = [PatchPool(part, [(p.shape[0], p.shape[1]) for p in part], size, device) for part in (training, validation)]
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts)
+        validation.append((number, first, first + held))
+
+    @cache
+    def prepared() -> list[Tensor]:
+        return list(prepare_images(images, settings))
+
+    pools = []
+    for regions in (training, validation):
+        sizes = [(images.images[number].size[0], end - start) for number, start, end in regions]
+        parts = (prepared()[number][:, start:end] for number, start, end in regions)
+        pixels = keep_pixels(parts, _area(sizes), (*_made_from(images, settings), regions), device)
+        pools.append(PatchPool(pixels, sizes, size))
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
 
 
 def _pool(
     images: ImageSet, settings: DataSettings, indices: Sequence[int] | None, device: str | torch.device
 ) -> PatchPool:
-    indices = range(len(images)) if indices is None else indices
-    sizes = images.sizes()
-    chosen = [sizes[index] for index in indices]
-    return PatchPool(prepare_images(images, settings, indices), chosen, settings.patch_size, device)
+    indices = list(range(len(images))) if indices is None else indices
+    sizes = [images.images[index].size for index in indices]
+    prepared = prepare_images(images, settings, indices)
+    pixels = keep_pixels(prepared, _area(sizes), (*_made_from(images, settings), indices), device)
+    return PatchPool(pixels, sizes, settings.patch_size)
+
+
+def _area(sizes: list[tuple[int, int]]) -> int:
+    return sum(height * width for height, width in sizes)
+
+
+def _made_from(images: ImageSet, settings: DataSettings) -> tuple[object, ...]:
+    """What the pixels of prepared images depend on."""
+    return ("images", images.content, settings.whiten, settings.local_contrast)
 
 
 def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | str | bool]:

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from itervae.data.source import TRAINING, Source, check_batch, random_stream
+from itervae.data.pixels import Pixels
+from itervae.data.source import TRAINING, Source, check_batch, deliver, random_stream
 from itervae.errors import InputError
 
 MIN_VARIANCE = 1e-10
@@ -25,12 +26,14 @@ class Pool(ABC):
         patch_size: its side in pixels.
         count: images, regions or scenes.
         positions: how many places there are, the size of the set.
+        pixels: what is cut from.
     """
 
     kind: ClassVar[str]
     patch_size: int
     count: int
     positions: int
+    pixels: Pixels
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
@@ -64,11 +67,17 @@ class Pool(ABC):
 
 
 class PoolSource(Source):
-    """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `pool`, `held_positions` and `seed`."""
+    """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `device`, `pool`, `held_positions` and
+    `seed`."""
 
     pool: Pool
     held_positions: int
     seed: int
+
+    @property
+    def ahead(self) -> bool:
+        pixels = self.pool.pixels
+        return pixels.file is not None or pixels.values.device != self.device
 
     @property
     def held_share(self) -> float:
@@ -78,4 +87,4 @@ class PoolSource(Source):
         check_batch(index, size)
         drawn, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size, rows)
         self.dropped += dropped
-        return drawn
+        return deliver(drawn, self.device)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.data.pixels import fits
 from itervae.errors import InputError
 
 # Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share numbers.
@@ -37,6 +38,8 @@ class Source(ABC):
         binary: True where the values are intensities in [0, 1] that a Bernoulli likelihood fits.
         train: (N, D) float32 training rows, None where patches are cut afresh for every batch.
         validation: (N, D) float32, always the same rows, whatever the seed of the run.
+        device: where batches and `validation` are; the training data too, where they take a small share of it.
+        ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied to the device.
         labels, validation_labels: (N,) int64 class of each row of train and of validation, None where there are none.
         dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no batch depends on.
     """
@@ -46,6 +49,7 @@ class Source(ABC):
     binary: bool = False
     train: Tensor | None = None
     validation: Tensor
+    device: torch.device
     labels: Tensor | None = None
     validation_labels: Tensor | None = None
     dropped: int = 0
@@ -54,6 +58,10 @@ class Source(ABC):
     def dim(self) -> int:
         """D, the number of values of one datum."""
         return prod(self.shape)
+
+    @property
+    @abstractmethod
+    def ahead(self) -> bool: ...
 
     @property
     @abstractmethod
@@ -83,6 +91,14 @@ class Source(ABC):
         raise InputError(f"--data {self.name} has no test set; use its validation set, or --data mnist, which has one.")
 
 
+def deliver(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on a device; to a GPU from pinned memory, in the order of its stream, and without waiting for it."""
+    if x.device == device or device.type != "cuda":
+        return x.to(device)
+    with torch.cuda.device(device):  # or pinning would wake up the first GPU
+        return x.pin_memory().to(device, non_blocking=True)
+
+
 def check_batch(index: int, size: int) -> None:
     """Refuse a batch that cannot be: a negative index or a size below 1."""
     if index < 0 or size < 1:
@@ -100,6 +116,7 @@ class RowSource(Source):
         seed: seed of the order.
         test: reads the test set, see `Source.load_test`.
         facts: what `describe` adds to the counts.
+        device: see `Source`.
     """
 
     def __init__(
@@ -119,8 +136,9 @@ class RowSource(Source):
     ):
         random_stream(seed, EPOCH)  # refuses a bad seed here rather than in the first batch
         self.name, self.shape, self.seed, self.binary = name, shape, seed, binary
-        self.train = self._rows = train.to(device)
         self.validation = validation.to(device)
+        self.device = self.validation.device
+        self.train = self._rows = train.to(device) if fits(4 * train.numel(), self.device) else train
         self.labels = None if labels is None else labels.to(device)
         self.validation_labels = None if validation_labels is None else validation_labels.to(device)
         self._test = test
@@ -136,7 +154,7 @@ class RowSource(Source):
             start = epoch * count
             parts.append(self._order(epoch)[max(first - start, 0) : min(last - start, count)])
         chosen = torch.from_numpy(np.concatenate(parts)[rows])
-        return self._rows[chosen.to(self._rows.device)]
+        return deliver(self._rows[chosen.to(self._rows.device)], self.device)
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
@@ -146,6 +164,10 @@ class RowSource(Source):
         return self._orders[epoch]
 
     @property
+    def ahead(self) -> bool:
+        return self._rows.device != self.device
+
+    @property
     def held_share(self) -> float:
         return len(self.validation) / (len(self._rows) + len(self.validation))
 
@@ -153,8 +175,7 @@ class RowSource(Source):
         if self._test is None:
             return super().load_test()
         x, labels = self._test()
-        device = self._rows.device
-        return x.to(device), None if labels is None else labels.to(device)
+        return x.to(self.device), None if labels is None else labels.to(self.device)
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return {

@@ -5,14 +5,15 @@ which rows begin a new sequence with it. A window is a part of a tube, or, as a 
 end.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
-from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, random_stream
+from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, deliver, random_stream
 from itervae.errors import InputError
 
 VALIDATION_TUBES = 500
@@ -25,22 +26,23 @@ class TubePool(Pool):
     different sizes are cut by a single advanced indexing. A scene that follows another is never reached from it.
 
     Args:
-        scenes: (n, H, W) tensors, consumed one by one.
-        sizes: (n, H, W) of each, none smaller than the tube.
+        pixels: of the scenes.
+        sizes: (n, H, W) of each scene, none smaller than the tube.
         frames, patch_size: T and P.
-        device: where the frames live.
+        scale: factor of every tube.
     """
 
     kind = "tubes"
 
     def __init__(
         self,
-        scenes: Iterable[Tensor],
+        pixels: Pixels,
         sizes: Sequence[tuple[int, int, int]],
         frames: int,
         patch_size: int,
-        device: str | torch.device = "cpu",
+        scale: float = 1.0,
     ):
+        self.pixels, self.scale, device = pixels, scale, pixels.values.device
         self.frames, self.patch_size, self.count = frames, patch_size, len(sizes)
         size = torch.tensor(sizes)
         times, rows, columns = (size - torch.tensor([frames, patch_size, patch_size]) + 1).unbind(1)
@@ -50,9 +52,6 @@ class TubePool(Pool):
         self._length, self._height, self._width = size.to(device).unbind(1)
         self._offset = (ends - size.prod(1)).to(device)
         self.positions = int(self._ends[-1])
-        self.pixels = torch.empty(int(ends[-1]), dtype=torch.float32, device=device)
-        for scene, end in zip(scenes, ends.tolist(), strict=True):
-            self.pixels[end - scene.numel() : end] = scene.reshape(-1)
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Scene, first frame, row and column of each position in 0 .. positions − 1: four (B,) int64."""
@@ -68,18 +67,18 @@ class TubePool(Pool):
 
     def cut(self, places: Tensor) -> Tensor:
         """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²) float32."""
-        return self.window(*self.locate(places.to(self.pixels.device)), self.frames)
+        return self.window(*self.locate(places.to(self.pixels.values.device)), self.frames)
 
     def window(self, scene: Tensor, time: Tensor, row: Tensor, column: Tensor, frames: int) -> Tensor:
         """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames, P²) float32."""
         width = self._width[scene]
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
-        steps, side = (torch.arange(n, device=self.pixels.device) for n in (frames, self.patch_size))
+        steps, side = (torch.arange(n, device=corner.device) for n in (frames, self.patch_size))
         patch = width[:, None, None] * side[:, None] + side  # (B, P, P)
         index = (corner[:, None] + area[:, None] * steps)[:, :, None] + patch.flatten(1)[:, None]
-        tubes = self.pixels[index]
-        return tubes.sub_(tubes.mean(2, keepdim=True))
+        tubes = self.pixels.take(index)
+        return tubes.sub_(tubes.mean(2, keepdim=True)).mul_(self.scale)
 
     def left(self, scene: Tensor, time: Tensor) -> Tensor:
         """Frames of each scene from `time` on (B,)."""
@@ -99,6 +98,7 @@ class TubeSource(PoolSource):
         seed: seed of the training tubes.
         facts: what `describe` adds to the counts.
         validation_tubes: how many tubes are drawn for validation, once, the same for every seed.
+        device: where batches are wanted, wherever the frames are.
 
     Raises:
         InputError: hardly any tube has variance.
@@ -114,11 +114,13 @@ class TubeSource(PoolSource):
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         validation_tubes: int = VALIDATION_TUBES,
+        device: str | torch.device = "cpu",
     ):
         self.name, self.seed, self.frames = name, seed, frames
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held = train, held
         self.held_positions = sum(pool.positions for pool in held.values())
+        self.device = torch.empty(0, device=device).device  # with its number
         self._facts = facts or {}
         self._streams: Streams | None = None
         self._latest: tuple[tuple[int, int, slice], Tensor] | None = None
@@ -130,7 +132,8 @@ class TubeSource(PoolSource):
         """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every seed."""
         found = {}
         for number, (name, pool) in enumerate(self.held.items()):
-            found[name], dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            tubes, dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            found[name] = tubes.to(self.device)
             self.dropped += dropped
         return found
 
@@ -163,7 +166,8 @@ class TubeSource(PoolSource):
             assert isinstance(self.pool, TubePool)
             if self._streams is None or self._streams.size != size or self._streams.window != window:
                 self._streams = Streams(self.pool, self.seed, size, window)
-            return self._streams.at(index, rows)
+            frames, begins = self._streams.at(index, rows)
+            return deliver(frames, self.device), deliver(begins, self.device)
         check_batch(index, size)
         tube, part = divmod(index, -(-self.frames // window))
         if self._latest is None or self._latest[0] != (tube, size, rows):
@@ -210,7 +214,7 @@ class Streams:
         return self.pool.window(scene, time, row, column, self.window), self._begins[rows]
 
     def _next(self, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        device = self.pool.pixels.device
+        device = self.pool.pixels.values.device
         drawn = self.pool.draw(generator, self.size).to(device)
         scene, _, row, column = self.pool.locate(drawn)
         time = torch.from_numpy(generator.integers(self.window, size=self.size)).to(device)
@@ -236,7 +240,11 @@ class Stills(Source):
 
     def __init__(self, tubes: TubeSource) -> None:
         self.name, self.shape, self.validation = tubes.name, tubes.shape, tubes.validation[:, 0]
-        self._tubes = tubes
+        self.device, self._tubes = tubes.device, tubes
+
+    @property
+    def ahead(self) -> bool:
+        return self._tubes.ahead
 
     @property
     def held_share(self) -> float:

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from itervae.data.decoding import Clips, read_clips
 from itervae.data.images import some
+from itervae.data.pixels import Pixels, keep_pixels
 from itervae.data.pools import MIN_VARIANCE
+from itervae.data.progress import progress_bar, watched
 from itervae.data.scenes import split_scenes
 from itervae.data.settings import DataSettings
 from itervae.data.source import held_out
@@ -33,8 +34,7 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
     console = Console(stderr=True)
-    columns = (TextColumn("decoding {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with progress_bar("decoding") as bar:
         task = bar.add_task("", total=None)
         clips = read_clips(
             settings.data_path,
@@ -109,16 +109,22 @@ def video_source(
         )
     train_names, held_names = _divide(list(usable), list(sequences), held)
 
-    def pool(scenes: list[np.ndarray]) -> TubePool:
-        return TubePool(_filtered(scenes), [scene.shape for scene in scenes], frames, patch_size, device)
+    def pixels(names: list[str]) -> Pixels:
+        scenes = [scene for name in names for scene in usable[name]]
+        made_from = ("video", clips.content, [(name, [scene.shape for scene in usable[name]]) for name in names])
+        return keep_pixels(_filtered(scenes), sum(scene.size for scene in scenes), made_from, device)
 
-    train = pool([scene for name in train_names for scene in usable[name]])
-    validation = {name: pool(usable[name]) for name in held_names}
-    variance = float(train.pixels.square().mean(dtype=torch.float64))
-    if not variance > MIN_VARIANCE:
+    seen = pixels(train_names)
+    if not seen.mean_square > MIN_VARIANCE:
         raise InputError("the frames of the training sequences are constant; give video with structure.")
-    for one in (train, *validation.values()):
-        one.pixels /= variance**0.5
+    scale = seen.mean_square**-0.5
+
+    def pool(pixels: Pixels, names: list[str]) -> TubePool:
+        sizes = [scene.shape for name in names for scene in usable[name]]
+        return TubePool(pixels, sizes, frames, patch_size, scale)
+
+    train = pool(seen, train_names)
+    validation = {name: pool(pixels([name]), [name]) for name in held_names}
     facts = {
         "content": clips.content,
         "skipped_files": len(clips.skipped),
@@ -126,9 +132,9 @@ def video_source(
         "skipped_scenes": len(every) - sum(map(len, usable.values())),
         "train_sequences": len(train_names),
         "validation_sequences": ", ".join(held_names),
-        "scale": variance**-0.5,
+        "scale": scale,
     }
-    return TubeSource("video", train, validation, seed, frames, facts=facts)
+    return TubeSource("video", train, validation, seed, frames, facts=facts, device=device)
 
 
 def _fits(scene: np.ndarray, frames: int, patch_size: int) -> bool:
@@ -161,9 +167,7 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
 
 
 def _filtered(scenes: list[np.ndarray]) -> Iterator[Tensor]:
-    for scene in scenes:
-        parts = []
-        for start in range(0, len(scene), CHUNK_FRAMES):
-            grey = torch.from_numpy(scene[start : start + CHUNK_FRAMES].astype(np.float64) / 255)
-            parts.append(filter_image(grey).float())
-        yield torch.cat(parts)
+    """The frames of all scenes, in chunks (n, H, W)."""
+    chunks = [scene[start : start + CHUNK_FRAMES] for scene in scenes for start in range(0, len(scene), CHUNK_FRAMES)]
+    for chunk in watched(chunks, len(chunks), "whitening frames"):
+        yield filter_image(torch.from_numpy(chunk.astype(np.float64) / 255)).float()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.data import Source, TubeSource, typical
+from itervae.data import Prefetcher, Source, TubeSource, typical
 from itervae.distributions import Family
 from itervae.inference import Engine, Gradient, infer
 from itervae.model import FreeEnergy, GenerativeModel
@@ -77,14 +77,24 @@ class Task(ABC):
         self.rows = processes.rows(settings.training.batch_size)
         self.model, self.engine, self.gradient = model, engine, gradient
         self.record = () if (settings.training.loss or engine.loss) == "final" else ("u",)
+        self._ahead = Prefetcher(self._cut) if source.ahead else None
 
     @property
     @abstractmethod
     def stills(self) -> Tensor: ...
 
-    @abstractmethod
     def batch(self, update: int) -> Batch:
-        """This process's rows of the data of an update."""
+        """This process's rows of the data of an update; those of the next are cut meanwhile where that pays."""
+        return self._cut(update) if self._ahead is None else self._ahead.get(update)
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    @abstractmethod
+    def _cut(self, update: int) -> Batch:
+        """The same, now: a pure function of the number of the update."""
 
     @abstractmethod
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
@@ -110,7 +120,7 @@ class StillTask(Task):
     def stills(self) -> Tensor:
         return self.source.validation[:VALIDATION_DATA]
 
-    def batch(self, update: int) -> Batch:
+    def _cut(self, update: int) -> Batch:
         return Batch(self.source.batch(update, self.options.batch_size, self.rows))
 
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
@@ -158,7 +168,7 @@ class SequenceTask(Task):
         """Held-out sequences (N, T, D)."""
         return self.source.validation[: max(1, VALIDATION_DATA // self.frames)]
 
-    def batch(self, update: int) -> Batch:
+    def _cut(self, update: int) -> Batch:
         size, settings = self.options.batch_size, self.settings
         return Batch(*self.source.windows(update, size, settings.window, settings.stream, self.rows))
 

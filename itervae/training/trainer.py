@@ -14,6 +14,7 @@ Under torchrun each process has a part of the rows (`itervae.training.distribute
 """
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -177,7 +178,7 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
             write_checkpoint(run_dir / name, saved)
 
     monitor = Monitor(run_dir, keep=update, terms=model.prior.terms) if processes.lead else Silent()
-    with monitor, Interrupt(patient=processes.size > 1) as interrupt:
+    with monitor, Interrupt(patient=processes.size > 1) as interrupt, closing(task):
         monitor.say(f"run folder: {run_dir}" + (f" · {processes.size} processes" if processes.size > 1 else ""))
         if resume and not exact:
             monitor.say(

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from itervae.data import decoding
-from itervae.data.decoding import cache_folder, read_clips
+from itervae.data.cache import cache_folder
+from itervae.data.decoding import read_clips
 from itervae.errors import InputError
 
 

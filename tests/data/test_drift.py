@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from itervae.data.drift import FINE, DriftPool, drift_source, gaze, interpolate_image
+from itervae.data.pixels import Pixels
 from itervae.errors import InputError
 
 
@@ -53,7 +54,8 @@ def test_windows_show_the_region_they_stand_on():
         torch.arange(FINE * h)[:, None] + 1000.0 * torch.arange(FINE * w) + 1e6 * n
         for n, (h, w) in enumerate(((9, 7), (6, 12)))
     ]
-    pool = DriftPool(regions, 5, 4)
+    pixels = Pixels(torch.cat([region.flatten() for region in regions]), 1.0)
+    pool = DriftPool(pixels, [tuple(region.shape) for region in regions], 5, 4)
     assert pool.positions == 6 * 4 + 3 * 9
     tubes = pool.cut(pool.draw(np.random.default_rng(0), 300))
     assert tubes.shape == (300, 5, 16)

@@ -112,7 +112,7 @@ def test_a_folder_is_read_sorted_and_nested_without_hidden_files(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     images = read_images(tmp_path, None, 16)
     assert [width for _, width in images.sizes()] == [21, 20, 22]
-    assert images.numbers == [0, 1, 2]
+    assert [image.number for image in images.images] == [0, 1, 2]
     assert images.skipped == 0
 
 
@@ -122,7 +122,7 @@ def test_unreadable_pictures_are_skipped_with_a_count(tmp_path):
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
     with pytest.warns(UserWarning, match=r"1 of 3 pictures skipped: .*a\.png"):
         images = read_images(tmp_path, None, 16)
-    assert (len(images), images.skipped, images.numbers) == (2, 1, [1, 2])
+    assert (len(images), images.skipped, [image.number for image in images.images]) == (2, 1, [1, 2])
     torch.testing.assert_close(images.grey(0), to_grey(picture(seed=1)))
     for name in "bc":
         (tmp_path / f"{name}.png").write_text("no picture")
@@ -134,7 +134,7 @@ def test_constant_images_are_left_out_with_a_count():
     stack = np.stack([picture(channels=(3,)), np.full((20, 24, 3), 200, np.uint8), picture(seed=1, channels=(3,))])
     with pytest.warns(UserWarning, match="1 constant images left out: image 1 of x"):
         images = images_from_array(stack, "x", 16)
-    assert (len(images), images.constant, images.numbers) == (2, 1, [0, 2])
+    assert (len(images), images.constant, [image.number for image in images.images]) == (2, 1, [0, 2])
     with pytest.raises(InputError, match="image 0 of x is constant, and so is every other"):
         images_from_array(stack[1:2], "x", 16)
 

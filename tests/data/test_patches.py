@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from itervae.data.patches import PatchPool, PatchSource, tile_image
+from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE
 from itervae.errors import InputError
 
@@ -14,7 +15,8 @@ def noise(*shape, seed=0):
 
 
 def pool(*images, size=4):
-    return PatchPool(iter(images), [tuple(image.shape) for image in images], size)
+    pixels = Pixels(torch.cat([image.flatten() for image in images]), 1.0)
+    return PatchPool(pixels, [tuple(image.shape) for image in images], size)
 
 
 def patch_source(seed=0, images=None, **settings):
@@ -104,10 +106,8 @@ def test_tiles_cover_the_image_without_overlap():
 def test_a_seed_means_the_same_patches_on_every_device():
     image = noise(40, 83)
     image[:, :40] = 0.7  # some patches are drawn again
-    sources = [
-        PatchSource("images", *(PatchPool(iter([image]), [(40, 83)], 4, device) for _ in range(2)), 0)
-        for device in ("cpu", "cuda")
-    ]
+    pools = [PatchPool(Pixels(image.flatten().to(device), 1.0), [(40, 83)], 4) for device in ("cpu", "cuda")]
+    sources = [PatchSource("images", one, one, 0, device=one.pixels.values.device) for one in pools]
     batches = [source.batch(3, 500) for source in sources]
     assert batches[1].is_cuda
     torch.testing.assert_close(batches[1].cpu(), batches[0])

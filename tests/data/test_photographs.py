@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from itervae.data import DataSettings, load_source
-from itervae.data.images import images_from_array
+from itervae.data.images import read_images
 from itervae.data.photographs import prepare_images
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
 from itervae.errors import InputError
@@ -113,10 +114,11 @@ def test_a_named_validation_set_is_used(tmp_path):
 
 @pytest.mark.parametrize("whiten", [True, False])
 @pytest.mark.parametrize("local_contrast", [True, False])
-def test_images_are_prepared_one_by_one_as_asked(whiten, local_contrast, monkeypatch):
+def test_images_are_prepared_one_by_one_as_asked(whiten, local_contrast, monkeypatch, tmp_path):
     monkeypatch.setattr("itervae.data.photographs.CHUNK_PIXELS", 2 * 20 * 24)
-    images = images_from_array(noise(5, 20, 24), "x", 16)
-    images.raw[3] = noise(30, 24, seed=2)  # another size in between
+    for number, height in enumerate((20, 20, 20, 30, 20)):  # another size in between
+        Image.fromarray(noise(height, 24, seed=number)).save(tmp_path / f"{number}.png")
+    images = read_images(tmp_path, None, 16)
     settings = DataSettings(whiten=whiten, local_contrast=local_contrast)
     prepared = list(prepare_images(images, settings, [4, 0, 3, 2, 1]))
     for index, image in zip([4, 0, 3, 2, 1], prepared, strict=True):

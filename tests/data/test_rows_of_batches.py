@@ -9,6 +9,7 @@ import torch
 
 from itervae.data import DataSettings, load_source, load_stills
 from itervae.data.patches import PatchPool
+from itervae.data.pixels import Pixels
 from itervae.data.source import RowSource
 from itervae.data.tubes import Streams, TubePool
 
@@ -99,9 +100,8 @@ def test_a_row_drawn_again_does_not_depend_on_its_neighbours():
     """Half of the places are flat; which rows are asked for changes none of them."""
     image = torch.randn(30, 60, generator=torch.Generator().manual_seed(0))
     image[:, :30] = 0.7
-    patches = PatchPool(iter([image]), [(30, 60)], 4)
-    scene = image.repeat(5, 1, 1)
-    tubes = TubePool(iter([scene]), [tuple(scene.shape)], 3, 4)
+    patches = PatchPool(Pixels(image.flatten(), 1.0), [(30, 60)], 4)
+    tubes = TubePool(Pixels(image.flatten().repeat(5), 1.0), [(5, 30, 60)], 3, 4)
     for pool in (patches, tubes):
         expected, dropped = pool.sample(np.random.default_rng(1), 50)
         assert dropped > 20
@@ -114,12 +114,12 @@ def test_a_row_drawn_again_does_not_depend_on_its_neighbours():
 
 def test_only_the_rows_asked_for_are_read(monkeypatch):
     image = torch.randn(30, 60, generator=torch.Generator().manual_seed(0))
-    pool = PatchPool(iter([image]), [(30, 60)], 4)
+    pool = PatchPool(Pixels(image.flatten(), 1.0), [(30, 60)], 4)
     cut, asked = pool.cut, []
     monkeypatch.setattr(pool, "cut", lambda places: (asked.append(len(places)), cut(places))[1])
     pool.sample(np.random.default_rng(0), 100, slice(10, 30))
     assert asked == [20]
-    tubes = TubePool(iter([image.repeat(20, 1, 1)]), [(20, 30, 60)], 3, 4)
+    tubes = TubePool(Pixels(image.flatten().repeat(20), 1.0), [(20, 30, 60)], 3, 4)
     window = tubes.window
     monkeypatch.setattr(tubes, "window", lambda scene, *given: (asked.append(len(scene)), window(scene, *given))[1])
     Streams(tubes, 0, 50, 2).at(7, slice(3, 8))

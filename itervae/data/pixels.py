@@ -1,0 +1,139 @@
+"""Where prepared pixels are kept: images or scenes, one after the other, in one flat float32 tensor.
+
+It lies on the device of training where it takes a small share of what is free there, else in the memory of the machine
+by the same rule, else in a file of the cache, whose pages are read when they are needed and make room for others. Where
+it lies changes no value of it.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from itervae.data.cache import cache_folder, no_cache, open_cache, whole_file
+
+MEMORY_SHARE = 0.25
+"""Pixels take at most this share of the memory that is free when they are made; of a machine on which torchrun starts
+several processes, each has its part of that."""
+VERSION = 1  # part of every name: raise it where the same content and settings are to give other pixels
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is none
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels and where they are.
+
+    Attributes:
+        values: (N,) float32; read-only where they are mapped.
+        mean_square: of all values.
+        file: where they are mapped from, None where they are in memory.
+    """
+
+    values: Tensor
+    mean_square: float
+    file: Path | None = None
+
+    def take(self, index: Tensor) -> Tensor:
+        """The values at an index (…, D), whose rows ascend.
+
+        From a file, what all rows span is asked for at first: the disk reads it at once rather than page after page.
+        """
+        if self.file is not None and hasattr(os, "posix_fadvise"):
+            first, last = index[..., 0].flatten(), index[..., -1].flatten()
+            with suppress(OSError), self.file.open("rb") as file:  # it may have been deleted meanwhile
+                for start, length in zip((4 * first).tolist(), (4 * (last - first + 1)).tolist(), strict=True):
+                    os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
+        return self.values[index]
+
+
+def keep_pixels(
+    parts: Iterable[Tensor], count: int, made_from: tuple[object, ...], device: str | torch.device = "cpu"
+) -> Pixels:
+    """Keep pixels where they fit: on the device, in memory, or in the cache, whose size is then said.
+
+    Args:
+        parts: float32 tensors on the CPU, in order, consumed one by one, and not at all where the cache has them.
+        count: N, the values of all parts together.
+        made_from: the content and every setting that the values depend on, as plain values.
+        device: where they are wanted.
+
+    Raises:
+        InputError: a cache that cannot be written, or what the parts raise.
+    """
+    device = torch.device(device)
+    size = 4 * count
+    home = device if fits(size, device) else torch.device("cpu")
+    if not fits(size, home):
+        return _mapped(parts, count, made_from)
+    values = torch.empty(count, dtype=torch.float32, device=home)
+    done, total = 0, 0.0
+    for part in parts:
+        values[done : done + part.numel()] = part.reshape(-1)
+        done += part.numel()
+        total += _square(part)
+    assert done == count, f"{done} of {count} pixels"
+    return Pixels(values, total / count)
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes are a small share of the memory that is free on a device."""
+    if device.type != "cuda":
+        return size <= MEMORY_SHARE * _free_memory()
+    with torch.cuda.device(device):
+        return size <= MEMORY_SHARE * torch.cuda.mem_get_info()[0]
+
+
+def _free_memory() -> float:
+    """Bytes of the machine that this process may count on."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # another system than Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        free = min(free, int(_CGROUP_LIMIT.read_text()))
+    return free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _mapped(parts: Iterable[Tensor], count: int, made_from: tuple[object, ...]) -> Pixels:
+    """Pixels in the cache: N little-endian float32, and their mean square as a float64."""
+    folder = cache_folder() / "pixels"
+    open_cache(folder)
+    key = hashlib.sha256(repr((VERSION, count, *made_from)).encode()).hexdigest()[:32]
+    file, size = folder / f"{key}.f32", 4 * count + 8
+    try:
+        if not file.exists() or file.stat().st_size != size:
+            _write(parts, count, file)
+    except OSError as error:
+        raise no_cache(folder, error) from error
+    values = np.memmap(file, "<f4", "r", shape=(count,))
+    mean_square = float(np.fromfile(file, "<f8", offset=4 * count)[0])
+    Console(stderr=True).print(
+        f"{size / 1e6:.1f} MB of pixels are read from the cache {folder}", highlight=False, markup=False, soft_wrap=True
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nothing writes to it
+        return Pixels(torch.from_numpy(values), mean_square, file)
+
+
+def _write(parts: Iterable[Tensor], count: int, file: Path) -> None:
+    done, total = 0, 0.0
+    with whole_file(file) as stream:
+        for part in parts:
+            stream.write(part.contiguous().numpy().astype("<f4", copy=False).data)
+            done += part.numel()
+            total += _square(part)
+        assert done == count, f"{done} of {count} pixels"
+        stream.write(np.array([total / count], "<f8").tobytes())
+
+
+def _square(part: Tensor) -> float:
+    return float(part.double().square().sum())
