@@ -179,7 +179,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
     class Stop(trainer.Interrupt):
         """Asks to stop when the run has asked 17 times whether it should: 16 updates and one validation."""
 
-        def __init__(self):
+        def __init__(self, **options):
             self.count = 0
 
         @property
@@ -258,7 +258,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_pa
     def poisoned(*args):
         source = load_source(*args)
         batch = source.batch
-        source.batch = lambda index, size: batch(index, size) * (1e20 if index == 15 else 1.0)
+        source.batch = lambda index, *rest: batch(index, *rest) * (1e20 if index == 15 else 1.0)
         return source
 
     monkeypatch.setattr(trainer, "load_source", poisoned)
