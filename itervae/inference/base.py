@@ -58,9 +58,13 @@ class Engine(nn.Module):
         """One iteration."""
         raise NotImplementedError
 
-    def stride(self, problem: Problem, done: int) -> int:
-        """Steps to take after `done` before finished data are looked for, where the engine has a tolerance."""
+    def stride(self, problem: Problem, state: State) -> int:
+        """Steps to take from here before finished data are looked for, where the engine has a tolerance."""
         return LOOK_EVERY
+
+    def precision(self, problem: Problem, state: State) -> torch.dtype:
+        """Of these steps; that of the problem, in which it is looked, unless less will do."""
+        return problem.x.dtype
 
 
 @dataclass(frozen=True)
@@ -181,17 +185,29 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
         if len(left) < len(rows):
             rows, problem = rows[left], problem.select(left)
             counts = {name: value[left] for name, value in state.counts.items()}
-            state = replace(engine.init(problem, state.map(lambda value, left=left: value[left])), counts=counts)
-        for _ in range(min(engine.stride(problem, done), steps - done)):
-            problem.taken = done
+            state = _again(problem, engine, state.map(lambda value, left=left: value[left]), counts)
+        stride = min(engine.stride(problem, state), steps - done)
+        dtype, whole = engine.precision(problem, state), problem
+        if dtype != whole.x.dtype:
+            problem = whole.to(dtype)
+            state = _again(problem, engine, state.map(lambda value, dtype=dtype: value.to(dtype)), state.counts)
+        for _ in range(stride):
             state = engine.step(problem, state)
-            done += 1
+        done += stride
+        if problem is not whole:
+            problem, dtype = whole, whole.x.dtype
+            state = _again(problem, engine, state.map(lambda value, dtype=dtype: value.to(dtype)), state.counts)
 
     def named(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in finished.items() if name.startswith(prefix)}
 
-    state = State(finished["u"], named("memory "), counts=named("count "))
+    state = State(finished["u"], named("memory "), counts=named("count "), age=state.age)
     return state, finished["taken"], finished["certificate"]
+
+
+def _again(problem: Problem, engine: Engine, state: State, counts: dict[str, Tensor]) -> State:
+    """The state as the engine begins with it on another problem, nothing counted anew."""
+    return replace(engine.init(problem, state), counts=counts)
 
 
 def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Prior | None = None) -> Tensor:

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import RelaxedPoisson, poisson_kl
+from itervae.inference.decoder_terms import decoder_terms
 from itervae.inference.lambertw import log_lambertw_exp
-from itervae.model import GaussianLikelihood, GenerativeModel, full_precision
+from itervae.model import GenerativeModel, full_precision
 
 LEAK = 4.0
 """Damping of the leak of a log-rate: a step of the leak alone goes 1/4 of the way."""
@@ -82,22 +83,18 @@ class LinearEnergy(SolvableEnergy):
 
     @full_precision
     def __init__(self, model: GenerativeModel, x: Tensor, spread: bool) -> None:
-        assert isinstance(model.likelihood, GaussianLikelihood)
-        dtype = x.dtype
+        terms = decoder_terms(model, x.dtype)
         self.x = x
-        variance = model.likelihood.variance.to(dtype)
-        self.dictionary = model.dictionary.to(dtype)
-        self._scaled = self.dictionary / variance
-        self.diagonal = self.dictionary.square().sum(0) / variance
+        self.dictionary, self._scaled, self.diagonal = terms.dictionary, terms.scaled, terms.diagonal
         self._spread = 0.5 * self.diagonal if spread else torch.zeros_like(self.diagonal)
         size, latents = self.dictionary.shape
         self._gram = None
         if latents < 2 * size:
-            self._gram = self.dictionary.mT @ self._scaled
-            self._drive = x @ self._scaled - self._spread
+            self._gram = terms.gram
+            self._drive = self.drive()
         with torch.no_grad():
-            self.variance = variance.detach()
-            self._offset = x.square().sum(-1) / (2 * variance)
+            self.variance = terms.variance.detach()
+            self._offset = x.square().sum(-1) / (2 * self.variance)
 
     @abstractmethod
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -148,6 +145,10 @@ class LinearEnergy(SolvableEnergy):
             return torch.addmm(self._drive, mean, self._gram, beta=-1), None
         residual = torch.addmm(self.x, mean, self.dictionary.mT, alpha=-1)
         return torch.addmm(self._spread, residual, self._scaled, alpha=-1), residual
+
+    def drive(self) -> Float[Tensor, "batch latents"]:
+        """Φᵀx/σ² − s (B, K): minus the gradient of the reconstruction term at μ = 0."""
+        return self.x @ self._scaled - self._spread
 
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
         """This energy on aliases of its own tensors, and those of them that carry gradient: no alias depends on

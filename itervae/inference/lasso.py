@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from itervae.distributions import SparsityCost
+from itervae.inference.decoder_terms import decoder_terms
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.model import GenerativeModel
 
@@ -27,6 +28,7 @@ class LassoEnergy(LinearEnergy):
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
         super().__init__(model, x, spread=False)
+        self.terms = decoder_terms(model, x.dtype)
         self.sparsity = prior
         self.threshold = prior.threshold.to(x.dtype)
 

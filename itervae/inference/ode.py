@@ -120,7 +120,7 @@ class LCAODE(Descent):
             counts = {**counts, "fallback": torch.zeros_like(counts["rejected"])}
         return replace(found, counts=counts, age=0 if state is None else state.age)
 
-    def stride(self, problem: Problem, done: int) -> int:
+    def stride(self, problem: Problem, state: State) -> int:
         return 1  # a look costs less than any step
 
     def step(self, problem: Problem, state: State) -> State:

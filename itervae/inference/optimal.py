@@ -5,23 +5,29 @@ to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.cert
 Gaussian and categorical posteriors have their optimum in closed form (`ClosedFormEnergy`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from itervae.errors import InputError
+from itervae.inference.active_set import active_set_step
 from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
 from itervae.inference.descent import Descent
 from itervae.inference.energies import PoissonEnergy
-from itervae.inference.ista import FISTAUnrolled
+from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.newton import newton_step
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
+SINGLE = 20
+"""Steps at first in float32, at half the cost, before it is looked whether a datum is finished."""
 FIRST_ORDER = 50
-"""Proximal steps before Newton steps: most data are finished by then, at a fraction of the cost."""
+"""Steps of the LCA before Newton steps: most data are finished by then, at a fraction of the cost."""
+CYCLE, ACTIVE_SET = 10, 3
+"""Of so many steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA, bring
+data near their support that are far from it."""
 
 
 @dataclass
@@ -37,8 +43,8 @@ class OptimalSettings:
 class Optimal(Descent):
     """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
 
-    Accelerated proximal steps first, then Newton steps for the data that are left: those of high contrast, small σ² or
-    small β. For the lasso, steps of the LCA. Gaussian and categorical posteriors take no step.
+    Steps of the LCA first, then Newton steps for the data that are left: those of high contrast, small σ² or small β.
+    For the lasso, active-set steps in between. Gaussian and categorical posteriors take no step.
     `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps are returned with a
     larger certificate, never silently.
     """
@@ -52,23 +58,40 @@ class Optimal(Descent):
         if not tolerance > 0:
             raise InputError(f"tolerance is {tolerance}; expected a positive number of nats")
         self.tolerance = tolerance
-        self._fista, self._lca = FISTAUnrolled(), LCAUnrolled()
+        self._lca = LCAUnrolled()
 
     def init(self, problem: Problem, state: State | None) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return State(problem.certified.optimum())
-        return super().init(problem, state)
+        age = 0
+        if state is not None:  # a warm start is not to be rounded
+            age = state.age if state.memory else SINGLE
+        return replace(super().init(problem, state), age=age)
 
-    def stride(self, problem: Problem, done: int) -> int:
-        newton = isinstance(problem.energy, PoissonEnergy) and done >= FIRST_ORDER
-        return 1 if newton else super().stride(problem, done)
+    def stride(self, problem: Problem, state: State) -> int:
+        age = state.age
+        if isinstance(problem.certified, ClosedFormEnergy) or age < SINGLE:
+            return SINGLE
+        if isinstance(problem.energy, PoissonEnergy):
+            return max(1, min(super().stride(problem, state), FIRST_ORDER - age))
+        return 1 if _in_active_set(age) else CYCLE - (age - SINGLE) % CYCLE
+
+    def precision(self, problem: Problem, state: State) -> torch.dtype:
+        closed = isinstance(problem.certified, ClosedFormEnergy)
+        return torch.float32 if state.age < SINGLE and not closed else super().precision(problem, state)
 
     def step(self, problem: Problem, state: State) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return state  # certified at once, but for rounding where the tolerance asks for less than that
-        if not isinstance(problem.energy, PoissonEnergy):
-            return self._lca.step(problem, state)
-        if problem.taken < FIRST_ORDER:
-            return self._fista.step(problem, state)
-        u, point = newton_step(problem.energy, state.u, state.point)
-        return State(u, state.memory, point, state.counts)
+        energy, age = problem.energy, state.age
+        if isinstance(energy, PoissonEnergy) and age >= FIRST_ORDER:
+            u, point = newton_step(energy, state.u, state.point)
+        elif isinstance(energy, LassoEnergy) and _in_active_set(age):
+            u, point = active_set_step(energy, state.u, state.point)
+        else:
+            return replace(self._lca.step(problem, state), age=age + 1)
+        return State(u, state.memory, point, state.counts, age=age + 1)
+
+
+def _in_active_set(age: int) -> bool:
+    return age >= SINGLE and (age - SINGLE) % CYCLE < ACTIVE_SET

@@ -35,8 +35,6 @@ class Problem:
         self.x = x
         self.prior = prior
         self.generator = generator
-        self.taken = 0
-        """Steps taken in this call, where data stop one by one: some methods change their kind of step."""
         self._differentiable = torch.is_grad_enabled()
 
     @cached_property
@@ -84,6 +82,10 @@ class Problem:
         """The nearest parameters that can be drawn from."""
         assert isinstance(self.prior, Family)
         return self.prior.feasible(u)
+
+    def to(self, dtype: torch.dtype) -> "Problem":
+        """The same problem in another precision."""
+        return Problem(self.model, self.x.to(dtype), self.prior, self.generator)
 
     def select(self, index: Tensor) -> "Problem":
         """The problem of some of the data."""

@@ -52,6 +52,8 @@ def test_runs_where_it_fits_and_is_refused_where_not(name, case, fits):
 def test_batches_can_be_permuted_and_split(name):
     model = random_model()
     engine = build_engine(name, model)
+    if engine.tolerance is not None:
+        engine.tolerance = 1e-18  # short of it an answer is free to differ
     x = random_data(model, 12)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     whole = infer(model, engine, x).posterior.log_rate
