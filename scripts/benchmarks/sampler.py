@@ -138,6 +138,7 @@ def too_large(units: int, n_exp: int, support: int, free: float) -> dict[str, st
 def free_memory(device: str) -> float:
     """Bytes."""
     if device != "cpu":
+        torch.cuda.empty_cache()  # what earlier cells left is free too
         return float(torch.cuda.mem_get_info()[0])
     lines = Path("/proc/meminfo").read_text().splitlines()
     return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
