@@ -1,51 +1,52 @@
-"""Peak memory of one training update against steps, for each way back through inference."""
+"""Growth of the peak of memory in one training update, against steps, for each way back through inference: batch 200,
+256 pixels, K = 512, fista-unrolled.
+"""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from benchmarks.apart import growth, measured
+from benchmarks.figures import Line, exactly, lines_figure
+from benchmarks.machine import Setup
 
 from itervae.inference import GRADIENTS, FISTAUnrolled, Truncate, infer
 from itervae.model import PoissonVAESettings, build_model
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STEPS = (20, 100, 300, 1000)
-BATCH, SIDE, LATENTS = 200, 16, 512
+BATCH, SIDE, LATENTS, KEPT = 200, 16, 512, 5
 
 
-def run(device: str, rounds: int, quick: bool) -> Iterator[dict[str, object]]:
-    """One row for each gradient mode and number of steps, each in a process of its own."""
+def run(setup: Setup) -> Iterator[dict[str, Any]]:
     for name in GRADIENTS:
-        for steps in STEPS[:2] if quick else STEPS:
-            command = [sys.executable, str(Path(__file__).parents[1] / "benchmark"), "--memory-of", name, str(steps)]
-            command += ["--device", device]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            yield {"suite": "memory", "what": name, "steps": steps, "peak MB": float(done.stdout) / 1e6}
+        for steps in STEPS[:2] if setup.quick else STEPS:
+            taken = measured("memory", "update", name, steps, device=setup.device)
+            what = f"{name}, {KEPT} steps kept" if name == "truncate" else name
+            yield {"suite": "memory", "what": what, "steps": steps, "peak MB": taken / 1e6}
 
 
-def growth(name: str, steps: int, device: str) -> float:
-    """Bytes that one update adds to the peak of this process."""
+def update(name: str, steps: int, device: str) -> int:
+    """Bytes that one update adds to the peak."""
     model = build_model(PoissonVAESettings(latents=LATENTS), (SIDE, SIDE), 0).to(device)
     x = torch.randn(BATCH, SIDE * SIDE, generator=torch.Generator().manual_seed(0)).to(device)
-    gradient = Truncate(5) if name == "truncate" else GRADIENTS[name]()
+    gradient = Truncate(KEPT) if name == "truncate" else GRADIENTS[name]()
 
-    def update(steps: int, x: torch.Tensor) -> None:
+    def once(steps: int, x: torch.Tensor) -> None:
         found = infer(model, FISTAUnrolled(steps), x, gradient=gradient)
         model.free_energy(x, found.posterior).total.mean().backward()
 
-    update(2, x[:2])
-    if device != "cpu":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        update(steps, x)
-        return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # forget earlier peaks
-    before = _peak()
-    update(steps, x)
-    return _peak() - before
+    once(2, x[:2])
+    return growth(lambda: once(steps, x), device)
 
 
-def _peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+def figure(rows: list[dict[str, Any]]) -> "Figure":
+    names = dict.fromkeys(row["what"] for row in rows)
+    lines = [
+        Line(name, [row["steps"] for row in found], [exactly(row["peak MB"]) for row in found])
+        for name in names
+        if (found := [row for row in rows if row["what"] == name])
+    ]
+    return lines_figure({"one training update": lines}, "inference steps", "growth of the peak (MB)")

@@ -1,10 +1,17 @@
-"""An iteration of each solver over the bare matrix products in it, and the time to a certificate."""
+"""An iteration of each solver over the bare matrix products in it, K from 512 to 4096 and batches from 1 to 65536; and
+seconds per 1000 data until every datum has its certificate. `over the device`: over the larger of two floors, the
+products at the device's speed in float32 and the engine's state read and written once at its bandwidth.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
-from benchmarks.timing import alternate, ratio
+from benchmarks.figures import Point, ratios_figure
+from benchmarks.machine import Setup, achieved
+from benchmarks.problems import random_problem, real_problem
+from benchmarks.timing import alternate, ratio, spread
 
 from itervae.inference import (
     Engine,
@@ -17,67 +24,94 @@ from itervae.inference import (
     infer,
 )
 from itervae.inference.problem import Problem
-from itervae.model import GenerativeModel, PoissonVAESettings, build_model
+from itervae.model import GenerativeModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = 20
-CELLS = [(512, 1), (512, 64), (512, 1024), (512, 16384), (1024, 1024), (2048, 1024), (4096, 1024)]
-TOLERANCES = (1e-2, 1e-4, 1e-6)
-CERTIFIED = (512, 1000)
+CELLS = [(512, 1), (512, 64), (512, 1024), (512, 16384), (512, 65536), (1024, 1024), (2048, 1024), (4096, 1024)]
+KINDS = {LCAUnrolled: 11, ISTAUnrolled: 9, FISTAUnrolled: 13}
+"""Arrays (B, K) that a step reads and writes: u, mean, smooth and ∂E/∂μ, velocities, each both ways, and the drive."""
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6)
+LATENTS, DATA = 512, 1000
+ITERATION, CERTIFICATE = "an iteration over its matrix products", "all data certified, over Optimal"
 
 
-def run(device: str, rounds: int, quick: bool) -> Iterator[dict[str, object]]:
-    """One row a cell: K, batch, engine, ratio to the products; then the times to certificates."""
-    for latents, batch in [cell for cell in CELLS if not quick or cell[0] * cell[1] <= 512 * 1024]:
-        model, x = _problem(latents, batch, device)
-        problem = Problem(model, x, model.prior())
-        gram = getattr(problem.energy, "_gram", None) is not None
-        rates = model.prior().rate.detach().expand(batch, -1).contiguous()
-        matrix = model.dictionary.detach()
-        square = matrix.mT @ matrix if gram else None
-
-        def products(rates=rates, matrix=matrix, square=square) -> None:
-            for _ in range(STEPS):
-                _ = rates @ square if square is not None else (rates @ matrix.mT) @ matrix
-
-        sides = {"products": products}
-        for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled):
-            sides[kind.__name__] = partial(_solve, model, kind(STEPS), x)
-            sides[f"{kind.__name__}, compiled"] = partial(_solve, model, compile_steps(kind(STEPS)), x)
-        times = alternate(sides, rounds if latents * batch <= 2**20 else max(2, rounds // 3), device)
-        for name in list(sides)[1:]:
-            yield {
-                "suite": "solve",
-                "what": name,
-                "K": latents,
-                "batch": batch,
-                "ms per iteration": 1e3 * min(times[name]) / STEPS,
-                "over its products": ratio(times, name, "products"),
-            }
-    yield from _certificates(device, rounds)
+def run(setup: Setup) -> Iterator[dict[str, Any]]:
+    for latents, batch in [cell for cell in CELLS if not setup.quick or cell[0] * cell[1] <= 512 * 1024]:
+        yield from _iterations(latents, batch, setup)
+    yield from _certificates(setup)
 
 
-def _certificates(device: str, rounds: int) -> Iterator[dict[str, object]]:
-    """Seconds until every datum of a batch has its certificate, with the fewest steps that do."""
-    latents, batch = CERTIFIED
-    model, x = _problem(latents, batch, device)
-    for tolerance in TOLERANCES:
-        sides = {"Optimal": lambda tolerance=tolerance: infer(model, Optimal(tolerance=tolerance), x)}
-        steps = {"Optimal": None}
+def _iterations(latents: int, batch: int, setup: Setup) -> Iterator[dict[str, Any]]:
+    """A row an engine."""
+    model, x = random_problem(latents, batch)
+    model, x = model.to(setup.device), x.to(setup.device)
+    problem = Problem(model, x, model.prior())
+    gram = getattr(problem.energy, "_gram", None) is not None
+    rates = model.prior().rate.detach().expand(batch, -1).contiguous()
+    matrix = model.dictionary.detach()
+    square = matrix.mT @ matrix if gram else None
+    del problem
+
+    def products() -> None:
+        for _ in range(STEPS):
+            _ = rates @ square if square is not None else (rates @ matrix.mT) @ matrix
+
+    sides: dict[str, Callable[[], object]] = {"products": products}
+    kinds = {}
+    for kind in KINDS:
+        sides[kind.__name__] = partial(_solve, model, kind(STEPS), x)
+        kinds[kind.__name__] = kind
+        if kind is LCAUnrolled or (setup.device == "cpu" and not setup.quick):  # compiling takes a GPU minutes
+            name = f"{kind.__name__}, compiled"
+            sides[name] = partial(_solve, model, compile_steps(kind(STEPS)), x)
+            kinds[name] = kind
+    times = alternate(sides, setup.rounds, setup.device)
+    operations = 2.0 * batch * latents * latents if gram else 4.0 * batch * latents * len(matrix)
+    for name, kind in kinds.items():
+        moved = 4.0 * (KINDS[kind] * batch * latents + (latents**2 if gram else 2 * matrix.numel()))
+        each = [value / STEPS for value in times[name]]
+        yield {
+            "suite": "solve",
+            "part": ITERATION,
+            "what": name,
+            "K": latents,
+            "batch": batch,
+            "ms": spread(each, 1e3),
+            "over its products": ratio(times, name, "products"),
+            **achieved(each, moved, operations, setup),
+            "rounds": len(each),
+        }
+
+
+def _certificates(setup: Setup) -> Iterator[dict[str, Any]]:
+    """A row for each engine and tolerance, with the fewest steps that reach it."""
+    found = real_problem(DATA)
+    model, x = found or random_problem(LATENTS, DATA)
+    model, x = model.to(setup.device), x.to(setup.device)
+    for tolerance in TOLERANCES[:2] if setup.quick else TOLERANCES:
+        sides: dict[str, Callable[[], object]] = {"Optimal": partial(_solve, model, Optimal(tolerance=tolerance), x)}
+        steps = {}
         for kind in (LCAUnrolled, FISTAUnrolled):
             needed = _steps_to(model, kind, x, tolerance)
-            if needed is None:
-                continue
-            steps[kind.__name__] = needed
-            sides[kind.__name__] = partial(_solve, model, kind(needed), x)
-        times = alternate(sides, rounds, device)
-        for name, found in times.items():
+            if needed is not None:
+                steps[kind.__name__] = needed
+                sides[kind.__name__] = partial(_solve, model, kind(needed), x)
+        times = alternate(sides, setup.rounds, setup.device)
+        for name, seconds in times.items():
             yield {
                 "suite": "solve",
-                "what": f"{name} to {tolerance:g} nats",
-                "K": latents,
-                "batch": batch,
-                "steps": steps[name],
-                "s per 1000": 1e3 * sorted(found)[len(found) // 2] / batch,
+                "part": CERTIFICATE,
+                "what": f"{name} to {tolerance:g} nats, {'learned' if found else 'random'} dictionary",
+                "K": LATENTS,
+                "batch": DATA,
+                "steps": steps.get(name),
+                "s per 1000": spread(seconds, 1e3 / DATA),
+                "over Optimal": ratio(times, name, "Optimal"),
+                "rounds": len(seconds),
+                "detail": {"engine": name, "tolerance": tolerance},
             }
 
 
@@ -99,13 +133,14 @@ def _steps_to(model: GenerativeModel, kind, x: torch.Tensor, tolerance: float) -
     return None
 
 
-def _problem(latents: int, batch: int, device: str) -> tuple[GenerativeModel, torch.Tensor]:
-    """A random dictionary of twice as many atoms as pixels, and data drawn from its model: some 20 active."""
-    generator = torch.Generator().manual_seed(0)
-    model = build_model(PoissonVAESettings(latents=latents), (latents // 2,), 0).requires_grad_(False)
-    with torch.no_grad():
-        model.prior.log_rate.copy_(torch.randn(latents, generator=generator) - 0.5 - torch.tensor(latents / 20).log())
-    counts = torch.poisson(model.prior().rate.expand(batch, -1), generator=generator)
-    noise = model.likelihood.variance.sqrt() * torch.randn(batch, latents // 2, generator=generator)
-    x = 3 * counts @ model.dictionary.mT + noise
-    return model.to(device), x.to(device)
+def figure(rows: list[dict[str, Any]]) -> "Figure":
+    panels: dict[str, list[Point]] = {}
+    for row in rows:
+        if row["part"] == ITERATION:
+            name, _, compiled = row["what"].partition(", ")
+            point = Point(f"K {row['K']}, batch {row['batch']}", name, row["over its products"], hollow=bool(compiled))
+        else:
+            detail = row["detail"]
+            point = Point(f"to {detail['tolerance']:g} nats", detail["engine"], row["over Optimal"])
+        panels.setdefault(row["part"], []).append(point)
+    return ratios_figure(panels, "ratio of times", "hollow: compiled steps")

@@ -1,52 +1,50 @@
 """Timing by turns: what is compared runs alternately within one process, so that a busy machine slows both alike."""
 
-import os
-import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+
+BUDGET = {"cpu": 60.0, "cuda": 2.0}
+"""Seconds for the runs of one cell: fewer rounds, at least one, where a round takes long."""
+
+Times = Mapping[str, list[float]]
+Spread = dict[str, float]
+
+
+def clock(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call, with all that it starts on a GPU."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of every run of every side, one after the other in each round; a first round warms up."""
+    for side in sides.values():
+        clock(side, device)  # what is done once, such as compiling, says nothing of how long a round takes
     found: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(-1, rounds):
+    started = time.perf_counter()
+    for done in range(1, rounds + 1):
         for name, side in sides.items():
-            if device != "cpu":
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            side()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            if round_ >= 0:
-                found[name].append(time.perf_counter() - started)
+            found[name].append(clock(side, device))
+        if (time.perf_counter() - started) * (done + 1) / done > BUDGET[device]:
+            break
     return found
 
 
-def ratio(times: Mapping[str, list[float]], one: str, other: str) -> dict[str, float]:
-    """The ratio of two sides: of their medians, and the quartiles of that of each round."""
-    rounds = sorted(a / b for a, b in zip(times[one], times[other], strict=True))
-    low, _, high = statistics.quantiles(rounds, n=4, method="inclusive") if len(rounds) > 1 else rounds * 3
-    return {"median": statistics.median(times[one]) / statistics.median(times[other]), "low": low, "high": high}
+def spread(values: Sequence[float], scale: float = 1.0) -> Spread:
+    """Median and quartiles, times a scale."""
+    ordered = sorted(scale * value for value in values)
+    low, median, high = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
+    return {"median": median, "low": low, "high": high}
 
 
-def machine(device: str) -> dict[str, object]:
-    """What the figures depend on."""
-    if device != "cpu":
-        processor = torch.cuda.get_device_name()
-    else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else platform.processor() or platform.machine()
-    return {
-        "processor": processor,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-        "load_before": os.getloadavg()[0],  # busy cores stretch every figure
-    }
+def ratio(times: Times, one: str, other: str) -> Spread:
+    """The ratio of two sides in each round: its median and quartiles."""
+    return spread([a / b for a, b in zip(times[one], times[other], strict=True)])
