@@ -14,6 +14,7 @@ counts.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,13 @@ def _draw(
     rate = log_rate.detach().to(working).exp().reshape(-1)
     reach = indicator.half_width * temperature
     start, end = max(0.0, 1 - reach), 1 + reach
+    if rate.is_cuda and slope and working == torch.float32 and find_spec("triton"):
+        from itervae.distributions.arrivals_triton import add_window
+
+        z = torch.poisson(rate * start, generator=generator)
+        cubic = indicator is INDICATORS["cubic"]
+        pathwise = add_window(z, rate, (start, end), temperature, cubic, integer, generator)
+        return z.view_as(log_rate).to(log_rate.dtype), pathwise.view_as(log_rate).to(log_rate.dtype)
     axis = rate.cumsum(0, dtype=torch.float64)
     if start and len(rate) and float(axis[-1]) * start > SPARSE * len(rate):
         z = torch.poisson(rate * start, generator=generator)
