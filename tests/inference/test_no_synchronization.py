@@ -8,6 +8,7 @@ from itervae.inference.problem import Problem
 from itervae.model import PoissonVAESettings, SparseCodingSettings, build_model
 
 FIXED = ("lca-unrolled", "ista-unrolled", "fista-unrolled", "lista", "recurrent", "lca-ode")
+MODELS = [PoissonVAESettings(latents=64), SparseCodingSettings(latents=64)]
 
 
 @pytest.mark.gpu
