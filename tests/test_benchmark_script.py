@@ -59,16 +59,17 @@ def test_the_gap_is_zero_at_the_optimum_and_bounds_the_distance_elsewhere(script
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_sides_reach_the_gap_that_they_are_listed_for(script, signed):
-    x, atoms = script.lasso.random_data(20, signed)
+def test_sides_reach_the_gap_that_they_are_listed_for(script, signed, unchecked):
+    x, atoms = script.lasso.random_data(10, signed)
     cold = script.lasso.Cell(x, atoms[:, :64], 0.75, signed)
     for cell in (cold, cold.warmed()):
         for name, peer in script.peers.PEERS.items():
             if peer.package != "sklearn" or script.peers.fits(name, cell.problem):
                 continue
-            found = script.lasso.reaching(cell, name, (1e-2, 1e-6))
+            found, least = script.lasso.reaching(cell, name, (1e-2, 1e-6))
             assert all(cell.gap(side.solve()) <= gap for gap, sides in found.items() for side in sides)
             assert found[1e-6]
+            assert least <= 1e-6
         for gap, sides in cell.ours((1e-2, 1e-6), "cpu").items():
             assert all(cell.gap(side.solve()) <= gap for side in sides)
     assert script.peers.fits("scikit-learn lars", cell.problem) == "takes no start"

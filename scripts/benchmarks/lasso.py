@@ -132,7 +132,9 @@ def rows(what: dict[str, Any], cell: Cell, setup: Setup) -> Iterator[dict[str, A
     """A row for each gap; all sides of all gaps take turns."""
     gaps = GAPS[:2] if setup.quick else GAPS
     unfit = {name: why for name in PEERS if (why := fits(name, cell.problem))}
-    reached = {name: reaching(cell, name, gaps) for name in PEERS if name not in unfit}
+    searched = {name: reaching(cell, name, gaps) for name in PEERS if name not in unfit}
+    reached = {name: found for name, (found, _) in searched.items()}
+    unfit |= {name: f"came to a gap of {least:.1e}" for name, (_, least) in searched.items()}
     reached[OURS] = cell.ours(gaps, setup.device)
     every = {side.key: side for found in reached.values() for sides in found.values() for side in sides}
     answers = {key: side.solve() for key, side in every.items()}
@@ -149,9 +151,7 @@ def rows(what: dict[str, Any], cell: Cell, setup: Setup) -> Iterator[dict[str, A
             row |= {"ours": every[best[OURS]].name, "ms per 1000": spread(per_1000[best[OURS]])}
         for name in PEERS:
             both = OURS in best and name in best
-            row[f"over {name}"] = (
-                ratio(per_1000, best[OURS], best[name]) if both else unfit.get(name, "gap not reached")
-            )
+            row[f"over {name}"] = ratio(per_1000, best[OURS], best[name]) if both else unfit[name]
         row["rounds"] = len(next(iter(seconds.values())))
         row["detail"] = {
             key: {"ms per 1000": spread(per_1000[key]), "gap": true[key], "data": every[key].data}
@@ -161,18 +161,21 @@ def rows(what: dict[str, Any], cell: Cell, setup: Setup) -> Iterator[dict[str, A
         yield row
 
 
-def reaching(cell: Cell, name: str, gaps: tuple[float, ...]) -> dict[float, list[Side]]:
-    """For each gap the loosest setting of a peer that reaches it, in each precision."""
+def reaching(cell: Cell, name: str, gaps: tuple[float, ...]) -> tuple[dict[float, list[Side]], float]:
+    """For each gap the loosest setting of a peer that reaches it, in each precision; and the least gap that it came
+    to."""
     found: dict[float, list[Side]] = {gap: [] for gap in gaps}
+    least = float("inf")
     for candidates in sides(name, cell.problem):
         left = list(gaps)
         for side in candidates:
             reached = cell.gap(side.solve())
+            least = min(least, reached)
             while left and reached <= left[0]:
                 found[left.pop(0)].append(side)
             if not left:
                 break
-    return found
+    return found, least
 
 
 def largest_gap(x: Tensor, atoms: Tensor, codes: Tensor, threshold: float, signed: bool) -> float:

@@ -176,7 +176,9 @@ def _tolerances(first: float, last: float, ratio: float = 10**0.5) -> list[Setti
 
 
 # spams.cd looks at its gap a fixed number of times in the iterations that it is allowed
-ALLOWED = [{"tol": tol, "itermax": most} for tol in (1e-2, 1e-4, 1e-6) for most in (100, 200, 300, 500, 1000, 2000)]
+ALLOWED = [
+    {"tol": tol, "itermax": most} for tol in (1e-2, 1e-4, 1e-6) for most in (100, 200, 300, 500, 1000, 2000, 5000)
+]
 PEERS = {
     "scikit-learn cd": Peer(
         "sklearn",
@@ -187,6 +189,6 @@ PEERS = {
     ),
     "scikit-learn lars": Peer("sklearn", _sklearn_lars, {"float64": [{}]}, data=100),
     "spams lars": Peer("spams", _spams_lars, {"float32": [{}], "float64": [{}]}),
-    "spams cd": Peer("spams", _spams_cd, {"float32": ALLOWED[:6], "float64": ALLOWED}, starts=True, signed_only=True),
+    "spams cd": Peer("spams", _spams_cd, {"float32": ALLOWED[:7], "float64": ALLOWED}, starts=True, signed_only=True),
     "celer": Peer("celer", _celer, {"float64": _tolerances(1e-4, 1e-14, 10)}, data=100, starts=True),
 }

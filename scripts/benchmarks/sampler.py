@@ -30,7 +30,7 @@ SIZES = ((1000, 512), (4096, 1024), (4096, 4096))
 SIGMAS = (1.0, 1.5, 2.2)
 TEMPERATURES = (1.0, 0.5, 0.05)
 SIDES = ("ours", "published", "gumbel-softmax", "floor")
-COPIES = {"published": 16, "gumbel-softmax": 6}
+COPIES = {"published": 16, "gumbel-softmax": 8}
 """Arrays of n_exp (or the size of the support) numbers a unit that a pass holds at once, as measured."""
 SHARE = 0.75
 """Of the free memory, that one pass may take."""
