@@ -63,7 +63,7 @@ def _window(
     rate = tl.where(alive, rate, 1.0)
     number = 0
     left = tl.max(alive.to(tl.int32), axis=0)
-    while left > 0:
+    while left > 0:  # pyright: ignore[reportOperatorIssue]
         none = unit * 0
         a, b, c, d = tl.philox(seed, unit, none + number, none, none)
         time, alive, z, pathwise = _arrive(a, time, alive, rate, z, pathwise, end, temperature, CUBIC, INTEGER)

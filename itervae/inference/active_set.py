@@ -63,7 +63,8 @@ def active_set_step(
     active = new != 0
     potential = torch.where(active, new + energy.threshold * new.sign(), 0)
     after = energy.evaluate(potential)
-    silent = (-after.smooth).clamp(-energy.threshold, energy.threshold)
+    least = -energy.threshold if energy.sparsity.signed else None  # below θ anything is silent where a ≥ 0
+    silent = (-after.smooth).clamp(least, energy.threshold)
     potential = torch.where(active, potential, silent)
     after = after._replace(gradient=after.smooth + potential - after.mean)
     risen = rises(energy, point, after)[:, None]
