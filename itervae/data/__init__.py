@@ -10,7 +10,7 @@ from itervae.data.photographs import images_source, photos_source
 from itervae.data.prefetch import Prefetcher
 from itervae.data.settings import DataSettings
 from itervae.data.source import Source
-from itervae.data.tubes import Stills, TubeSource, typical
+from itervae.data.tubes import Stills, TubeSource, check_window, typical
 from itervae.data.video import load_video
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Prefetcher",
     "Source",
     "TubeSource",
+    "check_window",
     "load_inputs",
     "load_source",
     "load_stills",

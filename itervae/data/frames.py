@@ -19,6 +19,8 @@ from itervae.errors import InputError
 def video_frames(file: Path) -> Iterator[np.ndarray | str]:
     """Grey frames (H, W) uint8 of a video; at last, where some are missing, a sentence that says so."""
     count = declared = 0
+    if not file.stat().st_size:
+        raise InputError("the file is empty")
     try:
         with av.open(str(file)) as container:
             if not container.streams.video:
@@ -35,7 +37,7 @@ def video_frames(file: Path) -> Iterator[np.ndarray | str]:
                 if count >= declared:
                     return
     except FFmpegError as error:
-        yield f"only {count} of {declared or 'its'} frames can be decoded ({error}); it may be truncated"
+        yield f"only {count} of {declared or 'its'} frames can be decoded ({error.strerror}); it may be truncated"
         return
     yield f"only {count} of {declared or 'its'} frames can be decoded; it may be truncated"
 

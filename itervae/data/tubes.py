@@ -139,10 +139,7 @@ class TubeSource(PoolSource):
 
     def check_windows(self, window: int, stream: bool) -> None:
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
-        if not 1 <= window <= self.frames:
-            raise InputError(
-                f"--window {window} does not fit sequences of {self.frames} frames; give 1 to {self.frames}."
-            )
+        check_window(window, self.frames)
         if stream and not isinstance(self.pool, TubePool):
             raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
 
@@ -227,6 +224,12 @@ class Streams:
         on[1] += self.window
         begins = self.pool.left(on[0], on[1]) < self.window
         return torch.where(begins, new, on), begins
+
+
+def check_window(window: int, frames: int) -> None:
+    """Refuse a window outside 1 .. T."""
+    if not 1 <= window <= frames:
+        raise InputError(f"--window {window} does not fit sequences of {frames} frames; give 1 to {frames}.")
 
 
 def typical(tubes: Tensor) -> int:

@@ -52,7 +52,7 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
         markup=False,
         soft_wrap=True,
     )
-    return video_source(
+    source = video_source(
         clips,
         seed,
         frames=settings.frames,
@@ -60,6 +60,15 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
         held=settings.held_sequences(),
         device=device,
     )
+    if left_out := source.describe()["skipped_scenes"]:
+        console.print(
+            f"{left_out} scene{'s' * (left_out != 1)} left out, with fewer than {settings.frames} frames or smaller "
+            f"than {settings.patch_size}x{settings.patch_size} pixels",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return source
 
 
 def video_source(
@@ -95,6 +104,12 @@ def video_source(
         ((name, scenes),) = sequences.items()
         if len(scenes) == 1 and not isinstance(held, Sequence) and 0 < held < 1:
             cut = round((1 - held) * len(scenes[0]))
+            if min(cut, len(scenes[0]) - cut) < frames:
+                raise InputError(
+                    f"the only scene, of {name}, has {len(scenes[0])} frames; {cut} to train on and "
+                    f"{len(scenes[0]) - cut} held out do not give tubes of {frames} frames both: give a longer or a "
+                    "second clip, fewer frames or another share in --val-sequences."
+                )
             scenes, held = [scenes[0][:cut], scenes[0][cut:]], [f"{name}#1"]
         sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}
     every = [scene for scenes in sequences.values() for scene in scenes]
@@ -161,7 +176,9 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
     if not 0 < held < 1:
         raise InputError(f"a share of {held} of the sequences cannot be held out; give a number between 0 and 1.")
     if len(usable) == 1:
-        raise InputError(f"there is one sequence, {usable[0]}, and none to hold out; give a second clip.")
+        raise InputError(
+            f"there is one sequence, {usable[0]}, that gives tubes, and none to hold out; give a second clip."
+        )
     train, validation = held_out(len(usable), held, "sequences")
     return [usable[index] for index in train], [usable[index] for index in validation]
 

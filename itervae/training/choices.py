@@ -2,6 +2,7 @@
 
 import torch
 
+from itervae.data import check_window
 from itervae.errors import InputError
 from itervae.inference import (
     GRADIENTS,
@@ -54,6 +55,9 @@ def check_settings(settings: RunSettings) -> None:
             f"--{given} is for sequences, and --data {settings.data.data} has no order; use --data video or "
             "--data drift"
         )
+    if settings.data.sequential:
+        settings.data.check()
+        check_window(settings.sequence.window, settings.data.frames)
     if options.freeze is not None and options.beta_ramp:
         raise InputError(
             f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"

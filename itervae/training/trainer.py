@@ -67,6 +67,8 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
     options = settings.training
     if options.freeze is None or resume:
         check_settings(settings)
+    if options.freeze is None and settings.data.sequential and not resume:  # before video is decoded, which takes long
+        make_carryover(settings, build(settings, (settings.data.patch_size,) * 2)[0])
     device = choose_device(options.device, processes.local_rank if processes.size > 1 else None)
     if device.type == "cuda" and processes.size > 1:
         torch.cuda.set_device(device)  # what NCCL works on

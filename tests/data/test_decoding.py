@@ -187,6 +187,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path):
 
     write_video(data / "good.mp4", ramp())
     (data / "bad.mp4").write_bytes(b"no video at all" * 99)
+    (data / "blank.mp4").write_bytes(b"")
     (data / "odd").mkdir()
     for number, side in enumerate((30, 30, 40)):
         Image.fromarray(np.zeros((side, 30), np.uint8)).save(data / "odd" / f"{number}.png")
@@ -196,10 +197,16 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path):
     clips = read_clips(data, cache=tmp_path / "cache", advance=lambda *given: told.append(given))
     assert [clip.name for clip in clips.clips] == ["good.mp4"]
     reasons = dict(clips.skipped)
-    assert "0 of its frames" in reasons["bad.mp4"]
+    assert reasons["bad.mp4"].startswith(
+        "only 0 of its frames can be decoded (Invalid data found when processing input)"
+    )
+    assert reasons["blank.mp4"] == "the file is empty"
     assert "frame 2 has 40x30 pixels" in reasons["odd"]
     assert "0.png cannot be read" in reasons["torn"]
-    assert told == [(0, 4, "bad.mp4"), (1, 4, "good.mp4"), (2, 4, "odd"), (3, 4, "torn"), (4, 4, "")]
+    assert told == [
+        *((n, 5, name) for n, name in enumerate(("bad.mp4", "blank.mp4", "good.mp4", "odd", "torn"))),
+        (5, 5, ""),
+    ]
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 

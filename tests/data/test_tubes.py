@@ -10,8 +10,9 @@ import torch
 from itervae.data.decoding import Clip, Clips, read_clips
 from itervae.data.drift import drift_source
 from itervae.data.pixels import Pixels
+from itervae.data.settings import DataSettings
 from itervae.data.tubes import Stills, Streams, TubePool, TubeSource
-from itervae.data.video import video_source
+from itervae.data.video import load_video, video_source
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
 
@@ -106,6 +107,14 @@ def test_no_tube_crosses_a_cut_and_short_scenes_are_counted():
     assert facts["train_positions"] == (5 + 2) * 41 * 41
 
 
+def test_scenes_left_out_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ITERVAE_CACHE", str(tmp_path / "cache"))
+    np.savez(tmp_path / "a.npz", a=texture(0), b=texture(1), short=texture(2, 3))
+    settings = DataSettings(data="video", data_path=tmp_path / "a.npz", frames=8, patch_size=8)
+    load_video(settings, 0, "cpu")
+    assert "1 scene left out, with fewer than 8 frames or smaller than 8x8 pixels\n" in capsys.readouterr().err
+
+
 def test_a_single_clip_is_divided_into_its_scenes():
     joined = np.concatenate([texture(0), texture(1), texture(2)])
     source = video_source(clips(film=joined), 0, frames=8, patch_size=8, held="film#1")
@@ -116,8 +125,9 @@ def test_a_single_clip_is_divided_into_its_scenes():
     facts = source.describe()
     assert (facts["train_positions"], source.held_positions) == (33 * 41 * 41, 3 * 41 * 41)
     assert facts["validation_sequences"] == "film#1"
-    with pytest.raises(InputError, match="'film#1' has no tube; hold out another or use fewer frames"):
-        video_source(clips(film=texture(0)), 0, frames=8, patch_size=8)
+    for count, held, parts in ((12, 0.2, "10 to train on and 2 held out"), (10, 0.8, "2 to train on and 8 held out")):
+        with pytest.raises(InputError, match=f"only scene, of film, has {count} frames; {parts}.*give a longer"):
+            video_source(clips(film=texture(0, count)), 0, frames=8, patch_size=8, held=held)
 
 
 def test_a_share_holds_out_the_same_sequences_for_every_seed():

@@ -161,10 +161,12 @@ def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, en
     assert lines[-1]["split"] == "validation"
 
 
-def test_what_does_not_fit_is_refused(videos, tmp_path):
+def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     def run(message, **given):
-        with pytest.raises(InputError, match=message):
-            train(settings(videos, **given), tmp_path / "run")
+        with monkeypatch.context() as patch:  # before data are read, which may take hours
+            patch.setattr("itervae.training.trainer.load_source", None)
+            with pytest.raises(InputError, match=message):
+                train(settings(videos, **given), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     run("a sparse code has no posterior to hand", model=SparseCodingSettings(latents=24))
