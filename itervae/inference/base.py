@@ -18,6 +18,9 @@ from itervae.model import GenerativeModel
 
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
+ROWS_AT_ONCE = 2048
+"""Data that go through the steps together on a CPU, at most, where no gradient goes back: the arrays of a step stay in
+its caches."""
 
 
 class Engine(nn.Module):
@@ -118,6 +121,10 @@ def infer(
     check_inputs(model, engine, x, given, state, steps, record)
     if isinstance(gradient, Implicit):
         check_implicit(model, engine)
+    apart = x.device.type == "cpu" and model.exact and not engine.stochastic
+    if apart and len(x) > ROWS_AT_ONCE and (isinstance(gradient, Envelope) or not torch.is_grad_enabled()):
+        options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
+        return _in_parts(model, engine, x, given, state, options)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
@@ -157,6 +164,30 @@ def infer(
         stats={"steps": taken, "certificate": certificate, **counts},
         trace={name: torch.stack(kept) for name, kept in trace.items()},
     )
+
+
+@torch.no_grad()
+def _in_parts(
+    model: GenerativeModel, engine: Engine, x: Tensor, prior: Prior, state: State | None, options: dict[str, Any]
+) -> Inference:
+    """`infer` of some data after the other."""
+    parts = []
+    for rows in torch.arange(len(x)).split(ROWS_AT_ONCE):
+        own = prior.like(prior.u[rows]) if isinstance(prior, Family) and prior.u.ndim == 2 else prior
+        start = None if state is None else state.map(lambda value, rows=rows: value[rows])
+        parts.append(infer(model, engine, x[rows], prior=own, state=start, **options))
+
+    def joined(values: list[dict[str, Tensor]], dim: int = 0) -> dict[str, Tensor]:
+        return {name: torch.cat([value[name] for value in values], dim) for name in values[0]}
+
+    reached = replace(
+        parts[0].state,
+        u=torch.cat([part.state.u for part in parts]),
+        memory=joined([part.state.memory for part in parts]),
+        age=max(part.state.age for part in parts),
+    )
+    stats, trace = joined([part.stats for part in parts]), joined([part.trace for part in parts], 1)
+    return Inference(model.posterior(reached.u), reached, stats, trace)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ between processes, but for gradients, go over the CPU, so that no GPU waits for 
 """
 
 import contextlib
+import gc
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -148,4 +149,6 @@ def joined() -> Iterator[Processes]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     yield Processes(distributed.get_rank(), distributed.get_world_size(), local_rank)
     if own:  # not after an error, when the others may never come here
+        gc.collect()  # DDP holds the group in cycles, and its threads must not outlive the interpreter
+        distributed.barrier()
         distributed.destroy_process_group()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-BUDGET = {"cpu": 90.0, "cuda": 2.0}
+BUDGET = {"cpu": 30.0, "cuda": 2.0}
 """Seconds for the runs of one cell: fewer rounds, at least one, where a round takes long."""
 
 Times = Mapping[str, list[float]]

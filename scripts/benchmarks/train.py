@@ -23,6 +23,7 @@ from itervae.model import PoissonPrior, PoissonVAESettings
 from itervae.training import RunSettings, TrainingSettings
 from itervae.training.checkpoint import build
 from itervae.training.choices import choose_gradient
+from itervae.training.distributed import Processes
 from itervae.training.tasks import StillTask
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ class Updater:
         x = torch.randn(4 * self.options.batch_size, SIZE, generator=generator)
         source = RowSource("random", (SIZE,), x, x[:10], 0, device=device)
         self.model, engine = model.to(device), engine.to(device)
-        self.task = StillTask(settings, self.model, engine, source, choose_gradient(settings, engine, model))
+        gradient = choose_gradient(settings, engine, model)
+        self.task = StillTask(settings, self.model, engine, source, gradient, Processes())
         self.parameters = [p for module in (model, engine) for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adamax(self.parameters, lr=LR)
         self.generator, self.updates = torch.Generator(device).manual_seed(0), 0

@@ -6,7 +6,7 @@ from problems import any_model, build_engine, random_data, random_model
 
 from itervae import InputError
 from itervae.distributions import RelaxedPoisson
-from itervae.inference import ENGINES, Envelope, State, infer
+from itervae.inference import ENGINES, Envelope, State, base, infer
 
 ITERATIVE = [name for name, kind in ENGINES.items() if kind.steps or getattr(kind.Settings(), "steps", 0)]
 FIXED = [name for name in ITERATIVE if getattr(ENGINES[name].Settings(), "tolerance", None) is None]
@@ -61,6 +61,31 @@ def test_batches_can_be_permuted_and_split(name):
     alone = torch.cat([infer(model, engine, row[None]).posterior.log_rate for row in x])
     torch.testing.assert_close(shuffled, whole[order], rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(alone, whole, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_a_large_batch_goes_through_in_parts(name, monkeypatch):
+    """The same answer, statistics, trace and state, with a prior for each datum and from a state too."""
+    model, one = random_model(), base.ROWS_AT_ONCE
+    engine, x = build_engine(name, model), random_data(model, 11)
+    prior = RelaxedPoisson(model.prior().log_rate + 0.1 * random_data(model, 11)[:, :1])
+    record = ("free_energy", "u")
+    if engine.tolerance is not None:
+        engine.tolerance, record = 1e-18, ()  # short of it an answer is free to differ
+    found = []
+    for rows in (one, 4):
+        monkeypatch.setattr(base, "ROWS_AT_ONCE", rows)
+        with torch.no_grad():
+            first = infer(model, engine, x, prior=prior, record=record)
+            found.append((first, infer(model, engine, x, prior=prior, state=first.state)))
+    for whole, parts in zip(*found, strict=True):
+        tolerance = {"rtol": 1e-6, "atol": 1e-6}
+        torch.testing.assert_close(parts.posterior.log_rate, whole.posterior.log_rate, **tolerance)
+        assert parts.stats.keys() == whole.stats.keys()
+        assert parts.state.memory.keys() == whole.state.memory.keys()
+        assert (parts.state.age, parts.state.engine) == (whole.state.age, whole.state.engine)
+        for name, value in whole.trace.items():
+            torch.testing.assert_close(parts.trace[name], value, **tolerance)
 
 
 @pytest.mark.parametrize("name", ENGINES)
