@@ -201,7 +201,7 @@ def _model(atoms: Tensor, threshold: float, signed: bool) -> GenerativeModel:
 def figure(rows: list[dict[str, Any]]) -> "Figure":
     panels: dict[str, list[Point]] = {}
     for row in rows:
-        points = panels.setdefault(f"{row['what'].partition(', ')[0]} dictionary, gap {row['gap']:g}", [])
+        points = panels.setdefault(f"{row['what'].partition(', ')[0]}, gap {row['gap']:g}", [])
         for name in PEERS:
             value, label = row[f"over {name}"], row["what"].partition(", ")[2]
             if isinstance(value, dict):

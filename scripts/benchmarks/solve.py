@@ -39,6 +39,7 @@ ITERATION, CERTIFICATE = "an iteration over its matrix products", "all data cert
 
 
 def run(setup: Setup) -> Iterator[dict[str, Any]]:
+    torch._dynamo.config.recompile_limit = 64  # by default the steps of later cells would stay as they are
     for latents, batch in [cell for cell in CELLS if not setup.quick or cell[0] * cell[1] <= 512 * 1024]:
         yield from _iterations(latents, batch, setup)
     yield from _certificates(setup)
