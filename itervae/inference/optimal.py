@@ -24,7 +24,7 @@ from itervae.inference.state import State
 
 SINGLE = 20
 """Steps at first in float32, at half the cost, before it is looked whether a datum is finished."""
-FIRST_ORDER = 50
+FIRST_ORDER = 100
 """Steps of first order before Newton steps: most data are finished by then, at a fraction of the cost."""
 CYCLE, ACTIVE_SET = 10, 3
 """Of so many steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA, bring
