@@ -41,8 +41,7 @@ def active_set_step(
         u: membrane potentials (B, K), and `point`, the energy evaluated there.
 
     Returns:
-        The next potentials and the energy there. Where a unit is silent, its potential is that of the LCA at rest,
-        φ_kᵀ(x − Φa), as far as it is below the threshold.
+        The next potentials and the energy there, as `LassoEnergy.at` has them.
     """
     gram, drive, mean, smooth = energy.terms.gram, energy.drive(), point.mean, point.smooth
     size = smooth.abs() if energy.sparsity.signed else -smooth
@@ -60,13 +59,7 @@ def active_set_step(
         system = gram[units[:, :, None], units[:, None, :]]
         found = _descend(system, drive[rows].gather(1, units), start, energy.threshold)
         new[rows] = torch.zeros_like(mean[rows]).scatter_(1, units, found)
-    active = new != 0
-    potential = torch.where(active, new + energy.threshold * new.sign(), 0)
-    after = energy.evaluate(potential)
-    least = -energy.threshold if energy.sparsity.signed else None  # below θ anything is silent where a ≥ 0
-    silent = (-after.smooth).clamp(least, energy.threshold)
-    potential = torch.where(active, potential, silent)
-    after = after._replace(gradient=after.smooth + potential - after.mean)
+    potential, after = energy.at(new, energy.smooth(new)[0], drive)
     risen = rises(energy, point, after)[:, None]
     return pick(risen, u, potential), choose(risen, point, after)
 

@@ -75,8 +75,10 @@ class Descent(Engine):
         energy = problem.energy
         assert isinstance(energy, LinearEnergy)
         u = problem.start() if state is None else state.u
-        point = energy.evaluate(u)
-        memory = {} if state is None else dict(state.memory)
+        return self.begin(u, energy.evaluate(u), {} if state is None else dict(state.memory))
+
+    def begin(self, u: Tensor, point: Point, memory: dict[str, Tensor]) -> State:
+        """The state at u and the energy there, with a memory that may be empty."""
         if "damping" not in memory:
             one = torch.ones_like(point.value)[:, None]
             memory = {"damping": START_CURVATURE * one, "momentum": one}

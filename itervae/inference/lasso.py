@@ -56,15 +56,30 @@ class LassoEnergy(LinearEnergy):
         """Δu = −∂E/∂a / max(κ·c, 1): an Euler step of the LCA with the time constant max(κ·c, 1)."""
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
+    @torch.no_grad()
+    def at(self, mean: Tensor, smooth: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, smooth gradient and
+        `drive()`.
+
+        Where a unit is silent its potential is that of the LCA at rest, φ_kᵀ(x − Φa), as far as it is below θ.
+        """
+        least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
+        u = mean.sign().mul_(self.threshold).add_(mean)
+        u = torch.where(mean == 0, smooth.neg().clamp_(least, self.threshold), u)
+        cost, leak = self.cost(u, mean)
+        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self._offset + cost
+        return u, Point(value, mean, smooth, leak.add_(smooth), self.diagonal)
+
     def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
         """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,), without gradient; NaN for a hard threshold."""
         with torch.no_grad():
             here: Point = self.evaluate(u) if point is None else point
             if self.sparsity.hard:
                 return torch.full_like(here.value, torch.nan)
-            drive = -here.smooth  # φ_kᵀ(x − Φa), as the observation variance is 1
-            violation = (drive.abs() if self.sparsity.signed else drive).amax(-1)
+            smooth = here.smooth  # −φ_kᵀ(x − Φa), as the observation variance is 1
+            violation = smooth.abs().amax(-1) if self.sparsity.signed else -smooth.amin(-1)
             scale = (self.threshold / violation.clamp_min(self.threshold))[:, None]
-            residual = self.x - here.mean @ self.dictionary.mT
-            slack = (self.threshold * here.mean.abs() - here.mean * scale * drive).sum(-1)
-            return 0.5 * (1 - scale[:, 0]).square() * residual.square().sum(-1) + slack
+            cost = here.mean.abs().mul_(self.threshold)
+            misfit = (here.value - cost.sum(-1)).clamp_min(0)  # ½‖x − Φa‖²
+            slack = (here.mean * smooth).mul_(scale).add_(cost).sum(-1)
+            return (1 - scale[:, 0]).square() * misfit + slack

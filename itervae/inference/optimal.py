@@ -13,6 +13,7 @@ from itervae.errors import InputError
 from itervae.inference.active_set import active_set_step
 from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
+from itervae.inference.coordinate_descent import compiled_solver, minimize
 from itervae.inference.descent import Descent
 from itervae.inference.energies import PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
@@ -54,6 +55,7 @@ class Optimal(Descent):
     requires = CERTIFIABLE
     Settings = OptimalSettings
     dtype = torch.float64
+    tolerance: float
 
     def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
         super().__init__(steps)
@@ -63,11 +65,15 @@ class Optimal(Descent):
         self._lca, self._fista = LCAUnrolled(), FISTAUnrolled()
 
     def init(self, problem: Problem, state: State | None) -> State:
-        if isinstance(problem.certified, ClosedFormEnergy):
-            return State(problem.certified.optimum())
-        age = 0
-        if state is not None:  # a warm start is not to be rounded
-            age = state.age if state.memory else SINGLE
+        energy = problem.certified
+        if isinstance(energy, ClosedFormEnergy):
+            return State(energy.optimum())
+        memory = {} if state is None else dict(state.memory)
+        begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
+        age = state.age if state is not None and memory else begun
+        if isinstance(energy, LassoEnergy) and energy.x.device.type == "cpu" and compiled_solver():
+            u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
+            return replace(self.begin(u, point, memory), age=max(age, SINGLE))
         return replace(super().init(problem, state), age=age)
 
     def stride(self, problem: Problem, state: State) -> int:

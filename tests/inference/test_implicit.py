@@ -237,7 +237,7 @@ def test_the_error_falls_with_the_distance_to_the_fixed_point():
     exact = gradients(model, FISTAUnrolled(), x, Implicit(), 300)
     best = infer(model, FISTAUnrolled(), x, steps=300).state.u
     ratios = []
-    for steps in (15, 30, 60):
+    for steps in (10, 20, 40):  # at 60 what is left is rounding
         away = (infer(model, FISTAUnrolled(), x, steps=steps).state.u - best).norm()
         found = gradients(model, FISTAUnrolled(), x, Implicit(), steps)
         ratios.append(sum((a - b).norm() for a, b in zip(found, exact, strict=True)) / away)
