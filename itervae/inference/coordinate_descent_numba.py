@@ -1,11 +1,11 @@
 """The lasso of one datum after the other, compiled by numba: coordinate descent and Newton steps on working sets.
 
 Coordinate descent with the Gram matrix: Friedman, Hastie & Tibshirani (2010), "Regularization paths for generalized
-linear models via coordinate descent". Working sets of the atoms that violate optimality most: Massias, Gramfort & Salmon
-(2018), "Celer: a fast solver for the lasso with dual extrapolation". On a working set a sweep of coordinate descent sets
-the signs, and a Newton step goes to the minimum with these signs, where codes whose sign would turn are set to 0, or to
-the first zero on the way, as in feature-sign search (Lee, Battle, Raina & Ng 2007). None of them lets E rise. The Cholesky factor of the active atoms is kept while
-atoms are added.
+linear models via coordinate descent". Working sets of the atoms that violate optimality most: Massias, Gramfort &
+Salmon (2018), "Celer: a fast solver for the lasso with dual extrapolation". On a working set a sweep of coordinate
+descent sets the signs, and a Newton step goes to the minimum with these signs, where codes whose sign would turn are
+set to 0, or to the first zero on the way, as in feature-sign search (Lee, Battle, Raina & Ng 2007). None of them lets E
+rise. The Cholesky factor of the active atoms is kept while atoms are added.
 """
 
 from typing import no_type_check
@@ -21,8 +21,8 @@ SHARE = 0.5
 """Atoms come in whose violation is at least this share of the largest."""
 STILL = 1e-13
 """Changes of a gradient by less than this share of the threshold are rounding."""
-RIDGE = 1e-13
-"""Relative ridge of the block: along dependent atoms a step goes far, to the first zero."""
+DEPENDENT = 1e-12
+"""An atom depends on others where what they leave of its squared norm is at most this share."""
 CAPACITY = 40
 """Atoms in a working set for which there is room at first."""
 
@@ -57,8 +57,7 @@ def solve(gram, drive, squares, a, smooth, threshold, signed, tolerance):
             if inside[k]:
                 atoms[count], code[count] = k, a[row, k]
                 count += 1
-        residual[:] = drive[row]
-        _subtract(residual, gram, atoms, code, count)
+        _residual(residual, drive[row], gram, atoms, code, count)
         gathered = rows = 0  # of the block; of the factor
         for _ in range(ROUNDS):
             largest = _largest(residual, signed)
@@ -75,30 +74,27 @@ def solve(gram, drive, squares, a, smooth, threshold, signed, tolerance):
             entered, gathered = count > gathered, count
             for i in range(count):
                 inner[i], old[i] = residual[atoms[i]], code[i]
-            moved = False
-            for _ in range(TURNS):
-                if not _sweep(block, inner, code, count, threshold, signed):
-                    break
-                moved = True
-                number = 0
-                for i in range(count):
-                    if code[i] != 0:
-                        active[number] = i
-                        number += 1
-                rows = _factorize(block, active, number, factored, factor, rows)
-                _newton_direction(factor, inner, code, active, number, threshold, step)
-                _step(block, inner, code, count, active, number, step, before, threshold)
+            moved, rows = _minimize(
+                block, inner, code, count, active, factored, factor, rows, step, before, threshold, signed
+            )
             if not moved and not entered:
                 break  # all that rounding lets it reach
             for i in range(count):
                 old[i] = code[i] - old[i]
             _subtract(residual, gram, atoms, old, count)
-        smooth[row] = drive[row]  # anew, free of what rounding has added up to
-        _subtract(smooth[row], gram, atoms, code, count)
+        _residual(residual, drive[row], gram, atoms, code, count)  # anew, free of what rounding has added up to
         for k in range(latents):
-            smooth[row, k] *= -1
+            smooth[row, k] = -residual[k]
         for i in range(count):
             a[row, atoms[i]] = code[i]
+
+
+@compiled
+@no_type_check
+def _residual(residual, drive, gram, atoms, code, count):
+    for k in range(len(residual)):
+        residual[k] = drive[k]
+    _subtract(residual, gram, atoms, code, count)
 
 
 @compiled
@@ -161,10 +157,33 @@ def _widened(square, used, size):
 
 @compiled
 @no_type_check
-def _sweep(block, inner, code, count, threshold, signed):
-    """One round of coordinate descent on a working set; whether anything has changed beyond rounding."""
+def _minimize(block, inner, code, count, active, factored, factor, rows, step, before, threshold, signed):
+    """Lower E on a working set, towards its minimum there; whether anything has changed, and the rows of the factor."""
+    moved = False
+    for turn in range(TURNS):
+        if not _sweep(block, inner, code, count, threshold, signed, turn == 0):
+            break
+        moved = True
+        number = _active(code, count, active)
+        rows = _factorize(block, active, number, factored, factor, rows)
+        while rows < number:
+            _leave_dependent(block, inner, code, count, active, rows, factor, step)
+            number = _active(code, count, active)
+            rows = _factorize(block, active, number, factored, factor, rows)
+        _newton_direction(factor, inner, code, active, number, threshold, step)
+        _step(block, inner, code, count, active, number, step, before, threshold)
+    return moved, rows
+
+
+@compiled
+@no_type_check
+def _sweep(block, inner, code, count, threshold, signed, silent):
+    """One round of coordinate descent on a working set, or on those of its atoms that are not silent; whether anything
+    has changed beyond rounding."""
     moved = False
     for i in range(count):
+        if code[i] == 0 and not silent:
+            continue
         line, before = block[i], code[i]
         norm = line[i]
         target = norm * before + inner[i]
@@ -184,16 +203,28 @@ def _sweep(block, inner, code, count, threshold, signed):
 
 @compiled
 @no_type_check
+def _active(code, count, active):
+    number = 0
+    for i in range(count):
+        if code[i] != 0:
+            active[number] = i
+            number += 1
+    return number
+
+
+@compiled
+@no_type_check
 def _factorize(block, active, number, factored, factor, rows):
     """Cholesky factor of the block of the active atoms, by rows, with reciprocals on its diagonal. Of the `rows` of
-    atoms `factored` before those are kept that still hold."""
+    atoms `factored` before those are kept that still hold. How many rows there are: all, or as many as go before the
+    first atom that depends on those before it, whose row is there but for its diagonal."""
     kept = 0
     while kept < rows and kept < number and active[kept] == factored[kept]:
         kept += 1
     for i in range(kept, number):
         factored[i] = active[i]
         line, new = block[active[i]], factor[i]
-        left = (1 + RIDGE) * line[active[i]]
+        left = line[active[i]]
         for j in range(i):
             other, value = factor[j], line[active[j]]
             for k in range(j):
@@ -201,8 +232,38 @@ def _factorize(block, active, number, factored, factor, rows):
             value *= other[j]
             new[j] = value
             left -= value * value
-        new[i] = 1 / np.sqrt(max(left, RIDGE * line[active[i]]))
+        if left <= DEPENDENT * line[active[i]]:
+            return i
+        new[i] = 1 / np.sqrt(left)
     return number
+
+
+@compiled
+@no_type_check
+def _leave_dependent(block, inner, code, count, active, last, factor, step):
+    """Go along the dependence of an active atom, the `last`, on those before it, where Φa stays as it is, to where
+    Σ_k |a_k| is smaller and the first code is 0."""
+    for i in range(last):
+        step[i] = -factor[last, i]
+    for i in range(last - 1, -1, -1):
+        step[i] *= factor[i, i]
+        for k in range(i):
+            step[k] -= factor[i, k] * step[i]
+    step[last] = 1.0
+    slope = 0.0
+    for i in range(last + 1):
+        slope += step[i] if code[active[i]] > 0 else -step[i]
+    if slope > 0 or (slope == 0 and code[active[last]] > 0):
+        for i in range(last + 1):
+            step[i] = -step[i]
+    share, first = np.inf, last
+    for i in range(last + 1):
+        if step[i] * code[active[i]] < 0 and abs(code[active[i]]) < share * abs(step[i]):
+            share, first = abs(code[active[i]] / step[i]), i
+    for i in range(last + 1):
+        change = -code[active[i]] if i == first else share * step[i]
+        _move(block, inner, code, count, active[i], change)
+    code[active[first]] = 0.0
 
 
 @compiled

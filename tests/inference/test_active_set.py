@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from itervae.inference import LCAUnrolled, Optimal, infer
+from itervae.inference import optimal as optimal_module
 from itervae.inference.active_set import active_set_step
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.problem import Problem
@@ -23,6 +24,12 @@ def coding(threshold, signed, twins=False):
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def batched(monkeypatch):
+    """`Optimal` as it is on a GPU, or without numba."""
+    monkeypatch.setattr(optimal_module, "compiled_solver", lambda: None)
 
 
 @pytest.mark.parametrize("twins", [False, True])
@@ -52,7 +59,7 @@ def test_the_energy_never_rises_and_its_end_is_the_optimum(threshold, signed, tw
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_low_threshold_needs_tens_of_steps(signed):
+def test_a_low_threshold_needs_tens_of_steps(signed, batched):
     """Where the LCA alone takes thousands."""
     model = coding(0.02, signed)
     x = 3 * draw(50, SIZE, seed=2)
@@ -62,7 +69,7 @@ def test_a_low_threshold_needs_tens_of_steps(signed):
     assert infer(model, LCAUnrolled(), x, steps=1000).stats["certificate"].max() > 1e-6
 
 
-def test_what_is_given_a_warm_start_is_not_rounded():
+def test_what_is_given_a_warm_start_is_not_rounded(batched):
     model = coding(0.5, True)
     x = 3 * draw(30, SIZE, seed=3)
     best = infer(model, Optimal(tolerance=1e-9), x)
