@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"errors", "files"}
+SHARED = {"allocator", "errors", "files"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "sequence": {"distributions", "model", "inference"},
     "config": {"model", "inference", "data", "training", "sequence"},
     "cli": {"distributions", "model", "inference", "data", "training", "evaluation", "plotting", "config", "sequence"},
+    "allocator": set(),
     "errors": set(),
     "files": set(),
 }

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from itervae.allocator import keep_freed_memory
 from itervae.errors import InputError
 
 COMMANDS = {
@@ -30,6 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if args[0] not in COMMANDS:
             raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
+        keep_freed_memory()
         import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)

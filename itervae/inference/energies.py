@@ -212,10 +212,12 @@ class PoissonEnergy(LinearEnergy):
         def of(*given: Tensor) -> list[Tensor]:
             return [part if rows is None else part.index_select(0, rows) for part in given]
 
-        t, before, after = of(share, u, v)
-        log_rate = torch.logaddexp((1 - t).log() + before, t.log() + after)
-        log_rate = log_rate if rows is None else v.index_copy(0, rows, log_rate)
         mean, smooth = torch.lerp(one.mean, other.mean, share), torch.lerp(one.smooth, other.smooth, share)
+        t, before, after, rate = of(share, u, v, mean)
+        tiny = torch.finfo(rate.dtype).tiny  # rates below it are known by their logarithms alone
+        larger = torch.maximum((1 - t).log() + before, t.log() + after)
+        log_rate = torch.where(rate > tiny, rate.clamp_min(tiny).log(), larger)
+        log_rate = torch.where(t < 1, log_rate, v) if rows is None else v.index_copy(0, rows, log_rate)
         leak = self.beta * (log_rate - self.prior_log_rate)
         with torch.no_grad():
             rate, slope, gradient, value = of(one.mean, one.smooth, one.gradient, one.value)

@@ -28,8 +28,8 @@ SINGLE = 20
 FIRST_ORDER = 100
 """Steps of first order before Newton steps: most data are finished by then, at a fraction of the cost."""
 CYCLE, ACTIVE_SET = 10, 3
-"""Of so many steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA, bring
-data near their support that are far from it."""
+"""Of so many batched steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA,
+bring data near their support that are far from it."""
 
 
 @dataclass
@@ -46,8 +46,9 @@ class Optimal(Descent):
     """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
 
     Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down less, and Newton steps
-    for the data that are left. For the lasso, active-set steps among those of the LCA. Gaussian and categorical
-    posteriors take no step.
+    for the data that are left. The lasso is solved on a CPU in compiled code, which counts as no step
+    (`coordinate_descent`); on a GPU and without numba by active-set steps among those of the LCA. Gaussian and
+    categorical posteriors take no step.
     `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps are returned with a
     larger certificate, never silently.
     """
