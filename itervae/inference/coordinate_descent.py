@@ -45,7 +45,7 @@ def minimize(
     drive, mean = energy.drive(), energy.activation(u)
     smooth = torch.empty_like(mean)
     gram, inner, squares = energy.terms.gram.numpy(), drive.numpy(), energy.x.square().sum(1).numpy()
-    a, out, threshold, signed = mean.numpy(), smooth.numpy(), float(energy.threshold), energy.sparsity.signed
+    a, out, threshold, signed = mean.numpy(), smooth.numpy(), float(energy.threshold.detach()), energy.sparsity.signed
 
     def part(start: int) -> None:
         rows = slice(start, start + CHUNK)

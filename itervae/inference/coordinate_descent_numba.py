@@ -23,6 +23,8 @@ STILL = 1e-13
 """Changes of a gradient by less than this share of the threshold are rounding."""
 DEPENDENT = 1e-12
 """An atom depends on others where what they leave of its squared norm is at most this share."""
+FAR = 1e300
+"""More than any share of a step: compiled as it is, the code knows no infinity."""
 CAPACITY = 40
 """Atoms in a working set for which there is room at first."""
 
@@ -256,9 +258,9 @@ def _leave_dependent(block, inner, code, count, active, last, factor, step):
     if slope > 0 or (slope == 0 and code[active[last]] > 0):
         for i in range(last + 1):
             step[i] = -step[i]
-    share, first = np.inf, last
+    share, first = FAR, last
     for i in range(last + 1):
-        if step[i] * code[active[i]] < 0 and abs(code[active[i]]) < share * abs(step[i]):
+        if step[i] * code[active[i]] < 0 and abs(code[active[i]] / step[i]) < share:
             share, first = abs(code[active[i]] / step[i]), i
     for i in range(last + 1):
         change = -code[active[i]] if i == first else share * step[i]
