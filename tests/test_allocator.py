@@ -1,5 +1,6 @@
 """Freed memory is kept: no page is faulted in twice."""
 
+import os
 import subprocess
 import sys
 
@@ -15,16 +16,17 @@ def faults():
         blocks = [torch.ones(1_000_000) for _ in range(5)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-usual = faults()
+usual = min(faults() for _ in range(5))  # other threads have faults of their own
 keep_freed_memory()
-faults()
-print(usual, faults())
+print(usual, min(faults() for _ in range(5)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 def test_pages_are_kept():
-    answer = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    giving_back = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "131072"}  # as glibc does anyway, but not in every process
+    command = [sys.executable, "-c", SCRIPT]
+    answer = subprocess.run(command, env=giving_back, capture_output=True, text=True, check=True)
     usual, kept = map(int, answer.stdout.split())
-    assert kept < 500  # of the 5000 of one round
-    assert kept < usual / 10
+    assert usual > 10_000  # 5000 pages of 4 KiB in each of 20 turns
+    assert kept < 500
