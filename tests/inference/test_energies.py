@@ -1,11 +1,14 @@
 """Energies against the model's free energy, finite differences and the duality theory of section 5."""
 
+import math
+
 import pytest
 import torch
 from problems import any_model, linear_model, random_data, random_model
 
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import PoissonEnergy, SampledEnergy
+from itervae.inference import energies as energies_module
 
 
 def energy_of(model, x):
@@ -120,3 +123,27 @@ def test_orthonormal_dictionary_is_solved_by_one_proximal_step():
     point = energy.evaluate(model.prior.log_rate.detach().expand(4, -1))
     log_rate = energy.proximal_step(point.mean, point.smooth, point.diagonal[None])
     assert (energy.evaluate(log_rate).gradient.abs() < 1e-12).all()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_between_two_points_the_energy_is_that_of_the_mixed_rates(everywhere, monkeypatch):
+    """λ(t) = (1 − t)λ + tλ'; also where rates underflow, which their logarithms survive within log 2; t = 1 changes
+    nothing."""
+    monkeypatch.setattr(energies_module, "dense", lambda value: everywhere)
+    model = random_model(size=12, latents=20).float()
+    x = random_data(model, 4).float()
+    energy = energy_of(model, x)
+    generator = torch.Generator().manual_seed(0)
+    u, v = torch.randn(2, 4, 20, generator=generator).unbind()
+    u[:, :3], v[:, :3] = -120.0, torch.tensor([-130.0, -119.0, 0.5])
+    share = torch.tensor([[0.25], [1.0], [0.5], [0.9]])
+    with torch.no_grad():
+        found, point = energy.between(u, energy.evaluate(u), v, energy.evaluate(v), share)
+        true = torch.logaddexp((1 - share).log() + u, share.log() + v)
+        torch.testing.assert_close(found[:, 2:], true[:, 2:])
+        assert ((true - found)[:, :2].clamp_min(0) <= math.log(2)).all()
+        assert (found <= true + 1e-5).all()
+        assert torch.equal(found[1], v[1])
+        again = energy.evaluate(found)
+        torch.testing.assert_close(point.value, again.value)
+        torch.testing.assert_close(point.gradient, again.gradient, atol=1e-3, rtol=1e-4)

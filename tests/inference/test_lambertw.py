@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from scipy.special import wrightomega
 
-from itervae.inference.lambertw import log_lambertw_exp
+from itervae.inference.lambertw import _guess, log_lambertw_exp
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 4e-16), (torch.float32, 3e-7)])
@@ -14,6 +15,12 @@ def test_solves_its_equation(dtype, tolerance):
     # ℓ + e^ℓ = s; the error in ℓ is the residual over the slope 1 + e^ℓ
     error = (ell + ell.exp() - s) / (1 + ell.exp())
     assert (error.abs() <= tolerance * s.abs().clamp_min(1)).all()
+
+
+def test_where_the_iteration_starts():
+    s = torch.cat([torch.linspace(-60, 60, 20_001), torch.logspace(2, 12, 200)]).double()
+    true = torch.from_numpy(wrightomega(s.numpy()).real)  # W(e^s)
+    assert (_guess(s) / true - 1).abs().max() < 0.012
 
 
 def test_derivatives():
