@@ -61,6 +61,10 @@ class Engine(nn.Module):
         """One iteration."""
         raise NotImplementedError
 
+    def fuses(self, problem: Problem, state: State) -> bool:
+        """Whether the next step is one in compiled code (`fused`)."""
+        return False
+
     def stride(self, problem: Problem, state: State) -> int:
         """Steps to take from here before finished data are looked for, where the engine has a tolerance."""
         return LOOK_EVERY

@@ -37,7 +37,7 @@ def check_inputs(
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}")
     if not x.is_floating_point():
         raise InputError(f"x holds {x.dtype}; expected floating-point values: use x.float()")
-    if not torch.isfinite(x).all():
+    if x.numel() and not torch.isfinite(torch.stack(x.detach().aminmax())).all():
         bad = (~torch.isfinite(x)).any(1).sum().item()
         raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
     own = model.prior()

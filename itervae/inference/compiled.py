@@ -20,7 +20,7 @@ def compile_steps(engine: Engine) -> Engine:
 
     def step(problem: Problem, state: State) -> State:
         nonlocal fast
-        if fast is not eager:
+        if fast is not eager and not engine.fuses(problem, state):
             try:
                 return fast(problem, state)
             except RuntimeError as error:  # every error of the compiler is one

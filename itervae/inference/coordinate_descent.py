@@ -1,9 +1,7 @@
 """The optimum of the lasso on a CPU, one datum after the other, in compiled code (`coordinate_descent_numba`)."""
 
-import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,25 +9,10 @@ from torch import Tensor
 
 from itervae.inference.energies import Point
 from itervae.inference.lasso import LassoEnergy
+from itervae.inference.numba_code import numba_module
 
 CHUNK = 64
 """Data that a thread takes at a time."""
-
-
-@cache
-def compiled_solver() -> Callable[..., None] | None:
-    """`coordinate_descent_numba.solve`; None, with a warning, where numba cannot be used."""
-    try:
-        from itervae.inference.coordinate_descent_numba import solve
-    except (ImportError, RuntimeError) as error:  # it is not there, not for this numpy, or has nowhere for its cache
-        first = str(error).partition("\n")[0]
-        warnings.warn(
-            f"the lasso is solved by batched steps, several times slower, without numba ({first}): "
-            "pip install 'itervae[fast]'",
-            stacklevel=2,
-        )
-        return None
-    return solve
 
 
 @torch.no_grad()
@@ -40,8 +23,7 @@ def minimize(
 
     Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it. Threads as torch has.
     """
-    solve = compiled_solver()
-    assert solve is not None
+    code: Any = numba_module("coordinate_descent_numba")
     drive, mean = energy.drive(), energy.activation(u)
     smooth = torch.empty_like(mean)
     gram, inner, squares = energy.terms.gram.numpy(), drive.numpy(), energy.x.square().sum(1).numpy()
@@ -49,7 +31,7 @@ def minimize(
 
     def part(start: int) -> None:
         rows = slice(start, start + CHUNK)
-        solve(gram, inner[rows], squares[rows], a[rows], out[rows], threshold, signed, tolerance / 2)
+        code.solve(gram, inner[rows], squares[rows], a[rows], out[rows], threshold, signed, tolerance / 2)
 
     threads, starts = torch.get_num_threads(), range(0, len(mean), CHUNK)
     if threads == 1 or len(starts) == 1:

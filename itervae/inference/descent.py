@@ -10,14 +10,16 @@ A step rule proposes a point. It is evaluated, and per datum
 So E never rises beyond rounding, there is no step size to set, and steps cost one evaluation each.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.base import Engine
-from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense
+from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense, metric
+from itervae.inference.fused import Rule, fused_step
+from itervae.inference.numba_code import fusible
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
@@ -30,8 +32,6 @@ LEAST, MOST = 0.1, 1e6
 STILL = 1.0
 """A squared relative step of so many units in the last place, which F hardly sees, says nothing new of the curvature: κ
 stays and momentum ends, or they would follow rounding, and an unrolled gradient grow with every step after arrival."""
-FLOOR = 1e-12
-"""Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
 
 
 class Descent(Engine):
@@ -42,6 +42,8 @@ class Descent(Engine):
     """
 
     requires = frozenset({"Poisson family or sparse coding", "linear decoder", "Gaussian likelihood"})
+    rule: ClassVar[Rule]
+    """How `fused` takes the steps of this very class, if it does; no subclass inherits it."""
 
     def __init__(self, steps: int = 20) -> None:
         super().__init__()
@@ -84,9 +86,16 @@ class Descent(Engine):
             memory = {"damping": START_CURVATURE * one, "momentum": one}
         return State(u, memory, point, {"rejected": torch.zeros_like(point.value)})
 
+    def fuses(self, problem: Problem, state: State) -> bool:
+        return (
+            "rule" in vars(type(self)) and isinstance(problem.energy, PoissonEnergy) and fusible(state.point.gradient)
+        )
+
     def step(self, problem: Problem, state: State) -> State:
         energy, old, memory = problem.energy, state.point, state.memory
         assert isinstance(energy, LinearEnergy)
+        if isinstance(energy, PoissonEnergy) and self.fuses(problem, state):
+            return fused_step(vars(type(self))["rule"], energy, state, (DECAY, LEAST, MOST, STILL))
         momentum = memory["momentum"]
         longer = 0.5 + (0.25 + momentum.square()).sqrt()
         proposal = self.candidate(energy, state, (momentum - 1) / longer)
@@ -116,8 +125,7 @@ class Descent(Engine):
 
     def metric(self, state: State) -> Tensor:
         """h = κ·c/σ² (B, K), positive."""
-        diagonal = state.point.diagonal
-        return state.memory["damping"] * diagonal.clamp_min(FLOOR * diagonal.max().clamp_min(FLOOR))
+        return state.memory["damping"] * metric(state.point.diagonal)
 
 
 def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:

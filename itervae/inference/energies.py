@@ -9,7 +9,8 @@ The flow of the LCA is du/dt = −∂E/∂μ. `PoissonEnergy` here, `LassoEnergy
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,18 +19,28 @@ from torch import Tensor
 from itervae.distributions import RelaxedPoisson, poisson_kl
 from itervae.inference.decoder_terms import decoder_terms
 from itervae.inference.lambertw import log_lambertw_exp
+from itervae.inference.numba_code import fusible, numbers, run
 from itervae.model import GenerativeModel, full_precision
 
 LEAK = 4.0
 """Damping of the leak of a log-rate: a step of the leak alone goes 1/4 of the way."""
 LARGEST = 4.0
 """No log-rate changes by more in one step of the LCA, before momentum."""
+ROUNDING = 8.0
+"""Units in the last place by which energies may rise."""
+FLOOR = 1e-12
+"""Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
 
 
 def dense(value: Tensor) -> bool:
     """Whether to treat all data alike rather than look for those that a case concerns: on a GPU a look would
     synchronize, in compiled code break the graph."""
     return value.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The metric of proximal steps up to κ: the diagonal c/σ², positive."""
+    return diagonal.clamp_min(FLOOR * diagonal.max().clamp_min(FLOOR))
 
 
 class Point(NamedTuple):
@@ -94,7 +105,7 @@ class LinearEnergy(SolvableEnergy):
             self._drive = self.drive()
         with torch.no_grad():
             self.variance = terms.variance.detach()
-            self._offset = x.square().sum(-1) / (2 * self.variance)
+            self.offset = x.square().sum(-1) / (2 * self.variance)
 
     @abstractmethod
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -146,6 +157,17 @@ class LinearEnergy(SolvableEnergy):
         residual = torch.addmm(self.x, mean, self.dictionary.mT, alpha=-1)
         return torch.addmm(self._spread, residual, self._scaled, alpha=-1), residual
 
+    @full_precision
+    def product(self, mean: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
+        """`smooth` but for what is the same at every mean, `shift`, which is to be subtracted."""
+        if self._gram is not None:
+            return mean @ self._gram
+        return (mean @ self.dictionary.mT).sub_(self.x) @ self._scaled
+
+    def shift(self) -> Float[Tensor, "#batch latents"]:
+        """What `product` lacks (1 or B, K)."""
+        return -self._spread[None] if self._gram is None else self._drive
+
     def drive(self) -> Float[Tensor, "batch latents"]:
         """Φᵀx/σ² − s (B, K): minus the gradient of the reconstruction term at μ = 0."""
         return self.x @ self._scaled - self._spread
@@ -162,12 +184,12 @@ class LinearEnergy(SolvableEnergy):
     @torch.no_grad()
     def _reconstruction(self, mean: Tensor, smooth: Tensor, residual: Tensor | None) -> Tensor:
         if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
-            return 0.5 * (smooth - self._drive).mul_(mean).sum(-1) + self._offset
+            return 0.5 * (smooth - self._drive).mul_(mean).sum(-1) + self.offset
         return residual.square().sum(-1) / (2 * self.variance) + mean @ self._spread
 
     def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
         """Rises of the energy below this (B,) are rounding."""
-        return 8 * torch.finfo(point.value.dtype).eps * (point.value.abs() + self._offset)
+        return ROUNDING * torch.finfo(point.value.dtype).eps * (point.value.abs() + self.offset)
 
 
 class PoissonEnergy(LinearEnergy):
@@ -185,6 +207,14 @@ class PoissonEnergy(LinearEnergy):
         self.beta = model.beta.to(x.dtype)
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
+
+    @cached_property
+    def constants(self) -> tuple[Any, ...]:
+        """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), and
+        `shift` (1 or B, K)."""
+        prior = self.prior_log_rate.view(-1, len(self.diagonal))
+        constants = (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, self.shift())
+        return tuple(map(numbers, constants))
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
         return u.exp()
@@ -248,5 +278,10 @@ class PoissonEnergy(LinearEnergy):
         """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""
         with torch.no_grad():
             here: Point = self.evaluate(u) if point is None else point
+            if fusible(here.gradient):
+                gap = torch.empty_like(here.value)
+                given = (numbers(part) for part in (u, here.mean, here.gradient))
+                run("gaps", u, *given, self.constants[3], gap.numpy())
+                return gap
             called_for = u - here.gradient / self.beta
             return self.beta * poisson_kl(u, called_for).sum(-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itervae.inference.descent import Descent, Proposal
 from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.fused import Rule
 from itervae.inference.state import State
 
 
@@ -34,6 +35,7 @@ class FISTAUnrolled(Descent):
     """
 
     Settings = ISTASettings
+    rule = Rule(lca=False, momentum=True)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, smooth = state.point.mean, state.point.smooth
@@ -54,6 +56,8 @@ class FISTAUnrolled(Descent):
 
 class ISTAUnrolled(FISTAUnrolled):
     """Proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded: FISTA without momentum."""
+
+    rule = Rule(lca=False, momentum=False)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point

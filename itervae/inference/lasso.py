@@ -67,7 +67,7 @@ class LassoEnergy(LinearEnergy):
         u = mean.sign().mul_(self.threshold).add_(mean)
         u = torch.where(mean == 0, smooth.neg().clamp_(least, self.threshold), u)
         cost, leak = self.cost(u, mean)
-        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self._offset + cost
+        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self.offset + cost
         return u, Point(value, mean, smooth, leak.add_(smooth), self.diagonal)
 
     def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:

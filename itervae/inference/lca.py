@@ -18,6 +18,7 @@ from torch import Tensor
 from itervae.distributions.poisson import MAX_LOG_RATE
 from itervae.inference.descent import START_CURVATURE, Descent
 from itervae.inference.energies import LEAK, LinearEnergy, Point
+from itervae.inference.fused import Rule
 from itervae.inference.problem import Problem
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.state import State
@@ -53,6 +54,7 @@ class LCAUnrolled(Descent):
 
     requires = frozenset({"Poisson family or sparse coding"})
     Settings = LCASettings
+    rule = Rule(lca=True, momentum=True)
 
     def init(self, problem: Problem, state: State | None) -> State:
         if problem.energy.exact:

@@ -13,13 +13,14 @@ from itervae.errors import InputError
 from itervae.inference.active_set import active_set_step
 from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
-from itervae.inference.coordinate_descent import compiled_solver, minimize
+from itervae.inference.coordinate_descent import minimize
 from itervae.inference.descent import Descent
 from itervae.inference.energies import PoissonEnergy
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.newton import newton_step
+from itervae.inference.numba_code import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 
@@ -72,10 +73,14 @@ class Optimal(Descent):
         memory = {} if state is None else dict(state.memory)
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
         age = state.age if state is not None and memory else begun
-        if isinstance(energy, LassoEnergy) and energy.x.device.type == "cpu" and compiled_solver():
+        on_cpu = problem.x.device.type == "cpu"
+        if isinstance(energy, LassoEnergy) and on_cpu and numba_module("coordinate_descent_numba") is not None:
             u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
             return replace(self.begin(u, point, memory), age=max(age, SINGLE))
         return replace(super().init(problem, state), age=age)
+
+    def fuses(self, problem: Problem, state: State) -> bool:
+        return state.age < FIRST_ORDER and self._lca.fuses(problem, state)
 
     def stride(self, problem: Problem, state: State) -> int:
         age = state.age

@@ -29,7 +29,7 @@ def draw(*shape, seed=0):
 @pytest.fixture
 def batched(monkeypatch):
     """`Optimal` as it is on a GPU, or without numba."""
-    monkeypatch.setattr(optimal_module, "compiled_solver", lambda: None)
+    monkeypatch.setattr(optimal_module, "numba_module", lambda name: None)
 
 
 @pytest.mark.parametrize("twins", [False, True])

@@ -1,0 +1,355 @@
+"""What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and compiled by numba.
+
+The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled` as `lca`, `ista`, `descent` and `energies` have them,
+without gradient and datum by datum: what there is of a datum is read once before the product (`propose`) and once
+after it (`settle`). exp and log are written out, after FDLIBM (Sun Microsystems 1993), and Lambert W as in `lambertw`,
+since a loop with a call in it would not become vector code.
+
+Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one file, and constants of
+other files are arguments, because numba's cache knows of changes in a function's own file alone.
+"""
+
+import math
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+"""Sums in any order, and infinities and NaN as they are."""
+_options: Any = {"fastmath": FASTMATH, "error_model": "numpy"}
+compiled = njit(nogil=True, cache=True, **_options)
+compiled_parallel = njit(parallel=True, nogil=True, cache=True, **_options)
+
+ONE, TWO = np.float32(1), np.float32(2)
+"""Exact in float32, so that they widen no product."""
+NEAR, TERMS = np.float32(0.3), 14
+"""Within so many nats, so many terms of a series."""
+EXP = (0.16666666666666602, -2.7777777777015593e-3, 6.613756321437934e-5, -1.6533902205465252e-6, 4.1381367970572385e-8)
+LOG = (
+    0.6666666666666735,
+    0.3999999999940942,
+    0.2857142874366239,
+    0.22222198432149784,
+    0.1818357216161805,
+    0.15313837699209373,
+    0.14798198605116586,
+)
+POWER = (0.69511486, 0.22765367, 0.07705909)
+"""2^t within 1e-4 for t in [0, 1]: 1 + c₁t + c₂t² + c₃t³."""
+BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
+"""W(e^s) within 1%, as in `lambertw`: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ + a₂/(s + a₁) above."""
+
+
+def exp(x: float) -> float:
+    """e^x; 0 where it would be subnormal."""
+    return math.exp(x)
+
+
+def log(x: float) -> float:
+    """log x, for a normal x > 0."""
+    return math.log(x)
+
+
+def log_lambertw_exp(s: float) -> tuple[float, float]:
+    """ℓ with ℓ + e^ℓ = s, and e^ℓ, 0 where it is next to subnormal."""
+    raise NotImplementedError("for numba's loops only")
+
+
+def _of(kind: types.Type) -> tuple[Any, Any, int, int]:
+    """The types of a number and of its bits, the bias of its exponent and the bits of its mantissa."""
+    return (np.float32, np.int32, 127, 23) if kind == types.float32 else (np.float64, np.int64, 1023, 52)
+
+
+def _log2(number: Any) -> tuple[Any, Any]:
+    """log 2 as a sum, of which the first part times an exponent is exact."""
+    if number is np.float32:
+        return number(0.693359375), number(-2.12194440e-4)
+    return number(6.93147180369123816490e-01), number(1.90821492927058770002e-10)
+
+
+@overload(exp, jit_options=_options)
+@no_type_check
+def _exp(x):
+    number, bits, bias, mantissa = _of(x)
+    high, low = _log2(number)
+    least, most = number(math.log(np.finfo(number).tiny)), number(math.log(np.finfo(number).max))
+    zero, half, one, two, infinity = (number(value) for value in (0, 0.5, 1, 2, math.inf))
+    c1, c2, c3, c4, c5 = (number(value) for value in EXP)
+    per_power = number(1 / math.log(2))
+
+    @no_type_check
+    def of(x):
+        y = min(max(x, least), most)
+        power = np.floor(y * per_power + half)
+        above, below = y - power * high, power * low
+        r = above - below
+        square = r * r
+        c = r - square * (c1 + square * (c2 + square * (c3 + square * (c4 + square * c5))))
+        answer = one + (r * c / (two - c) - below + above)
+        # the largest power of 2 is one too many: half of it, twice
+        answer = (answer + answer) * bits((bits(power) + (bias - 1)) << mantissa).view(number)
+        return zero if x < least else infinity if x > most else x if x != x else answer
+
+    return of
+
+
+@overload(log, jit_options=_options)
+@no_type_check
+def _log(x):
+    number, bits, _, mantissa = _of(x)
+    high, low = _log2(number)
+    half, one, two = number(0.5), number(1), number(2)
+    start = int(number(math.sqrt(0.5)).view(bits))
+    c1, c2, c3, c4, c5, c6, c7 = (number(value) for value in LOG)
+
+    @no_type_check
+    def of(x):
+        raw = number(x).view(bits)
+        power = bits(bits(raw - start) >> mantissa)
+        f, power = bits(raw - bits(power << mantissa)).view(number) - one, number(power)
+        s = f / (two + f)
+        square = s * s
+        tail = c4 + square * (c5 + square * (c6 + square * c7))
+        tail = square * (c1 + square * (c2 + square * (c3 + square * tail)))
+        bend = half * f * f
+        return power * high - ((bend - (s * (bend + tail) + power * low)) - f)
+
+    return of
+
+
+@overload(log_lambertw_exp, jit_options=_options, inline="always")
+@no_type_check
+def _log_lambertw_exp(s):
+    number, bits, bias, mantissa = _of(s)
+    twice = number is np.float64
+    least = number(0.9 * math.log(np.finfo(number).tiny))
+    p1, p2, p3 = (number(value) for value in POWER)
+    b1, b2 = (number(value) for value in BELOW)
+    a1, a2, a3 = (number(value) for value in ABOVE)
+    zero, one, two, per_power = number(0), number(1), number(2), number(1 / math.log(2))
+    half, third, fourth, fifth, sixth, seventh = (number(1 / n) for n in range(2, 8))
+
+    @no_type_check
+    def of(s):
+        inside = max(s, least)
+        power = min(inside, zero) * per_power
+        whole = np.floor(power)
+        rest = power - whole
+        power = one + rest * (p1 + rest * (p2 + rest * p3))
+        power *= bits((bits(whole) + bias) << mantissa).view(number)
+        pole, negative = max(inside, zero) + a1, inside < zero
+        over = power * (one + b1 * power) if negative else a2
+        w = over / (one + b2 * power if negative else pole) + (zero if negative else pole - a3)
+        ell = log(w)
+        if twice:
+            slope = one / (w + one)
+            step = (inside - ell - w) * slope
+            bend = slope * step
+            e = two * third * step - bend
+            share = step + half * step * bend * (one - e)
+            tail = fourth - share * (fifth - share * (sixth - share * seventh))
+            ell += share * (one - share * (half - share * (third - share * tail)))  # log(1 + share)
+            w *= one + share
+        slope = one / (w + one)
+        step = (inside - ell - w) * slope
+        bend = slope * step
+        # by which w grows, at most 1%: step·(a − bend)/(a − 2 bend), a = 2 + 4/3 step, expanded
+        e = two * third * step - bend
+        share = step + half * step * bend * (one - e)
+        ell += share * (one - share * (half - share * third))
+        return ell + (s - inside), (w * (one + share) if s >= least else zero)
+
+    return of
+
+
+@compiled_parallel
+@no_type_check
+def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
+    """Put the log-rates to try, and the rates, into `new_u` and `new_mean`; `parts` threads.
+
+    Args:
+        flow: whether the step is one of the LCA (`PoissonEnergy.flow_step`), else a proximal one.
+        inertial: whether there is a last step to repeat a share of.
+        point: u, mean, smooth, gradient, before the step.
+        memory: damping (B,), momentum (B,), velocity and velocity_smooth (of any shape if not inertial; velocity_smooth
+            also if `flow`).
+        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`, `LARGEST`.
+    """
+    size = len(new_u)
+    for part in prange(parts):
+        propose_rows(
+            size * part // parts, size * (part + 1) // parts, flow, inertial, point, memory, terms, new_u, new_mean
+        )
+
+
+@compiled
+@no_type_check
+def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_mean):
+    u, mean, smooth, gradient = point
+    damping, momentum, velocity, velocity_smooth = memory
+    diagonal, metric, prior, beta, leak, largest = terms
+    latents, inverse, log_inverse = u.shape[1], np.empty_like(metric), np.empty_like(metric)
+    for k in range(latents):
+        inverse[k], log_inverse[k] = beta / metric[k], log(beta / metric[k])
+    for row in range(first, last):
+        kappa, log_r = damping[row], prior[min(row, len(prior) - 1)]
+        inertia = (momentum[row] - ONE) / _longer(momentum[row])
+        if flow:
+            for k in range(latents):
+                step = -gradient[row, k] / (leak * beta + kappa * diagonal[k] * mean[row, k])
+                v = u[row, k] + min(max(step, -largest), largest) + inertia * velocity[row, k]
+                new_u[row, k], new_mean[row, k] = v, exp(v)
+        else:
+            per_kappa, log_kappa = ONE / kappa, log(kappa)
+            for k in range(latents):
+                y, slope = mean[row, k], smooth[row, k]
+                if inertial:
+                    y += inertia * velocity[row, k]
+                    slope += inertia * velocity_smooth[row, k]
+                log_a = log_inverse[k] - log_kappa
+                s = (kappa * metric[k] * y - slope) / beta + log_r[k] - log_a
+                log_w, w = log_lambertw_exp(s)
+                new_u[row, k], new_mean[row, k] = log_a + log_w, inverse[k] * per_kappa * w
+
+
+@compiled
+@no_type_check
+def _longer(momentum):
+    """The next of Nesterov's sequence."""
+    return np.float32(0.5) + np.sqrt(np.float32(0.25) + momentum * momentum)
+
+
+@compiled_parallel
+@no_type_check
+def settle(parts, rule, point, memory, terms, limits, new, new_memory, rejected):
+    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the next step.
+
+    Args:
+        rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a last step to repeat,
+            and whether this one will be.
+        point: u, mean, smooth, gradient, value (B,), before the step.
+        memory: as in `propose`.
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), `PoissonEnergy.shift` (1 or B, K).
+        limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
+        new: u, mean and `PoissonEnergy.product` at the end of the whole step, in whose place u, mean and smooth of the
+            step taken are put, and where its gradient and value are put.
+        new_memory: where damping, momentum, velocity and velocity_smooth are put; the last two if there is to be a step
+            to repeat, velocity_smooth unless it is the LCA that steps.
+        rejected: how many steps were taken back so far (B,), which is counted on.
+    """
+    size = len(rejected)
+    for part in prange(parts):
+        first, last = size * part // parts, size * (part + 1) // parts
+        settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory, rejected)
+
+
+@compiled
+@no_type_check
+def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory, rejected):
+    lca, flow, inertial, repeated = rule
+    u, mean, smooth, gradient, value = point
+    damping, momentum, velocity, velocity_smooth = memory
+    diagonal, prior, beta, offset, shift = terms
+    decay, least, most, still, rounding = limits
+    new_u, new_mean, new_smooth, new_gradient, new_value = new
+    new_damping, new_momentum, new_velocity, new_velocity_smooth = new_memory
+    latents, zero, half = u.shape[1], np.float32(0), np.float32(0.5)
+    inertial = inertial and not lca  # the LCA linearizes at the point itself
+    for row in range(first, last):
+        log_r, constant = prior[min(row, len(prior) - 1)], shift[min(row, len(shift) - 1)]
+        before = after = zero
+        for k in range(latents):
+            new_smooth[row, k] -= constant[k]
+            moved = new_mean[row, k] - mean[row, k]
+            before += (smooth[row, k] + beta * (u[row, k] - log_r[k])) * moved
+            after += (new_smooth[row, k] + beta * (new_u[row, k] - log_r[k])) * moved
+        if before < 0 and after > 0:
+            share = before / (before - after)
+            if share < 1:
+                _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
+
+        longer = _longer(momentum[row])
+        inertia = (momentum[row] - ONE) / longer
+        gained = seen = size = square = zero
+        for k in range(latents):
+            one, other, slope, new_slope = mean[row, k], new_mean[row, k], smooth[row, k], new_smooth[row, k]
+            leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
+            new_gradient[row, k] = new_slope + new_leak
+            # the trapezium rule is exact for the reconstruction term
+            gained += half * (other - one) * (new_slope + slope) + (new_leak - beta) * other - (leak - beta) * one
+            if inertial:
+                one += inertia * velocity[row, k]
+                slope += inertia * velocity_smooth[row, k]
+            seen += (new_slope - slope) * (other - one)
+            size += other * other * diagonal[k]
+            square += (other - one) * (other - one) * diagonal[k]
+        worse = not (gained <= rounding * (abs(value[row]) + offset[row]))
+        arrived = size > 0 and square <= still * size
+        seen /= max(square, 1e-30)
+        kappa = damping[row] * (2.0 if worse else 1.0 if arrived else decay)
+        if np.isfinite(seen) and not arrived:
+            kappa = max(kappa, seen)
+        restart = worse or arrived or (lca and after > 0)
+        new_damping[row] = min(max(kappa, least), most)
+        new_momentum[row] = ONE if restart else longer
+        new_value[row] = value[row] if worse else value[row] + gained
+        if worse:
+            rejected[row] += 1
+            new_u[row], new_mean[row], new_smooth[row], new_gradient[row] = (
+                u[row],
+                mean[row],
+                smooth[row],
+                gradient[row],
+            )
+        if repeated:
+            stopped = restart or (lca and not flow)  # the proximal step of the LCA is no direction to go on in
+            _repeat(row, stopped, u if lca else mean, new_u if lca else new_mean, new_velocity)
+            if not lca:
+                _repeat(row, stopped, smooth, new_smooth, new_velocity_smooth)
+
+
+@compiled
+@no_type_check
+def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
+    """The point (1 − t)·old + t·new, for 0 ≤ t < 1 (`PoissonEnergy.between`)."""
+    tiny, rest = np.finfo(u.dtype).tiny, np.log(ONE - share)
+    most = np.log(share)
+    for k in range(u.shape[1]):
+        rate = mean[row, k] + share * (new_mean[row, k] - mean[row, k])
+        larger = max(rest + u[row, k], most + new_u[row, k])  # below tiny, rates are known by their logarithms alone
+        new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
+        new_mean[row, k] = rate
+        new_smooth[row, k] = smooth[row, k] + share * (new_smooth[row, k] - smooth[row, k])
+
+
+@compiled
+@no_type_check
+def _repeat(row, stopped, old, new, velocity):
+    """The step taken, for the next one to repeat."""
+    for k in range(old.shape[1]):
+        velocity[row, k] = np.float32(0) if stopped else new[row, k] - old[row, k]
+
+
+@compiled_parallel
+@no_type_check
+def gaps(parts, u, mean, gradient, beta, gap):
+    """Put β Σ KL(Pois λ ‖ Pois λe^−d), d = ∂F/∂λ / β, into `gap` (B,): `PoissonEnergy.certificate`."""
+    for part in prange(parts):
+        gaps_rows(len(u) * part // parts, len(u) * (part + 1) // parts, u, mean, gradient, beta, gap)
+
+
+@compiled
+@no_type_check
+def gaps_rows(first, last, u, mean, gradient, beta, gap):
+    for row in range(first, last):
+        total = np.float32(0)
+        for k in range(u.shape[1]):
+            rate, d = mean[row, k], gradient[row, k] / beta
+            series = ONE  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
+            for n in range(TERMS, 2, -1):
+                series = ONE - d * series / np.float32(n)
+            far = exp(u[row, k] - d) - rate + rate * d
+            total += far if abs(d) > NEAR else rate * d * d * series / TWO
+        gap[row] = beta * total
