@@ -12,8 +12,9 @@ from itervae.inference.state import State
 def compile_steps(engine: Engine) -> Engine:
     """The engine itself, its steps compiled at their first use: about a minute, and again for other kinds of input.
 
-    Answers differ by rounding. Where compiling fails, for want of a C++ compiler, say, a warning says so and the steps
-    stay as they were. What pays is a large batch and many steps: per step of the LCA, `scripts/benchmark` has figures.
+    Steps that numba has compiled (`fused`) are left as they are. Answers differ by rounding. Where compiling fails, for
+    want of a C++ compiler, say, a warning says so and the steps stay as they were. What pays is a large batch and many
+    steps: per step of the LCA, `scripts/benchmark` has figures.
     """
     eager = engine.step
     fast = torch.compile(eager, dynamic=True)

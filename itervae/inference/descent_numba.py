@@ -24,6 +24,7 @@ compiled_parallel = njit(parallel=True, nogil=True, cache=True, **_options)
 
 ONE, TWO = np.float32(1), np.float32(2)
 """Exact in float32, so that they widen no product."""
+LEAST_SQUARE = np.float32(1e-30)
 NEAR, TERMS = np.float32(0.3), 14
 """Within so many nats, so many terms of a series."""
 EXP = (0.16666666666666602, -2.7777777777015593e-3, 6.613756321437934e-5, -1.6533902205465252e-6, 4.1381367970572385e-8)
@@ -191,6 +192,7 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
     damping, momentum, velocity, velocity_smooth = memory
     diagonal, metric, prior, beta, leak, largest = terms
     latents, inverse, log_inverse = u.shape[1], np.empty_like(metric), np.empty_like(metric)
+    per_beta = ONE / beta
     for k in range(latents):
         inverse[k], log_inverse[k] = beta / metric[k], log(beta / metric[k])
     for row in range(first, last):
@@ -209,8 +211,7 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
                     y += inertia * velocity[row, k]
                     slope += inertia * velocity_smooth[row, k]
                 log_a = log_inverse[k] - log_kappa
-                s = (kappa * metric[k] * y - slope) / beta + log_r[k] - log_a
-                log_w, w = log_lambertw_exp(s)
+                log_w, w = log_lambertw_exp((kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a))
                 new_u[row, k], new_mean[row, k] = log_a + log_w, inverse[k] * per_kappa * w
 
 
@@ -270,9 +271,9 @@ def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory
             if share < 1:
                 _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
 
-        longer = _longer(momentum[row])
-        inertia = (momentum[row] - ONE) / longer
         gained = seen = size = square = zero
+        longer = _longer(momentum[row])
+        inertia = (momentum[row] - ONE) / longer if inertial else zero
         for k in range(latents):
             one, other, slope, new_slope = mean[row, k], new_mean[row, k], smooth[row, k], new_smooth[row, k]
             leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
@@ -287,27 +288,23 @@ def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory
             square += (other - one) * (other - one) * diagonal[k]
         worse = not (gained <= rounding * (abs(value[row]) + offset[row]))
         arrived = size > 0 and square <= still * size
-        seen /= max(square, 1e-30)
+        curvature = seen / max(square, LEAST_SQUARE)
         kappa = damping[row] * (2.0 if worse else 1.0 if arrived else decay)
-        if np.isfinite(seen) and not arrived:
-            kappa = max(kappa, seen)
+        if np.isfinite(curvature) and not arrived:
+            kappa = max(kappa, curvature)
         restart = worse or arrived or (lca and after > 0)
         new_damping[row] = min(max(kappa, least), most)
         new_momentum[row] = ONE if restart else longer
         new_value[row] = value[row] if worse else value[row] + gained
         if worse:
             rejected[row] += 1
-            new_u[row], new_mean[row], new_smooth[row], new_gradient[row] = (
-                u[row],
-                mean[row],
-                smooth[row],
-                gradient[row],
-            )
+            for kept, changed in ((u, new_u), (mean, new_mean), (smooth, new_smooth), (gradient, new_gradient)):
+                _copy(row, kept, changed)
         if repeated:
-            stopped = restart or (lca and not flow)  # the proximal step of the LCA is no direction to go on in
-            _repeat(row, stopped, u if lca else mean, new_u if lca else new_mean, new_velocity)
+            # the proximal step of the LCA is no direction to go on in
+            _repeat(row, restart or (lca and not flow), u if lca else mean, new_u if lca else new_mean, new_velocity)
             if not lca:
-                _repeat(row, stopped, smooth, new_smooth, new_velocity_smooth)
+                _repeat(row, restart, smooth, new_smooth, new_velocity_smooth)
 
 
 @compiled
@@ -326,10 +323,20 @@ def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
 
 @compiled
 @no_type_check
+def _copy(row, old, new):
+    for k in range(old.shape[1]):
+        new[row, k] = old[row, k]
+
+
+@compiled
+@no_type_check
 def _repeat(row, stopped, old, new, velocity):
     """The step taken, for the next one to repeat."""
-    for k in range(old.shape[1]):
-        velocity[row, k] = np.float32(0) if stopped else new[row, k] - old[row, k]
+    if stopped:
+        velocity[row, :] = 0
+    else:
+        for k in range(old.shape[1]):
+            velocity[row, k] = new[row, k] - old[row, k]
 
 
 @compiled_parallel

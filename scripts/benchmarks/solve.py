@@ -1,11 +1,14 @@
 """An iteration of each solver over the bare matrix products in it, K from 512 to 4096 and batches from 1 to 65536; and
 seconds per 1000 data until every datum has its certificate. `over the device`: over the larger of two floors, the
-products at the device's speed in float32 and the engine's state read and written once at its bandwidth.
+products at the device's speed in float32 and the engine's state read and written once at its bandwidth. On a CPU steps
+without gradient are code compiled by numba; `in tensors` are the same steps as they are elsewhere, `compiled` those by
+torch.compile.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from benchmarks.figures import Point, ratios_figure
@@ -63,12 +66,14 @@ def _iterations(latents: int, batch: int, setup: Setup) -> Iterator[dict[str, An
     sides: dict[str, Callable[[], object]] = {"products": products}
     kinds = {}
     for kind in KINDS:
-        sides[kind.__name__] = partial(_solve, model, kind(STEPS), x)
-        kinds[kind.__name__] = kind
+        name = kind.__name__
+        kinds[name], sides[name] = kind, partial(_solve, model, kind(STEPS), x)
+        if setup.device == "cpu":
+            name = f"{kind.__name__}, in tensors"
+            kinds[name], sides[name] = kind, partial(_solve_in_tensors, model, kind(STEPS), x)
         if kind is LCAUnrolled or (setup.device == "cpu" and not setup.quick):  # compiling takes a GPU minutes
             name = f"{kind.__name__}, compiled"
-            sides[name] = partial(_solve, model, compile_steps(kind(STEPS)), x)
-            kinds[name] = kind
+            kinds[name], sides[name] = kind, partial(_solve_in_tensors, model, compile_steps(kind(STEPS)), x)
     times = alternate(sides, setup.rounds, setup.device)
     operations = 2.0 * batch * latents * latents if gram else 4.0 * batch * latents * len(matrix)
     for name, kind in kinds.items():
@@ -121,6 +126,16 @@ def _solve(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
     infer(model, engine, x)
 
 
+def _solve_in_tensors(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
+    """Without the code compiled by numba."""
+    with patch("itervae.inference.descent.fusible", _never), patch("itervae.inference.energies.fusible", _never):
+        _solve(model, engine, x)
+
+
+def _never(value: torch.Tensor) -> bool:
+    return False
+
+
 def _steps_to(model: GenerativeModel, kind, x: torch.Tensor, tolerance: float) -> int | None:
     """Fewest steps after which every certificate is below the tolerance, by multiples of 5; None beyond 200. In
     float32 a certificate is known to some 1e-5 nats, and 1e-6 may never be seen."""
@@ -138,10 +153,12 @@ def figure(rows: list[dict[str, Any]]) -> "Figure":
     panels: dict[str, list[Point]] = {}
     for row in rows:
         if row["part"] == ITERATION:
-            name, _, compiled = row["what"].partition(", ")
-            point = Point(f"K {row['K']}, batch {row['batch']}", name, row["over its products"], hollow=bool(compiled))
+            name, _, how = row["what"].partition(", ")
+            if how == "compiled":
+                continue
+            point = Point(f"K {row['K']}, batch {row['batch']}", name, row["over its products"], hollow=bool(how))
         else:
             detail = row["detail"]
             point = Point(f"to {detail['tolerance']:g} nats", detail["engine"], row["over Optimal"])
         panels.setdefault(row["part"], []).append(point)
-    return ratios_figure(panels, "ratio of times", "hollow: compiled steps")
+    return ratios_figure(panels, "ratio of times", "hollow: steps in tensors")

@@ -1,0 +1,259 @@
+"""Steps in compiled code against the same steps in tensors, one by one; their exp, log and Lambert W by definition."""
+
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from problems import random_data, random_model
+from scipy.special import wrightomega
+
+from itervae.distributions import RelaxedPoisson, poisson_kl
+from itervae.inference import FISTAUnrolled, ISTAUnrolled, LCAUnrolled, compile_steps, descent, energies, infer
+from itervae.inference.descent_numba import compiled, exp, log, log_lambertw_exp
+from itervae.inference.numba_code import SERIAL, numba_module
+from itervae.inference.problem import Problem
+
+KINDS = [LCAUnrolled, ISTAUnrolled, FISTAUnrolled]
+LATENTS = 96
+PRECISIONS = [torch.float32, torch.float64]
+
+
+@compiled
+def elementary(x, e, ell, logarithm, w):
+    for i in range(len(x)):
+        e[i] = exp(x[i])
+        logarithm[i] = log(e[i])
+        ell[i], w[i] = log_lambertw_exp(x[i])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_elementary_functions(kind):
+    info = np.finfo(kind)
+    least, most = np.log(info.tiny), np.log(info.max)
+    x = np.concatenate([np.linspace(0.99 * least, 0.99 * most, 100_001), np.linspace(-9, 9, 20_001)]).astype(kind)
+    e, ell, logarithm, w = (np.empty_like(x) for _ in range(4))
+    elementary(x, e, ell, logarithm, w)
+    exact = x.astype(np.longdouble)
+    assert np.abs(e / np.exp(exact) - 1).max() < 2 * info.eps
+    true = np.log(e.astype(np.longdouble))
+    assert (np.abs(logarithm - true) <= 2 * info.eps * np.abs(true)).all()
+    residual = (ell + np.exp(ell.astype(np.longdouble)) - exact) / (1 + np.exp(ell.astype(np.longdouble)))
+    assert (np.abs(residual) <= 2 * info.eps * np.maximum(np.abs(exact), 1)).all()
+    rates = wrightomega(x.astype(np.float64)).real
+    known = x > 0.9 * least
+    assert np.abs(w / rates - 1)[known].max() < 4 * info.eps * max(-least, 1)
+    assert (w[~known] == 0).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_elementary_functions_at_the_ends(kind):
+    x = np.array([-np.inf, -1e30, -1e4, 1e4, 1e30, np.inf, np.nan], kind)
+    e, ell, logarithm, w = (np.empty_like(x) for _ in range(4))
+    elementary(x, e, ell, logarithm, w)
+    np.testing.assert_array_equal(e, [0, 0, 0, np.inf, np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(ell[:3], x[:3])
+    assert (w[:3] == 0).all()
+    rates = wrightomega(x[3:5].astype(np.float64)).real
+    np.testing.assert_allclose(w[3:5], rates, rtol=1e-5)
+    np.testing.assert_allclose(ell[3:5], np.log(rates), rtol=1e-5)
+    assert np.isnan(ell[-1])
+
+
+def in_tensors(monkeypatch):
+    for module in (descent, energies):
+        monkeypatch.setattr(module, "fusible", lambda value: False)
+
+
+def problem_of(latents, per_datum, scale=2.0, size=32, count=40):
+    """With a unit of zero norm, and one whose rate underflows."""
+    model = random_model(size, latents, variance=0.05).requires_grad_(False)
+    model.dictionary[:, 5] = 0
+    model.prior.log_rate[7] = -800.0
+    x = random_data(model, count, scale=scale)
+    prior = model.prior()
+    if per_datum:
+        prior = RelaxedPoisson(
+            prior.log_rate + 0.3 * torch.randn(count, latents, generator=torch.Generator().manual_seed(4))
+        )
+    return Problem(model, x, prior)
+
+
+def compare(found, expected, **tolerance):
+    torch.testing.assert_close(found.u, expected.u, **tolerance)
+    assert found.memory.keys() == expected.memory.keys()
+    for name, value in expected.memory.items():
+        torch.testing.assert_close(
+            found.memory[name], value, **tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    for name in ("value", "mean", "smooth", "gradient"):
+        torch.testing.assert_close(getattr(found.point, name), getattr(expected.point, name), **tolerance)
+    assert found.counts.keys() == expected.counts.keys()
+    torch.testing.assert_close(found.counts["rejected"], expected.counts["rejected"])
+
+
+@pytest.mark.parametrize("per_datum", [False, True])
+@pytest.mark.parametrize("latents", [48, LATENTS])  # by the Gram matrix, and by the residual
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_step_is_the_step_in_tensors(kind, latents, per_datum, monkeypatch):
+    torch.manual_seed(0)
+    problem, engine = problem_of(latents, per_datum), kind()
+    state = engine.init(problem, None)
+    cut = rejected = 0
+    for step in range(10):
+        if step in (2, 5):  # steps far too long
+            far = {name: 30 * torch.randn_like(state.u) for name in state.memory if "velocity" in name}
+            short = 0.01 * state.memory["damping"]
+            state = replace(state, memory={**state.memory, **far, "damping": short})
+        assert engine.fuses(problem, state)
+        found = engine.step(problem, state)
+        with monkeypatch.context() as patched:
+            in_tensors(patched)
+            assert not engine.fuses(problem, state)
+            expected = engine.step(problem, state)
+            inertia = (state.memory["momentum"] - 1) / (0.5 + (0.25 + state.memory["momentum"] ** 2).sqrt())
+            target = engine.propose(problem.energy, state, inertia)[0]
+        compare(found, expected, rtol=1e-6, atol=1e-7)
+        again = problem.energy.evaluate(found.u)
+        torch.testing.assert_close(found.point.value, again.value)
+        cut += int(((found.u - target).abs().amax(1) > 1e-6).sum())
+        rejected = found.counts["rejected"].sum()
+        state = found
+    assert cut > rejected
+    assert rejected > 0 or kind is ISTAUnrolled  # what is cut by itself does not raise F
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_in_single_precision(kind, monkeypatch):
+    model = random_model(32, LATENTS).float().requires_grad_(False)
+    x = random_data(model, 500)
+    found = infer(model, kind(40), x, record=("free_energy",))
+    in_tensors(monkeypatch)
+    expected = infer(model, kind(40), x, record=("free_energy",))
+    torch.testing.assert_close(found.trace["free_energy"], expected.trace["free_energy"], rtol=2e-4, atol=1e-2)
+    torch.testing.assert_close(found.trace["free_energy"][-1], expected.trace["free_energy"][-1], rtol=1e-5, atol=1e-4)
+    assert found.stats["certificate"].max() < 1e-2
+    assert found.posterior.u.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_step_that_overflows_is_taken_back(kind, dtype):
+    problem, engine = problem_of(LATENTS, False).to(dtype), kind()
+    state = engine.step(problem, engine.init(problem, None))
+    wild = state.memory.get("velocity", state.u).clone()
+    wild[::2] = 1e30
+    memory = {**state.memory, "momentum": torch.full_like(state.memory["momentum"], 50.0)}
+    if "velocity" in memory:
+        memory["velocity"] = wild
+    new = engine.step(problem, replace(state, memory=memory))
+    assert new.point.value.isfinite().all()
+    assert (new.point.value <= state.point.value + problem.energy.tolerance(state.point)).all()
+    if "velocity" in memory:
+        assert torch.equal(new.u[::2], state.u[::2])
+        assert (new.counts["rejected"][::2] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_the_certificate_is_the_divergence(dtype):
+    """Also of gradients so small that log-rates do not show them."""
+    problem = problem_of(LATENTS, False).to(dtype)
+    u = problem.start() + torch.randn(40, LATENTS, generator=torch.Generator().manual_seed(2)).to(dtype)
+    point = problem.energy.evaluate(u)
+    for scale in (0.1, 1e-3, 1e-6):
+        scaled = point._replace(gradient=scale * point.gradient)
+        found = problem.energy.certificate(u, scaled)
+        d = scaled.gradient.double() / problem.energy.beta.double()
+        rate = u.double().exp()
+        away = poisson_kl(u.double(), u.double() - d)
+        near = rate * d**2 * (1 / 2 - d / 6 + d**2 / 24 - d**3 / 120 + d**4 / 720)
+        expected = torch.where(d.abs() < 1e-2, near, away).sum(-1)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5 if dtype == torch.float32 else 1e-11, atol=0)
+    assert problem.energy.certificate(u, point._replace(gradient=-1e5 * torch.ones_like(u))).isinf().all()
+
+
+def test_where_a_gradient_goes_back_steps_are_in_tensors():
+    model = random_model(32, LATENTS)
+    x = random_data(model, 4)
+    problem, engine = Problem(model, x, model.prior()), LCAUnrolled()
+    state = engine.init(problem, None)
+    assert not engine.fuses(problem, state)
+    assert engine.step(problem, state).u.requires_grad
+    with torch.no_grad():
+        assert engine.fuses(problem, state)
+
+
+def test_a_subclass_that_steps_otherwise_is_not_taken_for_its_parent():
+    class Slow(LCAUnrolled):
+        def propose(self, energy, state, inertia):
+            u, mean, smooth = super().propose(energy, state, inertia)
+            return state.u + 0.1 * (u - state.u), mean, smooth
+
+    problem = problem_of(LATENTS, False)
+    assert not Slow().fuses(problem, Slow().init(problem, None))
+
+
+def test_compile_steps_leaves_them_as_they_are(monkeypatch):
+    def broken(function, **options):
+        def call(*args):
+            raise RuntimeError("not to be called")
+
+        return call
+
+    model = random_model(32, LATENTS).requires_grad_(False)
+    x = random_data(model, 4)
+    monkeypatch.setattr(torch, "compile", broken)
+    assert torch.equal(infer(model, compile_steps(LCAUnrolled(5)), x).state.u, infer(model, LCAUnrolled(5), x).state.u)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [LCAUnrolled, FISTAUnrolled])
+def test_any_number_of_threads_gives_the_same_answer(kind, threads):
+    model = random_model(32, LATENTS).requires_grad_(False)
+    x = random_data(model, 2 * SERIAL // LATENTS)
+    found = {}
+    for number in (1, 2, 3):
+        threads(number)
+        found[number] = infer(model, kind(3), x)
+        assert torch.get_num_threads() == number
+    for number in (2, 3):
+        torch.testing.assert_close(found[number].state.u, found[1].state.u, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found[number].stats["certificate"], found[1].stats["certificate"])
+
+
+def test_callers_in_several_threads(threads):
+    threads(2)
+    model = random_model(32, LATENTS).requires_grad_(False)
+    x = random_data(model, 2 * SERIAL // LATENTS)
+    expected = infer(model, LCAUnrolled(5), x).state.u
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: infer(model, LCAUnrolled(5), x).state.u, range(8)):
+            torch.testing.assert_close(found, expected)
+
+
+def test_without_numba_steps_are_in_tensors_and_it_is_said_once(monkeypatch):
+    model = random_model(32, LATENTS).requires_grad_(False)
+    x = random_data(model, 4)
+    expected = infer(model, LCAUnrolled(5), x)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "itervae.inference.descent_numba")
+    numba_module.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"several times as long.*pip install 'itervae\[fast\]'"):
+            found = infer(model, LCAUnrolled(5), x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            infer(model, LCAUnrolled(5), x)
+    finally:
+        numba_module.cache_clear()
+    torch.testing.assert_close(found.state.u, expected.state.u)
+    torch.testing.assert_close(found.stats["certificate"], expected.stats["certificate"])
