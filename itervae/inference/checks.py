@@ -57,6 +57,11 @@ def check_inputs(
         )
     if state is not None and state.u.shape != (len(x), width):
         raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {width})")
+    for name, value in () if state is None else state.memory.items():
+        if len(value) != len(x):
+            raise InputError(
+                f"the state's {name} is of {len(value)} data; expected {len(x)}: hand over State(u) instead"
+            )
     if steps is not None and steps < 0:
         raise InputError(f"steps is {steps}; expected a number ≥ 0")
     if steps and not engine.steps:

@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
-"""Sums in any order, and infinities and NaN as they are."""
-_options: Any = {"fastmath": FASTMATH, "error_model": "numpy"}
+_options: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(nogil=True, cache=True, **_options)
 compiled_parallel = njit(parallel=True, nogil=True, cache=True, **_options)
+compiled_sums = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+"""Sums are in any order. Elsewhere order is kept: s − log a + log a, say, would be left without its rounding."""
 
 ONE, TWO = np.float32(1), np.float32(2)
 """Exact in float32, so that they widen no product."""
@@ -44,7 +44,7 @@ BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
 
 
 def exp(x: float) -> float:
-    """e^x; 0 where it would be subnormal."""
+    """e^x; 0 where it is subnormal, or next to it."""
     return math.exp(x)
 
 
@@ -53,8 +53,8 @@ def log(x: float) -> float:
     return math.log(x)
 
 
-def log_lambertw_exp(s: float) -> tuple[float, float]:
-    """ℓ with ℓ + e^ℓ = s, and e^ℓ, 0 where it is next to subnormal."""
+def log_lambertw_exp(s: float) -> float:
+    """ℓ with ℓ + e^ℓ = s."""
     raise NotImplementedError("for numba's loops only")
 
 
@@ -75,7 +75,7 @@ def _log2(number: Any) -> tuple[Any, Any]:
 def _exp(x):
     number, bits, bias, mantissa = _of(x)
     high, low = _log2(number)
-    least, most = number(math.log(np.finfo(number).tiny)), number(math.log(np.finfo(number).max))
+    least, most = number((1.5 - bias) * math.log(2)), number(math.log(np.finfo(number).max))
     zero, half, one, two, infinity = (number(value) for value in (0, 0.5, 1, 2, math.inf))
     c1, c2, c3, c4, c5 = (number(value) for value in EXP)
     per_power = number(1 / math.log(2))
@@ -160,7 +160,7 @@ def _log_lambertw_exp(s):
         e = two * third * step - bend
         share = step + half * step * bend * (one - e)
         ell += share * (one - share * (half - share * third))
-        return ell + (s - inside), (w * (one + share) if s >= least else zero)
+        return ell if s >= least else s
 
     return of
 
@@ -191,10 +191,9 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
     u, mean, smooth, gradient = point
     damping, momentum, velocity, velocity_smooth = memory
     diagonal, metric, prior, beta, leak, largest = terms
-    latents, inverse, log_inverse = u.shape[1], np.empty_like(metric), np.empty_like(metric)
-    per_beta = ONE / beta
+    latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric), ONE / beta
     for k in range(latents):
-        inverse[k], log_inverse[k] = beta / metric[k], log(beta / metric[k])
+        log_ratio[k] = log(beta / metric[k])
     for row in range(first, last):
         kappa, log_r = damping[row], prior[min(row, len(prior) - 1)]
         inertia = (momentum[row] - ONE) / _longer(momentum[row])
@@ -204,15 +203,17 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
                 v = u[row, k] + min(max(step, -largest), largest) + inertia * velocity[row, k]
                 new_u[row, k], new_mean[row, k] = v, exp(v)
         else:
-            per_kappa, log_kappa = ONE / kappa, log(kappa)
+            log_kappa = log(kappa)
             for k in range(latents):
                 y, slope = mean[row, k], smooth[row, k]
                 if inertial:
                     y += inertia * velocity[row, k]
                     slope += inertia * velocity_smooth[row, k]
-                log_a = log_inverse[k] - log_kappa
-                log_w, w = log_lambertw_exp((kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a))
-                new_u[row, k], new_mean[row, k] = log_a + log_w, inverse[k] * per_kappa * w
+                log_a = log_ratio[k] - log_kappa
+                s = (kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a)
+                new_u[row, k] = log_a + log_lambertw_exp(s)
+            for k in range(latents):
+                new_mean[row, k] = exp(new_u[row, k])
 
 
 @compiled
@@ -224,7 +225,7 @@ def _longer(momentum):
 
 @compiled_parallel
 @no_type_check
-def settle(parts, rule, point, memory, terms, limits, new, new_memory, rejected):
+def settle(parts, rule, point, memory, terms, misfit, limits, new, new_memory, rejected):
     """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the next step.
 
     Args:
@@ -232,7 +233,9 @@ def settle(parts, rule, point, memory, terms, limits, new, new_memory, rejected)
             and whether this one will be.
         point: u, mean, smooth, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), `PoissonEnergy.shift` (1 or B, K).
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), and `shift` (1 or B, K) and `share` of
+            `PoissonEnergy.product`.
+        misfit: of `PoissonEnergy.product` (B,).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
         new: u, mean and `PoissonEnergy.product` at the end of the whole step, in whose place u, mean and smooth of the
             step taken are put, and where its gradient and value are put.
@@ -243,50 +246,51 @@ def settle(parts, rule, point, memory, terms, limits, new, new_memory, rejected)
     size = len(rejected)
     for part in prange(parts):
         first, last = size * part // parts, size * (part + 1) // parts
-        settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory, rejected)
+        settle_rows(first, last, rule, point, memory, terms, misfit, limits, new, new_memory, rejected)
 
 
-@compiled
+@compiled_sums
 @no_type_check
-def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory, rejected):
+def settle_rows(first, last, rule, point, memory, terms, misfit, limits, new, new_memory, rejected):
     lca, flow, inertial, repeated = rule
     u, mean, smooth, gradient, value = point
     damping, momentum, velocity, velocity_smooth = memory
-    diagonal, prior, beta, offset, shift = terms
+    diagonal, prior, beta, offset, prior_mass, shift, share_of_product = terms
     decay, least, most, still, rounding = limits
     new_u, new_mean, new_smooth, new_gradient, new_value = new
     new_damping, new_momentum, new_velocity, new_velocity_smooth = new_memory
-    latents, zero, half = u.shape[1], np.float32(0), np.float32(0.5)
+    latents, zero = u.shape[1], np.float32(0)
     inertial = inertial and not lca  # the LCA linearizes at the point itself
     for row in range(first, last):
         log_r, constant = prior[min(row, len(prior) - 1)], shift[min(row, len(shift) - 1)]
-        before = after = zero
+        before = after = total = zero
         for k in range(latents):
-            new_smooth[row, k] -= constant[k]
-            moved = new_mean[row, k] - mean[row, k]
-            before += (smooth[row, k] + beta * (u[row, k] - log_r[k])) * moved
-            after += (new_smooth[row, k] + beta * (new_u[row, k] - log_r[k])) * moved
-        if before < 0 and after > 0:
-            share = before / (before - after)
-            if share < 1:
-                _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
+            product, end = new_smooth[row, k], new_mean[row, k]
+            slope, leak = product - constant[k], beta * (new_u[row, k] - log_r[k])
+            new_smooth[row, k] = slope
+            moved = end - mean[row, k]
+            before += gradient[row, k] * moved
+            after += (slope + leak) * moved
+            total += (share_of_product * product - constant[k] + leak - beta) * end
+        total += misfit[row] + prior_mass[row]
+        share = before / (before - after) if before < 0 and after > 0 else ONE
+        if share < 1:
+            _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
+            total = value[row] + _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta)
 
-        gained = seen = size = square = zero
+        seen = size = square = zero
         longer = _longer(momentum[row])
         inertia = (momentum[row] - ONE) / longer if inertial else zero
         for k in range(latents):
             one, other, slope, new_slope = mean[row, k], new_mean[row, k], smooth[row, k], new_smooth[row, k]
-            leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
-            new_gradient[row, k] = new_slope + new_leak
-            # the trapezium rule is exact for the reconstruction term
-            gained += half * (other - one) * (new_slope + slope) + (new_leak - beta) * other - (leak - beta) * one
+            new_gradient[row, k] = new_slope + beta * (new_u[row, k] - log_r[k])
             if inertial:
                 one += inertia * velocity[row, k]
                 slope += inertia * velocity_smooth[row, k]
             seen += (new_slope - slope) * (other - one)
             size += other * other * diagonal[k]
             square += (other - one) * (other - one) * diagonal[k]
-        worse = not (gained <= rounding * (abs(value[row]) + offset[row]))
+        worse = not (total <= value[row] + rounding * (abs(value[row]) + offset[row]))
         arrived = size > 0 and square <= still * size
         curvature = seen / max(square, LEAST_SQUARE)
         kappa = damping[row] * (2.0 if worse else 1.0 if arrived else decay)
@@ -295,7 +299,7 @@ def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory
         restart = worse or arrived or (lca and after > 0)
         new_damping[row] = min(max(kappa, least), most)
         new_momentum[row] = ONE if restart else longer
-        new_value[row] = value[row] if worse else value[row] + gained
+        new_value[row] = value[row] if worse else total
         if worse:
             rejected[row] += 1
             for kept, changed in ((u, new_u), (mean, new_mean), (smooth, new_smooth), (gradient, new_gradient)):
@@ -311,14 +315,28 @@ def settle_rows(first, last, rule, point, memory, terms, limits, new, new_memory
 @no_type_check
 def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
     """The point (1 − t)·old + t·new, for 0 ≤ t < 1 (`PoissonEnergy.between`)."""
-    tiny, rest = np.finfo(u.dtype).tiny, np.log(ONE - share)
-    most = np.log(share)
+    tiny, rest = np.finfo(u.dtype).tiny, ONE - share
+    log_share, log_rest, near = np.log(share), np.log(rest), share < np.float32(0.5)
     for k in range(u.shape[1]):
-        rate = mean[row, k] + share * (new_mean[row, k] - mean[row, k])
-        larger = max(rest + u[row, k], most + new_u[row, k])  # below tiny, rates are known by their logarithms alone
+        moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - smooth[row, k]
+        rate = mean[row, k] + share * moved if near else new_mean[row, k] - rest * moved
+        larger = max(log_rest + u[row, k], log_share + new_u[row, k])  # rates below tiny are known by their logarithms
         new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
         new_mean[row, k] = rate
-        new_smooth[row, k] = smooth[row, k] + share * (new_smooth[row, k] - smooth[row, k])
+        new_smooth[row, k] = smooth[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
+
+
+@compiled_sums
+@no_type_check
+def _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta):
+    """By how much F rises: the trapezium rule is exact for the reconstruction term."""
+    gained, half = np.float32(0), np.float32(0.5)
+    for k in range(u.shape[1]):
+        rate, new_rate = mean[row, k], new_mean[row, k]
+        leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
+        gained += half * (new_rate - rate) * (new_smooth[row, k] + smooth[row, k])
+        gained += (new_leak - beta) * new_rate - (leak - beta) * rate
+    return gained
 
 
 @compiled
@@ -347,7 +365,7 @@ def gaps(parts, u, mean, gradient, beta, gap):
         gaps_rows(len(u) * part // parts, len(u) * (part + 1) // parts, u, mean, gradient, beta, gap)
 
 
-@compiled
+@compiled_sums
 @no_type_check
 def gaps_rows(first, last, u, mean, gradient, beta, gap):
     for row in range(first, last):
@@ -357,6 +375,7 @@ def gaps_rows(first, last, u, mean, gradient, beta, gap):
             series = ONE  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
             for n in range(TERMS, 2, -1):
                 series = ONE - d * series / np.float32(n)
-            far = exp(u[row, k] - d) - rate + rate * d
+            called_for = exp(u[row, k] - d)
+            far = called_for if np.isinf(called_for) else called_for - rate + rate * d
             total += far if abs(d) > NEAR else rate * d * d * series / TWO
         gap[row] = beta * total

@@ -158,15 +158,21 @@ class LinearEnergy(SolvableEnergy):
         return torch.addmm(self._spread, residual, self._scaled, alpha=-1), residual
 
     @full_precision
-    def product(self, mean: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
-        """`smooth` but for what is the same at every mean, `shift`, which is to be subtracted."""
+    def product(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor]:
+        """A product P (B, K) and a misfit m (B,), of which smooth = P − `shift` and, with `share`,
+        reconstruction = m + Σ_k (share·P − shift)_k μ_k."""
         if self._gram is not None:
-            return mean @ self._gram
-        return (mean @ self.dictionary.mT).sub_(self.x) @ self._scaled
+            return mean @ self._gram, self.offset
+        residual = (mean @ self.dictionary.mT).sub_(self.x)
+        return residual @ self._scaled, residual.square().sum(-1) / (2 * self.variance)
 
     def shift(self) -> Float[Tensor, "#batch latents"]:
-        """What `product` lacks (1 or B, K)."""
+        """Of `product` (1 or B, K)."""
         return -self._spread[None] if self._gram is None else self._drive
+
+    def share(self) -> Float[Tensor, ""]:
+        """Of `product`: ½ of a quadratic form, or nothing where the misfit has it all."""
+        return self.offset.new_tensor(0.0 if self._gram is None else 0.5)
 
     def drive(self) -> Float[Tensor, "batch latents"]:
         """Φᵀx/σ² − s (B, K): minus the gradient of the reconstruction term at μ = 0."""
@@ -210,11 +216,13 @@ class PoissonEnergy(LinearEnergy):
 
     @cached_property
     def constants(self) -> tuple[Any, ...]:
-        """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), and
-        `shift` (1 or B, K)."""
-        prior = self.prior_log_rate.view(-1, len(self.diagonal))
-        constants = (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, self.shift())
-        return tuple(map(numbers, constants))
+        """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,),
+        β Σ r (B,), and `shift` (1 or B, K) and `share` of products."""
+        prior, mass = self.prior_log_rate.view(-1, len(self.diagonal)), self._prior_mass.expand_as(self.offset)
+        shift, share = self.shift(), self.share()
+        return tuple(
+            map(numbers, (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, mass, shift, share))
+        )
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
         return u.exp()

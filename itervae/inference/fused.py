@@ -22,41 +22,53 @@ class Rule(NamedTuple):
 @torch.no_grad()
 def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...]) -> State:
     """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
-    old, memory = state.point, state.memory
+    old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
-    diagonal, metric, prior, beta, offset, shift = energy.constants
+    diagonal, metric, prior, beta, offset, mass, shift, share = energy.constants
     point = tuple(numbers(value) for value in (state.u, old.mean, old.smooth, old.gradient))
     before = _memory(memory, old.mean)
 
-    u, mean = torch.empty_like(old.mean), torch.empty_like(old.mean)
-    terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
-    run("propose", mean, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    new = Point(torch.empty_like(old.value), mean, energy.product(mean), torch.empty_like(old.mean), energy.diagonal)
+    def rows(*shape: int) -> Tensor:
+        return old.value.new_empty(shape)
 
-    found = {name: torch.empty_like(memory[name]) for name in ("damping", "momentum")}
+    u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
+    terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
+    run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
+    smooth, misfit = energy.product(mean)
+
+    found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
-        found |= {
-            name: torch.empty_like(mean) for name in (("velocity",) if rule.lca else ("velocity", "velocity_smooth"))
-        }
+        found["velocity"] = rows(size, latents)
+        if not rule.lca:
+            found["velocity_smooth"] = rows(size, latents)
     rejected = state.counts["rejected"].clone()
     decay, least, most, still = limits
     eps = torch.finfo(mean.dtype).eps
     run(
         "settle",
-        mean,
+        u,
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
         (*point, numbers(old.value)),
         before,
-        (diagonal, prior, beta, offset, shift),
+        (diagonal, prior, beta, offset, mass, shift, share),
+        numbers(misfit),
         (decay, least, most, still * eps, ROUNDING * eps),
-        tuple(value.numpy() for value in (u, mean, new.smooth, new.gradient, new.value)),
+        tuple(part.numpy() for part in (u, mean, smooth, gradient, value)),
         _memory(found, mean),
         rejected.numpy(),
     )
+    new = Point(value, mean, smooth, gradient, energy.diagonal)
     return replace(state, u=u, memory=found, point=new, counts={**state.counts, "rejected": rejected})
 
 
 def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
     """Damping, momentum, and the last step, for which something stands in where there is none."""
-    momenta = [numbers(memory[name]).reshape(-1) for name in ("damping", "momentum")]
-    return (*momenta, *(numbers(memory.get(name, stand_in)) for name in ("velocity", "velocity_smooth")))
+    size, found = len(stand_in), []
+    for name in ("damping", "momentum", "velocity", "velocity_smooth"):
+        value = memory.get(name, stand_in)
+        if len(value) != size or value.dtype != stand_in.dtype:  # compiled code would read on regardless
+            raise ValueError(
+                f"{name} is {value.dtype} of {len(value)} data; expected {stand_in.dtype} of {size}, those of the state"
+            )
+        found.append(numbers(value))
+    return found[0][:, 0], found[1][:, 0], found[2], found[3]

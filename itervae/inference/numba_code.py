@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 SERIAL = 2**15
 """So many numbers (B, K) and fewer are not worth a second thread."""
@@ -19,7 +20,7 @@ def numba_module(name: str) -> Any:
     """A module of this package; None, with a warning, where numba cannot be used."""
     try:
         return import_module(f"itervae.inference.{name}")
-    except (ImportError, RuntimeError) as error:  # it is not there, not for this numpy, or has nowhere for its cache
+    except (ImportError, OSError, RuntimeError) as error:  # not there, not for this numpy, nowhere for its cache
         first = str(error).partition("\n")[0]
         warnings.warn(
             f"inference on a CPU takes several times as long without numba ({first}): pip install 'itervae[fast]'",
@@ -33,6 +34,8 @@ def fusible(value: Tensor) -> bool:
     if value.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
+        return False
+    if forward_ad.unpack_dual(value).tangent is not None:
         return False
     return numba_module("descent_numba") is not None
 
@@ -50,10 +53,14 @@ def run(name: str, like: Tensor, *given: Any) -> None:
     if threads == 1:
         getattr(code, f"{name}_rows")(0, len(like), *given)
         return
-    from numba import config, set_num_threads
+    from numba import config, get_num_threads, set_num_threads
 
     with _one_at_a_time:
-        set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
-        getattr(code, name)(threads, *given)
-    if torch.get_num_threads() != torch_threads:  # numba's threads, when they are made, set the number of torch's
-        torch.set_num_threads(torch_threads)
+        own = get_num_threads()
+        try:
+            set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
+            getattr(code, name)(threads, *given)
+        finally:
+            set_num_threads(own)
+            if torch.get_num_threads() != torch_threads:  # numba's threads, when they are made, set those of torch
+                torch.set_num_threads(torch_threads)

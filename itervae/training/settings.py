@@ -54,8 +54,8 @@ class TrainingSettings:
     mixed_precision: bool = False
     """bfloat16 in encoders and in decoders that are not linear."""
     compile: bool = False
-    """Compile the steps of inference (torch.compile) where numba does not, on a GPU or with --gradient unroll: a minute
-    first, then faster steps on large batches."""
+    """Compile the steps of inference (torch.compile) where numba does not, on a GPU or with --gradient unroll, say: a
+    minute first, then faster steps on large batches."""
     validate_every: int = 500
     """Updates between validations, each of which also writes a checkpoint."""
     seed: int = 0
