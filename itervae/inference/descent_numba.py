@@ -225,7 +225,7 @@ def _longer(momentum):
 
 @compiled_parallel
 @no_type_check
-def settle(parts, rule, point, memory, terms, misfit, limits, new, new_memory, rejected):
+def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
     """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the next step.
 
     Args:
@@ -233,9 +233,9 @@ def settle(parts, rule, point, memory, terms, misfit, limits, new, new_memory, r
             and whether this one will be.
         point: u, mean, smooth, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), and `shift` (1 or B, K) and `share` of
-            `PoissonEnergy.product`.
-        misfit: of `PoissonEnergy.product` (B,).
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `share` of
+            `PoissonEnergy.product`, and 1/2σ².
+        residual: of `PoissonEnergy.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
         new: u, mean and `PoissonEnergy.product` at the end of the whole step, in whose place u, mean and smooth of the
             step taken are put, and where its gradient and value are put.
@@ -246,16 +246,16 @@ def settle(parts, rule, point, memory, terms, misfit, limits, new, new_memory, r
     size = len(rejected)
     for part in prange(parts):
         first, last = size * part // parts, size * (part + 1) // parts
-        settle_rows(first, last, rule, point, memory, terms, misfit, limits, new, new_memory, rejected)
+        settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected)
 
 
 @compiled_sums
 @no_type_check
-def settle_rows(first, last, rule, point, memory, terms, misfit, limits, new, new_memory, rejected):
+def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
     lca, flow, inertial, repeated = rule
     u, mean, smooth, gradient, value = point
     damping, momentum, velocity, velocity_smooth = memory
-    diagonal, prior, beta, offset, prior_mass, shift, share_of_product = terms
+    diagonal, prior, beta, offset, prior_mass, shift, share_of_product, precision = terms
     decay, least, most, still, rounding = limits
     new_u, new_mean, new_smooth, new_gradient, new_value = new
     new_damping, new_momentum, new_velocity, new_velocity_smooth = new_memory
@@ -272,7 +272,8 @@ def settle_rows(first, last, rule, point, memory, terms, misfit, limits, new, ne
             before += gradient[row, k] * moved
             after += (slope + leak) * moved
             total += (share_of_product * product - constant[k] + leak - beta) * end
-        total += misfit[row] + prior_mass[row]
+        misfit = offset[row] if residual.shape[1] == 0 else precision * _square(residual, row)
+        total += misfit + prior_mass[row]
         share = before / (before - after) if before < 0 and after > 0 else ONE
         if share < 1:
             _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
@@ -324,6 +325,15 @@ def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
         new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
         new_mean[row, k] = rate
         new_smooth[row, k] = smooth[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
+
+
+@compiled_sums
+@no_type_check
+def _square(residual, row):
+    total = np.float32(0)
+    for i in range(residual.shape[1]):
+        total += residual[row, i] * residual[row, i]
+    return total
 
 
 @compiled_sums

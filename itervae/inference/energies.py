@@ -159,12 +159,12 @@ class LinearEnergy(SolvableEnergy):
 
     @full_precision
     def product(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor]:
-        """A product P (B, K) and a misfit m (B,), of which smooth = P − `shift` and, with `share`,
-        reconstruction = m + Σ_k (share·P − shift)_k μ_k."""
+        """A product P (B, K) and Φμ − x (B, D), or (B, 0) by Gram, of which smooth = P − `shift` and, with `share`,
+        reconstruction = misfit + Σ_k (share·P − shift)_k μ_k; the misfit is ‖Φμ − x‖²/2σ², by Gram ‖x‖²/2σ²."""
         if self._gram is not None:
-            return mean @ self._gram, self.offset
+            return mean @ self._gram, mean[:, :0]
         residual = (mean @ self.dictionary.mT).sub_(self.x)
-        return residual @ self._scaled, residual.square().sum(-1) / (2 * self.variance)
+        return residual @ self._scaled, residual
 
     def shift(self) -> Float[Tensor, "#batch latents"]:
         """Of `product` (1 or B, K)."""
@@ -217,11 +217,11 @@ class PoissonEnergy(LinearEnergy):
     @cached_property
     def constants(self) -> tuple[Any, ...]:
         """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,),
-        β Σ r (B,), and `shift` (1 or B, K) and `share` of products."""
+        β Σ r (B,), and `shift` (1 or B, K) and `share` of products, and 1/2σ²."""
         prior, mass = self.prior_log_rate.view(-1, len(self.diagonal)), self._prior_mass.expand_as(self.offset)
-        shift, share = self.shift(), self.share()
+        products = self.shift(), self.share(), 0.5 / self.variance
         return tuple(
-            map(numbers, (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, mass, shift, share))
+            map(numbers, (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, mass, *products))
         )
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:

@@ -24,7 +24,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
-    diagonal, metric, prior, beta, offset, mass, shift, share = energy.constants
+    diagonal, metric, prior, beta, offset, mass, shift, share, precision = energy.constants
     point = tuple(numbers(value) for value in (state.u, old.mean, old.smooth, old.gradient))
     before = _memory(memory, old.mean)
 
@@ -34,7 +34,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
     run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    smooth, misfit = energy.product(mean)
+    smooth, residual = energy.product(mean)
 
     found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
@@ -50,8 +50,8 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
         (*point, numbers(old.value)),
         before,
-        (diagonal, prior, beta, offset, mass, shift, share),
-        numbers(misfit),
+        (diagonal, prior, beta, offset, mass, shift, share, precision),
+        numbers(residual),
         (decay, least, most, still * eps, ROUNDING * eps),
         tuple(part.numpy() for part in (u, mean, smooth, gradient, value)),
         _memory(found, mean),
