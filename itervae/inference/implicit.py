@@ -55,7 +55,9 @@ def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
     """J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
     if isinstance(energy, PoissonEnergy):
         rate = energy.activation(u.double())
-        return solve_poisson(energy, rate, right.double(), transposed=True).to(right.dtype)
+        answer, solved = solve_poisson(energy, rate, right.double(), transposed=True)
+        _warn(~solved, "have a linear system that is singular to rounding: no gradient")
+        return answer.to(right.dtype)
     if isinstance(energy, LassoEnergy):
         answer, unique = solve_active(energy, energy.activation(u), right.double())
         _warn(~unique, "have active atoms that are linearly dependent, so that their code is not unique: no gradient")

@@ -32,8 +32,9 @@ def solve_poisson(
     rate: Float[Tensor, "batch latents"],
     right: Float[Tensor, "batch latents"],
     transposed: bool = False,
-) -> Float[Tensor, "batch latents"]:
-    """J⁻¹·right, or J⁻ᵀ·right (B, K), without gradient, in the precision of `right`.
+) -> tuple[Float[Tensor, "batch latents"], Bool[Tensor, " batch"]]:
+    """J⁻¹·right, or J⁻ᵀ·right (B, K), without gradient, in the precision of `right`; and which systems are solved (B,):
+    where rounding leaves one that is not positive definite, the answer is 0.
 
     No division by λ, which may underflow: J⁻¹ = (I − XY)/β and J⁻ᵀ = (I − YX)/β, with, where A = WS,
 
@@ -46,12 +47,14 @@ def solve_poisson(
     width = min(size, latents)
     eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
     at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
-    pieces = []
+    pieces, fine = [], []
     for rates, rights in zip(rate.to(right.dtype).split(at_once), right.split(at_once), strict=True):
         scale = (rates / beta).sqrt()
         atoms = whitened * scale[:, None, :]  # A (b, D, K)
         wide = size < latents
-        factor = torch.linalg.cholesky(eye + (atoms @ atoms.mT if wide else atoms.mT @ atoms))
+        factor, failed = torch.linalg.cholesky_ex(eye + (atoms @ atoms.mT if wide else atoms.mT @ atoms))
+        solved = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
+        factor = torch.where(solved[:, None, None], factor, eye)
 
         def x(y: Tensor, factor: Tensor = factor, wide: bool = wide) -> Tensor:
             y = y @ whitened.mT
@@ -60,8 +63,10 @@ def solve_poisson(
         def y(x: Tensor, factor: Tensor = factor, wide: bool = wide, scale: Tensor = scale) -> Tensor:
             return scale * (scale * x if wide else _solve(factor, scale * x))
 
-        pieces.append((rights - (y(x(rights)) if transposed else x(y(rights)))) / beta)
-    return torch.cat(pieces)
+        answer = (rights - (y(x(rights)) if transposed else x(y(rights)))) / beta
+        pieces.append(torch.where(solved[:, None], answer, 0))
+        fine.append(solved)
+    return torch.cat(pieces), torch.cat(fine)
 
 
 @torch.no_grad()

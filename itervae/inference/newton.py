@@ -56,5 +56,5 @@ def newton_step(
 
 
 def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batch latents"]:
-    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), the relative step Δλ/λ."""
-    return -solve_poisson(energy, point.mean, point.gradient)
+    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), the relative step Δλ/λ; 0 where rounding spoils the system."""
+    return -solve_poisson(energy, point.mean, point.gradient)[0]

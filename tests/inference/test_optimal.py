@@ -6,7 +6,8 @@ from problems import random_data, random_model
 
 from itervae.inference import Optimal, infer
 from itervae.inference.energies import PoissonEnergy
-from itervae.inference.newton import newton_direction
+from itervae.inference.implicit import solve_transposed
+from itervae.inference.newton import newton_direction, newton_step
 
 
 @pytest.mark.parametrize("latents", [24, 96], ids=["undercomplete", "overcomplete"])
@@ -63,6 +64,28 @@ def test_newton_direction_solves_its_system(latents):
         hessian = torch.diag(model.beta / point.mean[row]) + phi.T @ phi / model.likelihood.variance
         expected = -torch.linalg.solve(hessian, point.gradient[row]) / point.mean[row]
         torch.testing.assert_close(direction[row], expected.detach(), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("latents", [20, 60])
+def test_a_system_that_rounding_spoils_is_that_of_its_datum_alone(latents):
+    model = random_model(32, latents).requires_grad_(False)
+    model.dictionary[:, 1:] = model.dictionary[:, :1] * torch.linspace(1, 2, latents - 1, dtype=torch.float64)
+    x = random_data(model, 3)
+    energy = PoissonEnergy(model, x, model.prior())
+    log_rate = model.prior.log_rate.expand(3, -1).clone()
+    alone = newton_direction(energy, energy.evaluate(log_rate))
+    log_rate[1] = 70.0
+    point = energy.evaluate(log_rate)
+    direction = newton_direction(energy, point)
+    assert (direction[1] == 0).all()
+    torch.testing.assert_close(direction[::2], alone[::2])
+    after, reached = newton_step(energy, log_rate, point)
+    assert torch.equal(after[1], log_rate[1])
+    assert (reached.value[::2] < point.value[::2]).all()
+    with pytest.warns(UserWarning, match="1 of 3 data have a linear system that is singular"):
+        answer = solve_transposed(energy, log_rate, torch.ones_like(log_rate))
+    assert (answer[1] == 0).all()
+    assert answer.isfinite().all()
 
 
 def test_finished_data_keep_their_answer():
