@@ -1,7 +1,9 @@
 """What the energies of a linear decoder share for all data: the dictionary, its norms and its Gram matrix.
 
-They are kept per model and version of its parameters, so that a stream of frames, or data that are inferred batch by
-batch, do not pay for them again.
+On a CPU they are kept per model, beside a copy of the numbers that they were made from, and used again where the model
+still has exactly those: a stream of frames, or data that are inferred batch by batch, pay for one comparison. How a
+parameter was changed (a step of training, `.data`, another tensor in its place) makes no difference. On a GPU, where a
+comparison would wait for the device and a Gram matrix costs little, they are made anew.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from itervae.model import GaussianLikelihood, GenerativeModel
+from itervae.model import GaussianLikelihood, GenerativeModel, LinearDecoder
 
 
 @dataclass
@@ -29,7 +31,10 @@ class DecoderTerms:
     @cached_property
     def gram(self) -> Tensor:
         """ΦᵀΦ/σ² (K, K)."""
-        return self.dictionary.mT @ self.scaled
+        if self.scaled.requires_grad:
+            return self.dictionary.mT @ self.scaled
+        with torch.inference_mode(False), torch.no_grad():  # it may outlive the mode that it is first asked for in
+            return self.dictionary.mT @ self.scaled
 
     @cached_property
     def curvature_bound(self) -> Tensor:
@@ -37,25 +42,26 @@ class DecoderTerms:
         return self.gram.abs().sum(1).amax()
 
 
-_kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, tuple[tuple, DecoderTerms]]]" = WeakKeyDictionary()
+_kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
 
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
-    """The terms of a model with a linear decoder and a Gaussian likelihood: those made before where no gradient goes
-    back to them and the parameters are as they were, by torch's own count of changes (which `.data` goes round)."""
-    parameters = [*model.decoder.parameters(), *model.likelihood.parameters(), *model.likelihood.buffers()]
-    with_gradient = torch.is_grad_enabled() and any(value.requires_grad for value in parameters)
-    if with_gradient or any(value.is_inference() for value in parameters):
-        return _make(model, dtype)
-    version = tuple((value.data_ptr(), value.dtype, value._version) for value in parameters)
-    kept = _kept.setdefault(model, {})
-    if dtype not in kept or kept[dtype][0] != version:
-        with torch.no_grad():
-            kept[dtype] = version, _make(model, dtype)
-    return kept[dtype][1]
+    """The terms of a model with a linear decoder and a Gaussian likelihood, as its parameters are now."""
+    decoder, likelihood = model.decoder, model.likelihood
+    assert isinstance(decoder, LinearDecoder)
+    assert isinstance(likelihood, GaussianLikelihood)
+    on_cpu = decoder.weight.device.type == "cpu"
+    if not on_cpu or (torch.is_grad_enabled() and any(p.requires_grad for p in (decoder.weight, likelihood.variance))):
+        return _terms(decoder.dictionary_in(dtype), likelihood.variance_in(dtype))
+    # outside of inference mode, whose tensors could not be saved for a later gradient
+    with torch.inference_mode(False), torch.no_grad():
+        dictionary, variance = decoder.dictionary_in(dtype), likelihood.variance_in(dtype)
+        kept = _kept.setdefault(model, {})
+        made = kept.get(dtype)
+        if made is None or not (torch.equal(made.dictionary, dictionary) and torch.equal(made.variance, variance)):
+            kept[dtype] = _terms(dictionary.clone(), variance.clone())  # Φ may be the weight itself, which changes
+        return kept[dtype]
 
 
-def _make(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
-    assert isinstance(model.likelihood, GaussianLikelihood)
-    variance, dictionary = model.likelihood.variance.to(dtype), model.dictionary.to(dtype)
+def _terms(dictionary: Tensor, variance: Tensor) -> DecoderTerms:
     return DecoderTerms(dictionary, variance, dictionary / variance, dictionary.square().sum(0) / variance)

@@ -31,7 +31,12 @@ class LinearDecoder(nn.Module):
     @property
     def dictionary(self) -> Tensor:
         """Φ (D, K)."""
-        return functional.normalize(self.weight, dim=0) if self.unit_norm else self.weight
+        return self.dictionary_in(self.weight.dtype)
+
+    def dictionary_in(self, dtype: torch.dtype) -> Tensor:
+        """Φ (D, K), computed in another precision."""
+        weight = self.weight.to(dtype)
+        return functional.normalize(weight, dim=0) if self.unit_norm else weight
 
     @full_precision  # bfloat16 would round counts above 256
     def forward(self, z: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class GaussianLikelihood(nn.Module):
         """σ², a scalar tensor."""
         return self.log_variance.exp()
 
+    def variance_in(self, dtype: torch.dtype) -> Tensor:
+        """σ², computed in another precision."""
+        return self.log_variance.to(dtype).exp()
+
     def normalizer(self, size: int) -> Tensor | float:
         """(D/2)·log 2πσ² where σ² is learned, else 0."""
         return 0.5 * size * (math.log(2 * math.pi) + self.log_variance) if self.learned else 0.0
