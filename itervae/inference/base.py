@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from itervae.distributions import Family
 from itervae.inference.checks import Prior, check_implicit, check_inputs
-from itervae.inference.energies import Point
+from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
 from itervae.inference.implicit import attach
 from itervae.inference.problem import Problem
@@ -18,6 +18,8 @@ from itervae.model import GenerativeModel
 
 LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
+PROGRESS = 0.9
+"""A certificate below this share of the best so far is progress."""
 ROWS_AT_ONCE = 2048
 """Data that go through the steps together on a CPU, at most, where no gradient goes back: the arrays of a step stay in
 its caches."""
@@ -45,6 +47,9 @@ class Engine(nn.Module):
     """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
     Settings: ClassVar[type]
     dtype: ClassVar[torch.dtype | None] = None
+    patience: ClassVar[int | None] = None
+    """Looks without progress, in certificate or energy, after which a datum that is not finished stops, where the
+    engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]` says which did."""
     steps: int = 0
     tolerance: float | None = None
 
@@ -80,8 +85,8 @@ class Inference:
 
     `posterior`, of the model's family (`RelaxedPoisson`, say), is over (B, K) latents; `state` continues or
     warm-starts the next call. `stats` holds per datum (B,) what happened: `steps`, `certificate` (nats; NaN where the
-    engine has not looked at the energy), and what the engine counts. The certificate of an engine that works in float64
-    is that of its own answer, before that is handed back in the precision of x. `trace` holds what `record` asked for,
+    engine has not looked at the energy), and what the engine counts. A certificate is that of the posterior handed
+    back, computed in float64, and includes what rounding can have done to it. `trace` holds what `record` asked for,
     (steps + 1, B, …) each, and is empty otherwise.
     """
 
@@ -161,6 +166,9 @@ def infer(
         state = state.detach()
     if isinstance(gradient, Implicit):
         state = replace(state, u=attach(problem.energy, state.u))
+    if caller_dtype != x.dtype and (certified := problem.certified) is not None:
+        with torch.no_grad():  # what is handed back is not quite what was certified
+            certificate = certified.handed_on(state.u, certificate, state.u.to(caller_dtype))
     state = replace(state.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
     return Inference(
         posterior=model.posterior(state.u),
@@ -198,23 +206,37 @@ def _in_parts(
 def _until_certified(problem: Problem, engine: Engine, state: State | None, steps: int) -> tuple[State, Tensor, Tensor]:
     """Step until each datum's certificate is below the engine's tolerance; finished data leave the batch."""
     size, device = len(problem.x), problem.x.device
-    tolerance = engine.tolerance
+    tolerance, patience = engine.tolerance, engine.patience
     assert tolerance is not None
     finished: dict[str, Tensor] = {}
     rows = torch.arange(size, device=device)
     state = engine.init(problem, state)
+    taken = torch.zeros(size, dtype=torch.long, device=device)
+    best = problem.x.new_full((size, 2), torch.inf)  # certificate and energy at the last progress
+    waited = torch.zeros(size, dtype=torch.long, device=device)  # looks since
     done = 0
     while True:
+        proof, energy = _certificate(problem, engine, state), _energy(state, rows)
+        taken[rows] = done
         here = {
             "u": state.u,
-            "taken": torch.full((len(rows),), done, device=device),
-            "certificate": _certificate(problem, engine, state),
+            "certificate": proof,
             **{f"memory {name}": value for name, value in state.memory.items()},
             **{f"count {name}": value for name, value in state.counts.items()},
         }
+        # what is handed back is the best that was seen, as rounding may lead away from it again
+        seen = finished.get("certificate")
+        better = torch.ones_like(rows, dtype=torch.bool) if seen is None else ~(proof >= seen[rows])
         for name, value in here.items():
-            finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))[rows] = value
-        left = (~(here["certificate"] <= tolerance)).nonzero().squeeze(1)
+            kept = finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))
+            kept[rows[better]] = value[better]
+        progress = (proof < PROGRESS * best[rows, 0]) | (energy < best[rows, 1] - _resolution(problem, state))
+        best[rows[progress]] = torch.stack([proof, energy], 1)[progress]
+        waited[rows] = torch.where(progress, 0, waited[rows] + 1)
+        unfinished = ~(proof <= tolerance)
+        if patience is not None:
+            unfinished &= waited[rows] < patience
+        left = unfinished.nonzero().squeeze(1)
         if not len(left) or done >= steps:
             break
         if len(left) < len(rows):
@@ -236,8 +258,22 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
     def named(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in finished.items() if name.startswith(prefix)}
 
-    state = State(finished["u"], named("memory "), counts=named("count "), age=state.age)
-    return state, finished["taken"], finished["certificate"]
+    counts = named("count ")
+    if patience is not None:
+        counts["stalled"] = ~(finished["certificate"] <= tolerance) & (waited >= patience)
+    return State(finished["u"], named("memory "), counts=counts, age=state.age), taken, finished["certificate"]
+
+
+def _energy(state: State, rows: Tensor) -> Tensor:
+    """E at the state (B,); inf where the engine keeps none."""
+    if isinstance(state.point, Point):
+        return state.point.value
+    return state.u.new_full((len(rows),), torch.inf)
+
+
+def _resolution(problem: Problem, state: State) -> Tensor | float:
+    """Falls of E below this (B,) are rounding."""
+    return problem.energy.tolerance(state.point) if isinstance(problem.energy, LinearEnergy) and state.point else 0.0
 
 
 def _again(problem: Problem, engine: Engine, state: State, counts: dict[str, Tensor]) -> State:
@@ -246,28 +282,28 @@ def _again(problem: Problem, engine: Engine, state: State, counts: dict[str, Ten
 
 
 def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Prior | None = None) -> Tensor:
-    """A proved upper bound of F(posterior) − F* (B,), nats, in the precision of x: see the `certificate` of
-    `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
+    """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding can have done to
+    it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
 
     NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, sparse
     codes under a hard threshold, Laplace posteriors and Gaussians under an activation.
     """
     problem = Problem(model, x, model.prior() if prior is None else prior)
     with torch.no_grad():
-        return _evaluated_certificate(problem, posterior.u)
+        return _proved(problem, posterior.u)
 
 
-def _evaluated_certificate(problem: Problem, u: Tensor) -> Tensor:
+def _proved(problem: Problem, u: Tensor) -> Tensor:
     energy = problem.certified
-    return torch.full_like(problem.x[:, 0], torch.nan) if energy is None else energy.certificate(u)
+    return u.new_full((len(u),), torch.nan, dtype=torch.float64) if energy is None else energy.certificate(u)
 
 
 def _certificate(problem: Problem, engine: Engine, state: State) -> Tensor:
-    looked = state.point is not None or engine.tolerance is not None  # an engine is not made to look at its energy
-    energy = problem.certified if looked else None
-    if energy is None:
-        return torch.full_like(problem.x[:, 0], torch.nan)
-    return energy.certificate(state.u, state.point if isinstance(state.point, Point) else None)
+    """That of the state (B,); NaN for an engine that has not looked at its energy, and is not made to."""
+    looked = state.point is not None or engine.tolerance is not None
+    return (
+        _proved(problem, state.u.detach()) if looked else torch.full_like(state.u[:, 0], torch.nan, dtype=torch.float64)
+    )
 
 
 def _read(problem: Problem, state: State, name: str) -> Tensor:
@@ -276,5 +312,5 @@ def _read(problem: Problem, state: State, name: str) -> Tensor:
     posterior = problem.model.posterior(state.u.detach())
     with torch.no_grad():
         if name == "certificate":
-            return _evaluated_certificate(problem, posterior.u)
+            return _proved(problem, posterior.u)
         return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total

@@ -369,23 +369,39 @@ def _repeat(row, stopped, old, new, velocity):
 
 @compiled_parallel
 @no_type_check
-def gaps(parts, u, mean, gradient, beta, gap):
-    """Put β Σ KL(Pois λ ‖ Pois λe^−d), d = ∂F/∂λ / β, into `gap` (B,): `PoissonEnergy.certificate`."""
+def gaps(parts, u, mean, slope, norm, prior, spread, share, precision, single, gap):
+    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all float64.
+
+    Args:
+        parts: threads.
+        u, mean: log λ and λ (B, K).
+        slope: Φᵀr (B, K), with d = `spread` − `precision`·slope + u − log r.
+        norm: ‖r‖ (B,).
+        prior: log r (1 or B, K).
+        spread: c/2σ²β (K,).
+        share: by what part of ‖r‖ d may be wrong (K,).
+        precision: 1/σ²β.
+        single: by what part of its terms d may be wrong.
+    """
     for part in prange(parts):
-        gaps_rows(len(u) * part // parts, len(u) * (part + 1) // parts, u, mean, gradient, beta, gap)
+        first, last = len(u) * part // parts, len(u) * (part + 1) // parts
+        gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap)
 
 
 @compiled_sums
 @no_type_check
-def gaps_rows(first, last, u, mean, gradient, beta, gap):
+def gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap):
     for row in range(first, last):
-        total = np.float32(0)
+        total, log_r = 0.0, prior[min(row, len(prior) - 1)]
         for k in range(u.shape[1]):
-            rate, d = mean[row, k], gradient[row, k] / beta
-            series = ONE  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
+            rate, d = mean[row, k], spread[k] - precision * slope[row, k] + (u[row, k] - log_r[k])
+            error = norm[row] * share[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
+            away = abs(d) + error
+            d = away if d > error else -away
+            series = 1.0  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
             for n in range(TERMS, 2, -1):
-                series = ONE - d * series / np.float32(n)
+                series = 1.0 - d * series / n
             called_for = exp(u[row, k] - d)
             far = called_for if np.isinf(called_for) else called_for - rate + rate * d
-            total += far if abs(d) > NEAR else rate * d * d * series / TWO
-        gap[row] = beta * total
+            total += far if abs(d) > NEAR else rate * d * d * series / 2
+        gap[row] = total

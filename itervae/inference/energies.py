@@ -20,6 +20,7 @@ from itervae.distributions import RelaxedPoisson, poisson_kl
 from itervae.inference.decoder_terms import decoder_terms
 from itervae.inference.lambertw import log_lambertw_exp
 from itervae.inference.numba_code import fusible, numbers, run
+from itervae.inference.rounding import HALF, SPARE, residual
 from itervae.model import GenerativeModel, full_precision
 
 LEAK = 4.0
@@ -64,10 +65,15 @@ class Energy(ABC):
     exact: ClassVar[bool]
     """Whether `evaluate` is free of sampling noise, so that two values can be compared."""
 
-    def certificate(self, u: Tensor, point: Point | None = None) -> Float[Tensor, " batch"]:
-        """A proved bound of E − E* (B,), without gradient; NaN where there is none. `point`: the energy at u, if
-        known."""
-        return torch.full_like(u[:, 0], torch.nan)
+    def certificate(self, u: Tensor) -> Float[Tensor, " batch"]:
+        """A proved bound of E(u) − E* (B,), float64, without gradient; NaN where there is none.
+
+        It is computed anew, in float64, and includes what rounding can have done to it."""
+        return torch.full_like(u[:, 0], torch.nan, dtype=torch.float64)
+
+    def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Float[Tensor, " batch"]:
+        """A proved bound at `given` (B, P), which is u in a lower precision, where `certificate` (B,) is one at u."""
+        return self.certificate(given)
 
 
 class SolvableEnergy(Energy):
@@ -204,11 +210,13 @@ class PoissonEnergy(LinearEnergy):
     ∂F/∂λ = (ΦᵀΦλ − Φᵀx + c/2)/σ² + β(u − log r): lateral inhibition, drive and leak of the LCA.
 
     The certificate is the gap to the Fenchel dual at ν = (x − Φλ)/σ², an upper bound of F(λ) − F*:
-    β Σ_k KL(Pois λ_k ‖ Pois λ̂_k), log λ̂ = u − (∂F/∂λ)/β, the posterior that the residual of λ calls for.
+    β Σ_k KL(Pois λ_k ‖ Pois λ̂_k), log λ̂ = u − (∂F/∂λ)/β, the posterior that the residual of λ calls for, and what
+    rounding adds.
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson) -> None:
         super().__init__(model, x, spread=True)
+        self._model, self._prior = model, prior
         self.prior_log_rate = prior.log_rate.to(x.dtype)
         self.beta = model.beta.to(x.dtype)
         with torch.no_grad():
@@ -282,14 +290,29 @@ class PoissonEnergy(LinearEnergy):
     def _relaxation(self, point: Point, damping: Tensor, leak: float) -> Tensor:
         return -point.gradient / (leak * self.beta + damping * point.diagonal * point.mean)
 
-    def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
-        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, without gradient; inf where exp overflows in it."""
-        with torch.no_grad():
-            here: Point = self.evaluate(u) if point is None else point
-            if fusible(here.gradient):
-                gap = torch.empty_like(here.value)
-                given = (numbers(part) for part in (u, here.mean, here.gradient))
-                run("gaps", u, *given, self.constants[3], gap.numpy())
-                return gap
-            called_for = u - here.gradient / self.beta
-            return self.beta * poisson_kl(u, called_for).sum(-1)
+    @full_precision
+    @torch.no_grad()
+    def certificate(self, u: Tensor) -> Tensor:
+        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, at ν = r/σ² with the residual r as it was computed:
+
+            F(λ) − D(ν) = ‖(x − Φλ) − r‖²/2σ² + β Σ_k KL(Pois λ_k ‖ Pois λ̂_k)
+
+        Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf where exp
+        overflows."""
+        u, x, prior = u.double(), self.x.double(), self._prior.log_rate.double()
+        terms, beta = decoder_terms(self._model, torch.float64), self._model.beta.double()
+        rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
+        r = residual(x, rate, terms.dictionary, u.shape[1])
+        # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place
+        spread, share, single = 0.5 * diagonal / beta, r.share / (variance * beta), HALF * SPARE
+        if fusible(u):
+            gap = torch.empty_like(r.norm)
+            given = u, rate, r.slope, r.norm, prior.view(-1, len(share)), spread, share, 1 / (variance * beta)
+            run("gaps", u, *map(numbers, given), single, gap.numpy())
+        else:
+            d = spread - r.slope / (variance * beta) + (u - prior)
+            error = r.norm[:, None] * share + single * (2 * spread + u.abs() + prior.abs())
+            away = d.abs() + error
+            gap = poisson_kl(u, u - torch.where(d > error, away, -away)).sum(-1)  # larger at d < 0
+        exact = 1 + HALF * (SPARE * SPARE + u.shape[1])  # where terms of a divergence cancel
+        return exact * (beta * gap + r.off.square() / (2 * variance))

@@ -9,7 +9,8 @@ from torch import Tensor
 from itervae.distributions import SparsityCost
 from itervae.inference.decoder_terms import decoder_terms
 from itervae.inference.energies import LinearEnergy, Point
-from itervae.model import GenerativeModel
+from itervae.inference.rounding import HALF, SPARE, Residual, residual
+from itervae.model import GenerativeModel, full_precision
 
 
 class LassoEnergy(LinearEnergy):
@@ -28,6 +29,7 @@ class LassoEnergy(LinearEnergy):
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
         super().__init__(model, x, spread=False)
+        self._model = model
         self.terms = decoder_terms(model, x.dtype)
         self.sparsity = prior
         self.threshold = prior.threshold.to(x.dtype)
@@ -70,16 +72,42 @@ class LassoEnergy(LinearEnergy):
         value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self.offset + cost
         return u, Point(value, mean, smooth, leak.add_(smooth), self.diagonal)
 
-    def certificate(self, u: Tensor, point: Point | None = None) -> Tensor:
-        """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,), without gradient; NaN for a hard threshold."""
-        with torch.no_grad():
-            here: Point = self.evaluate(u) if point is None else point
-            if self.sparsity.hard:
-                return torch.full_like(here.value, torch.nan)
-            smooth = here.smooth  # −φ_kᵀ(x − Φa), as the observation variance is 1
-            violation = smooth.abs().amax(-1) if self.sparsity.signed else -smooth.amin(-1)
-            scale = (self.threshold / violation.clamp_min(self.threshold))[:, None]
-            cost = here.mean.abs().mul_(self.threshold)
-            misfit = (here.value - cost.sum(-1)).clamp_min(0)  # ½‖x − Φa‖²
-            slack = (here.mean * smooth).mul_(scale).add_(cost).sum(-1)
-            return (1 - scale[:, 0]).square() * misfit + slack
+    @full_precision
+    @torch.no_grad()
+    def certificate(self, u: Tensor) -> Tensor:
+        """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,); NaN for a hard threshold.
+
+        ν = s·r with the residual r as it was computed, which is not quite x − Φa: ½‖(x − Φa) − s·r‖² takes the place of
+        ½(1 − s)²‖x − Φa‖². s makes ν feasible whatever true value of φ_kᵀr its rounding stands for."""
+        if self.sparsity.hard:
+            return super().certificate(u)
+        a, r = self._residual(u)
+        threshold, size = self.sparsity.threshold.double(), a.abs()
+        violation = ((r.slope.abs() if self.sparsity.signed else r.slope) + r.error).amax(-1)
+        scale = ((1 - SPARE * HALF) * threshold / violation.clamp_min(threshold))[:, None]
+        cost = threshold * size
+        slack = (cost - scale * (a * r.slope)).sum(-1)
+        rounded = (scale * (size * r.error)).sum(-1) + HALF * (SPARE + 2 * a.shape[1]) * cost.sum(-1)
+        apart = (1 - scale[:, 0]) * (1 + HALF * (SPARE + self.x.shape[1])) * r.norm + r.off
+        return 0.5 * apart.square() + slack + rounded
+
+    @full_precision
+    @torch.no_grad()
+    def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Tensor:
+        """By what E rises from u, where that is less: the duality gap grows by the rounding of u, E by its square."""
+        a, r = self._residual(u)
+        moved = self.sparsity.activation(given.double()) - a
+        threshold, norms = self.sparsity.threshold.double(), self._dictionary.square().sum(0).sqrt()
+        cost = threshold * ((a + moved).abs() - a.abs())
+        error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
+        rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * (moved.abs() @ norms).square()
+        return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
+
+    @property
+    def _dictionary(self) -> Tensor:
+        return decoder_terms(self._model, torch.float64).dictionary
+
+    def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
+        """a = T(u) (B, K) and its residual, float64."""
+        a = self.sparsity.activation(u.double())
+        return a, residual(self.x.double(), a, self._dictionary, (a != 0).sum(-1).double())

@@ -50,13 +50,14 @@ class Optimal(Descent):
     for the data that are left. The lasso is solved on a CPU in compiled code, which counts as no step
     (`coordinate_descent`); on a GPU and without numba by active-set steps among those of the LCA. Gaussian and
     categorical posteriors take no step.
-    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps are returned with a
-    larger certificate, never silently.
+    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps, or that rounding
+    lets come no nearer (`stats["stalled"]`), are returned with a larger certificate, never silently.
     """
 
     requires = CERTIFIABLE
     Settings = OptimalSettings
     dtype = torch.float64
+    patience = 8
     tolerance: float
 
     def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:

@@ -98,8 +98,46 @@ def test_certificates_in_float32_are_those_of_float64():
     near = (u + 1e-3 * draw(5, 2 * LATENTS, seed=0)).float()
     found = certificate(model, x, model.posterior(near))
     exact = certificate(model.double(), x.double(), model.posterior(near.double()))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=0)
+    torch.testing.assert_close(found, exact, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("per_datum", [False, True])
+def test_a_gaussian_whose_data_side_is_singular(per_datum):
+    """K < D, long atoms, little variance: ΦSΦᵀ + σ²βI is singular in float64, and H is not."""
+    latents = 3
+    dictionary = 1e6 * draw(SIZE, latents, seed=1)
+    model = GenerativeModel(GaussianPrior(latents), LinearDecoder(SIZE, latents), GaussianLikelihood(1e-6), (SIZE,))
+    model = model.double()
+    with torch.no_grad():
+        model.decoder.weight.copy_(dictionary)
+    prior = model.prior()
+    prior = prior.like(prior.u.expand(5, -1).clone()) if per_datum else prior
+    found = infer(model, Optimal(), X, prior=prior)
+    # μ* of the least squares that F is in μ, by the singular values of [Φ/σ; I]
+    sigma = model.likelihood.variance.item() ** 0.5
+    tall = torch.cat([dictionary / sigma, torch.eye(latents, dtype=torch.float64)])
+    right = torch.cat([X.mT / sigma, torch.zeros(latents, 5, dtype=torch.float64)])
+    expected = torch.linalg.lstsq(tall, right, driver="gelsd").solution.mT
+    torch.testing.assert_close(found.posterior.mean, expected, rtol=1e-6, atol=0)
+    assert (found.stats["certificate"] < 0.1).all()  # of energies of 1e6
+
+
+@pytest.mark.parametrize("per_datum", [False, True])
+def test_a_gaussian_whose_systems_are_both_singular_has_an_answer_and_an_honest_certificate(per_datum):
+    model = GenerativeModel(GaussianPrior(LATENTS), LinearDecoder(SIZE, LATENTS), GaussianLikelihood(1e-4), (SIZE,))
+    model = model.double()
+    with torch.no_grad():
+        model.decoder.weight.copy_(1e4 * draw(SIZE, 1, seed=1).repeat(1, LATENTS))
+    prior = model.prior()
+    prior = prior.like(prior.u.expand(5, -1).clone()) if per_datum else prior
+    found = infer(model, Optimal(), X, prior=prior)
+    unit = model.dictionary[:, :1].detach()
+    # by symmetry all μ are equal, and of one unit with K times the atom and 1/K of the prior's variance
+    share = (X @ unit) / (LATENTS * unit.square().sum() + model.likelihood.variance)
+    better = model.posterior(torch.cat([share.expand(-1, LATENTS), found.posterior.log_scale], 1))
+    gap = (model.free_energy(X, found.posterior, prior).total - model.free_energy(X, better, prior).total).detach()
+    assert (found.stats["certificate"] >= gap).all()
+    assert (found.stats["certificate"] < torch.inf).all()
 
 
 def test_the_categorical_kl_near_the_prior_does_not_cancel():

@@ -100,9 +100,10 @@ def test_threads_and_other_data_change_nothing():
 
 def test_a_tolerance_finer_than_rounding_is_reported_not_claimed():
     model, x = coding(0.5, True), 1e3 * draw(5, SIZE, seed=6)
-    found = infer(model, Optimal(steps=30, tolerance=1e-18), x)
-    assert (found.stats["steps"] == 30).all()
-    assert found.stats["certificate"].abs().max() < 1e-6
+    found = infer(model, Optimal(tolerance=1e-18), x)
+    assert found.stats["stalled"].all()
+    assert found.stats["steps"].max() < 100
+    assert ((found.stats["certificate"] > 1e-18) & (found.stats["certificate"] < 1e-6)).all()
 
 
 def test_silent_data_and_a_warm_start():

@@ -1,0 +1,52 @@
+"""What rounding can have done to a residual, so that a certificate includes it.
+
+A sum of n products is off by at most (n + a few)·ε/2·Σ|a_i b_i|, in whatever order it is made; ε is the distance from 1
+to the next number (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3). Terms that are 0 do not
+count.
+
+A dual point may be any vector. So the residual is taken as it was computed, errors and all, for the dual point, and
+what it differs by from x − Φμ enters a duality gap by its square alone. In the first order there is left the rounding
+of the products of this vector with the atoms.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SPARE = 64
+"""Roundings beside those of the sums: of what is in them, and of what is done with them."""
+HALF = torch.finfo(torch.float64).eps / 2
+"""The rounding unit of float64, in which everything here is."""
+
+
+class Residual(NamedTuple):
+    """r, which is x − Φμ as float64 has it: Φᵀr (B, K) as computed; ‖r‖ (B,), and the `share` of it (K,) by which φ_kᵀr
+    may be wrong; and a bound of the norm of what r is `off` by (B,)."""
+
+    slope: Float[Tensor, "batch latents"]
+    norm: Float[Tensor, " batch"]
+    share: Float[Tensor, " latents"]
+    off: Float[Tensor, " batch"]
+
+    @property
+    def error(self) -> Float[Tensor, "batch latents"]:
+        """A bound of the error in Φᵀr."""
+        return self.norm[:, None] * self.share
+
+
+@torch.no_grad()
+def residual(
+    x: Float[Tensor, "batch size"],
+    mean: Float[Tensor, "batch latents"],
+    dictionary: Float[Tensor, "size latents"],
+    active: Float[Tensor, " batch"] | int,
+) -> Residual:
+    """The residual of data x at a mean μ, whose own relative error is at most `SPARE` roundings / 2; all float64.
+    `active`: how many latents of each datum are not 0, at most."""
+    found = torch.addmm(x, mean, dictionary.mT, alpha=-1)
+    norms = dictionary.square().sum(0).sqrt()
+    data, norm = (torch.linalg.vector_norm(value, dim=-1) for value in (x, found))
+    off = HALF * ((SPARE + active) * (mean.abs() @ norms) + 2 * data)
+    return Residual(found @ dictionary, norm, HALF * (SPARE + len(dictionary)) * norms, off)
