@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from itervae.inference.base import Engine
+from itervae.inference.checks import check_fit
 from itervae.inference.encoders import build_encoder
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
@@ -42,6 +43,7 @@ class Amortized(Engine):
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Amortized":
+        check_fit(cls, model)
         prior = model.prior()
         return cls(build_encoder(settings.encoder, shape, len(prior.u), bias=prior.parts > 1))
 

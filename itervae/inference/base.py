@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from itervae.distributions import Family
-from itervae.inference.checks import Prior, check_implicit, check_inputs
+from itervae.inference.checks import Prior, check_implicit, check_inputs, check_kinds
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
 from itervae.inference.implicit import attach
@@ -113,7 +113,8 @@ def infer(
     Args:
         model: generative model with K latents and data of dimension D.
         engine: the method (see `itervae.inference.ENGINES`).
-        x: data (B, D), finite.
+        x: data (B, D), finite, of any floating-point type. The answer has its precision, float32 or float64; that of
+            the model where the decoder is a network, or x is of half precision.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
@@ -126,10 +127,12 @@ def infer(
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
+    check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
     given: Prior = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
     if isinstance(gradient, Implicit):
         check_implicit(model, engine)
+    x, state = _in_one_precision(model, x, state)
     apart = x.device.type == "cpu" and model.exact and not engine.stochastic
     if apart and len(x) > ROWS_AT_ONCE and (isinstance(gradient, Envelope) or not torch.is_grad_enabled()):
         options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
@@ -176,6 +179,17 @@ def infer(
         stats={"steps": taken, "certificate": certificate, **counts},
         trace={name: torch.stack(kept) for name, kept in trace.items()},
     )
+
+
+def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
+    """Data that the model can work on, and a state in their precision: half precision is taken to that of the model,
+    and so is any other where the decoder is a network."""
+    own = model.beta.dtype
+    if x.dtype != own and (not model.exact or x.dtype not in (torch.float32, torch.float64)):
+        x = x.to(own)
+    if state is not None:
+        state = state.map(lambda value: value.to(x.dtype) if value.is_floating_point() else value)
+    return x, state
 
 
 @torch.no_grad()

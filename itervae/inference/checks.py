@@ -1,15 +1,16 @@
 """What `infer` refuses: arguments that do not fit each other, and engines that do not fit a model."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from itervae.distributions import Family, SparsityCost
 from itervae.errors import InputError
 from itervae.inference.state import State
-from itervae.model import GenerativeModel
+from itervae.model import CAPABILITIES, GenerativeModel
 
 if TYPE_CHECKING:
     from itervae.inference.base import Engine
@@ -18,6 +19,82 @@ RECORDS = ("free_energy", "certificate", "u")
 Prior = Family | SparsityCost
 CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable optimum"})
 """What a model needs for its best posterior, or code, to be proved."""
+
+
+def check_kinds(
+    model: Any,
+    engine: Any,
+    x: Any,
+    prior: Any,
+    state: Any,
+    steps: Any,
+    gradient: Any,
+    record: Any,
+    generator: Any,
+) -> None:
+    """Refuse what is of another kind than `infer` takes: a name or a class for an object, an array for a tensor."""
+    if not isinstance(model, GenerativeModel):
+        raise InputError(
+            f"model is {_kind(model)}; expected a GenerativeModel, the first that itervae.load(RUN) or "
+            "itervae.load_dictionary(FILE) gives"
+        )
+    check_engine(engine)
+    if not isinstance(x, Tensor):
+        raise InputError(f"x is {_kind(x)}; expected a tensor (B, D): use torch.as_tensor(x, dtype=torch.float32)")
+    if prior is not None and not isinstance(prior, Family | SparsityCost):
+        raise InputError(f"prior is {_kind(prior)}; expected a distribution, such as model.prior()")
+    if state is not None and not isinstance(state, State):
+        raise InputError(f"state is {_kind(state)}; expected a State: the `state` of an earlier answer, or State(u)")
+    check_whole("steps", steps)
+    if isinstance(gradient, str | type) or not hasattr(gradient, "run"):
+        shown = repr(gradient) if isinstance(gradient, str) else _kind(gradient)
+        raise InputError(
+            f"gradient is {shown}; expected one of Unroll(), Checkpoint(), Truncate(steps), Envelope(), Implicit()"
+        )
+    if isinstance(record, str):
+        raise InputError(f"record is {record!r}; expected a collection of names, such as ({record!r},)")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator is {_kind(generator)}; expected a torch.Generator: use torch.Generator().manual_seed(seed)"
+        )
+    for name, device in (
+        ("the model is", model.beta.device),
+        ("the engine is", next((p.device for p in engine.parameters()), x.device)),
+        ("the state is", x.device if state is None else state.u.device),
+        ("the prior is", x.device if prior is None else prior.u.device),
+        ("the generator is", x.device if generator is None else generator.device),
+    ):
+        if device.type != x.device.type or (device.index or 0) != (x.device.index or 0):
+            raise InputError(f"x is on {x.device} and {name} on {device}; expected all on one: move one with .to()")
+
+
+def check_engine(engine: Any) -> None:
+    """Refuse a name, a class or anything else for an engine."""
+    if all(hasattr(engine, name) for name in ("init", "step", "requires")) and not isinstance(engine, type):
+        return
+    if isinstance(engine, str):
+        raise InputError(f"engine is {engine!r}, a name; expected an engine, such as LCAUnrolled(steps=20)")
+    if isinstance(engine, type):
+        raise InputError(f"engine is the class {engine.__name__}; expected one of its objects: {engine.__name__}(...)")
+    raise InputError(f"engine is {_kind(engine)}; expected an engine, such as LCAUnrolled(steps=20)")
+
+
+def check_whole(name: str, value: Any, least: int = 0) -> None:
+    """Refuse a number that is no whole one of at least `least`; None passes."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} is {value!r}; expected a whole number ≥ {least}")
+    if value < least:
+        raise InputError(f"{name} is {value}; expected a number ≥ {least}")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, for a message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"a {name}" if name[:1].lower() not in "aeiou" else f"an {name}"
 
 
 def check_inputs(
@@ -55,15 +132,21 @@ def check_inputs(
         raise InputError(
             f"the prior has parameters of shape {tuple(prior.u.shape)}; expected ({width},) or ({len(x)}, {width})"
         )
+    if not torch.isfinite(prior.u.detach()).all():
+        raise InputError(
+            f"the prior has NaN or infinite parameters, {int((~torch.isfinite(prior.u)).sum())} of {prior.u.numel()}; "
+            "expected finite ones: the model has diverged, or its file is damaged"
+        )
     if state is not None and state.u.shape != (len(x), width):
         raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {width})")
+    if state is not None and not torch.isfinite(state.u.detach()).all():
+        bad = int((~torch.isfinite(state.u)).any(1).sum())
+        raise InputError(f"the state has NaN or infinite parameters in {bad} of {len(x)} data; expected finite ones")
     for name, value in () if state is None else state.memory.items():
         if len(value) != len(x):
             raise InputError(
                 f"the state's {name} is of {len(value)} data; expected {len(x)}: hand over State(u) instead"
             )
-    if steps is not None and steps < 0:
-        raise InputError(f"steps is {steps}; expected a number ≥ 0")
     if steps and not engine.steps:
         raise InputError(f"steps is {steps}, but {type(engine).__name__} infers in one pass; leave steps out")
     if unknown := set(record) - set(RECORDS):
@@ -80,6 +163,11 @@ def check_fit(engine: "type[Engine]", model: GenerativeModel) -> None:
     missing = engine.requires - model.capabilities
     if not missing:
         return
+    if unknown := missing - CAPABILITIES:
+        raise InputError(
+            f"{engine.__name__} requires {', '.join(map(repr, sorted(unknown)))}, which no model here has; expected some "
+            f"of {', '.join(sorted(CAPABILITIES))}: mend its `requires`"
+        )
     from itervae.inference import ENGINES  # the registry imports this module
 
     names = {cls: name for name, cls in ENGINES.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.inference.autograd import FamilyEnergy, Slope
+from itervae.inference.checks import check_fit
 from itervae.inference.descent import START_CURVATURE
 from itervae.inference.energies import LARGEST, LEAK, Energy, PoissonEnergy
 from itervae.inference.lca import LARGEST_SAMPLED
@@ -64,9 +65,10 @@ class Cell(nn.Module):
     def forward(self, features: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Modulations (B, parts · K, 3) and the new memory (B, K, H), from features (B, parts · K, 6)."""
         batch, latents, width = hidden.shape
-        by_latent = features.unflatten(1, (-1, latents)).transpose(1, 2)  # (B, K, parts, 6)
-        new = self.unit(by_latent.reshape(batch * latents, -1), hidden.reshape(batch * latents, width))
-        out = self.out(new).view(batch, latents, -1, MODULATIONS).transpose(1, 2).flatten(1, 2)
+        parts = features.shape[1] // latents  # sizes are written out, as an empty batch leaves none to be found
+        by_latent = features.unflatten(1, (parts, latents)).transpose(1, 2)  # (B, K, parts, 6)
+        new = self.unit(by_latent.reshape(batch * latents, parts * FEATURES), hidden.reshape(batch * latents, width))
+        out = self.out(new).view(batch, latents, parts, MODULATIONS).transpose(1, 2).flatten(1, 2)
         return self.reach * out.tanh(), new.view(batch, latents, width)
 
 
@@ -98,6 +100,7 @@ class Recurrent(LearnedProximal):
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Recurrent":
+        check_fit(cls, model)
         return cls(**vars(settings), parts=model.prior().parts)
 
     def init(self, problem: Problem, state: State | None) -> State:

@@ -21,6 +21,24 @@ from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.prior import Prior, SparsityPrior
 
 
+CAPABILITIES = frozenset(
+    {
+        "Poisson family",
+        "Gaussian family",
+        "RectifiedGaussian family",
+        "LogNormal family",
+        "Laplace family",
+        "Categorical family",
+        "Poisson family or sparse coding",
+        "variational posterior",
+        "certifiable optimum",
+        "linear decoder",
+        "Gaussian likelihood",
+    }
+)
+"""What the models here may have, and engines require; see `GenerativeModel.capabilities`."""
+
+
 @dataclass(frozen=True)
 class FreeEnergy:
     """The free energy of each datum, nats; every field has shape (B,).

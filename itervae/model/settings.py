@@ -45,6 +45,10 @@ class VAESettings:
     """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0, 1), Laplace(0, 1)
     and uniform priors for the others."""
 
+    def build_prior(self) -> Prior:
+        """The prior of this family, over `latents` units."""
+        raise NotImplementedError(f"{type(self).__name__} is listed in MODELS and does not say what its prior is")
+
 
 @dataclass
 class PoissonVAESettings(VAESettings):
@@ -58,6 +62,12 @@ class PoissonVAESettings(VAESettings):
     indicator: Literal["cubic", "sigmoid"] = "cubic"
     """Soft indicator of relaxed counts (--estimator eat and straight-through); sigmoid is the first published one."""
 
+    def build_prior(self) -> Prior:
+        start = self.start_log_rate
+        if start is None:
+            start = -5.0 if self.decoder == "linear" else -1.0
+        return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator)
+
 
 @dataclass
 class GaussianVAESettings(VAESettings):
@@ -66,15 +76,24 @@ class GaussianVAESettings(VAESettings):
     activation: Literal["none", "relu", "exp"] = "none"
     """Applied to the sample: the latents are then non-negative."""
 
+    def build_prior(self) -> Prior:
+        return GaussianPrior(self.latents, self.prior == "learned", self.activation)
+
 
 @dataclass
 class LaplaceVAESettings(VAESettings):
     """The generative model of a Laplace variational autoencoder."""
 
+    def build_prior(self) -> Prior:
+        return LaplacePrior(self.latents, self.prior == "learned")
+
 
 @dataclass
 class CategoricalVAESettings(VAESettings):
     """The generative model of a categorical variational autoencoder: a one-hot code."""
+
+    def build_prior(self) -> Prior:
+        return CategoricalPrior(self.latents, self.prior == "learned")
 
 
 @dataclass
@@ -127,7 +146,7 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        prior = _build_prior(settings)
+        prior = settings.build_prior()
         decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
         likelihood: nn.Module
         if settings.likelihood == "gaussian":
@@ -140,20 +159,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
 def estimators_for(settings: VAESettings) -> tuple[str, ...]:
     """The estimators that a model with these settings will have, the default first."""
     with torch.random.fork_rng(devices=()):
-        family = type(_build_prior(replace(settings, latents=1))())
+        family = type(replace(settings, latents=1).build_prior()())
     return estimators_of(family, settings.decoder == "linear" and settings.likelihood == "gaussian")
-
-
-def _build_prior(settings: VAESettings) -> Prior:
-    latents, learned = settings.latents, settings.prior == "learned"
-    if isinstance(settings, PoissonVAESettings):
-        start = settings.start_log_rate
-        if start is None:
-            start = -5.0 if settings.decoder == "linear" else -1.0
-        return PoissonPrior(latents, start - 1, start + 1, learned, settings.indicator)
-    if isinstance(settings, GaussianVAESettings):
-        return GaussianPrior(latents, learned, settings.activation)
-    return (LaplacePrior if isinstance(settings, LaplaceVAESettings) else CategoricalPrior)(latents, learned)
 
 
 def sparse_coding_model(
