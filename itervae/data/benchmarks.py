@@ -95,7 +95,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
             f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
             "ITERVAE_DATA and --no-download to have it fetched."
         )
-    images = images_from_array(pixels, where, CIFAR_PATCH)
+    images = images_from_array(pixels, where, CIFAR_PATCH, quiet=True)
     facts = {
         "constant_images": images.constant,
         "whiten": settings.whiten,

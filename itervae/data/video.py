@@ -45,6 +45,8 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
     for clip in clips.clips:
         if clip.note:
             console.print(f"{clip.name}: {clip.note}", highlight=False, markup=False, soft_wrap=True)
+    for line in clips.remarks:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     count, frames = len(clips.clips), sum(len(clip.frames) for clip in clips.clips)
     console.print(
         f"{count} clip{'s' * (count > 1)}, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
@@ -148,6 +150,7 @@ def video_source(
         "train_sequences": len(train_names),
         "validation_sequences": ", ".join(held_names),
         "scale": scale,
+        **({} if clips.white is None else {"white": clips.white}),
     }
     return TubeSource("video", train, validation, seed, frames, facts=facts, device=device)
 

@@ -32,7 +32,7 @@ def write_video(file, frames, codec="mpeg4", pixels="yuv420p", **options):
 
 
 def written(folder):
-    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+    return sorted(file.name for file in folder.rglob("*") if file.is_file() and file.suffix != ".peak")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,8 @@ def test_decoding_happens_once_and_follows_content_and_settings(tmp_path, monkey
     again = read_clips(tmp_path / "moved.npy", cache=tmp_path / "cache")
     assert decoded == []
     assert again.content == first.content
-    assert again.size == first.size == 128 + 12 * 48 * 64
+    assert 0 < again.size - (128 + 12 * 48 * 64) < 500
+    assert again.size == first.size
     changed = ramp()
     changed[3, 2, 1] += 1
     np.save(tmp_path / "moved.npy", changed)
@@ -182,7 +183,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path):
     np.savez(tmp_path / "a.npz", good=ramp(), nan=np.full((9, 20, 20), np.nan), empty=np.zeros((0, 20, 20)))
     stacks = read_clips(tmp_path / "a.npz", cache=tmp_path / "cache")
     assert [clip.name for clip in stacks.clips] == ["good"]
-    assert dict(stacks.skipped)["nan"].startswith("its frame 0 holds NaN")
+    assert dict(stacks.skipped)["nan"].startswith("its frame 0 holds nan at row 0, column 0")
     assert "(0, 20, 20)" in dict(stacks.skipped)["empty"]
 
     write_video(data / "good.mp4", ramp())
