@@ -97,7 +97,7 @@ def read_picture(file: Path, page: int = 0) -> Picture:
     """
     if file.suffix.lower() == ".iml":
         return Picture(_read_iml(file))
-    # from a stream: Pillow 13 maps uncompressed TIFF files that it knows by name, and garbles those that lie on their side
+    # from a stream: an uncompressed TIFF file that Pillow 13 knows by name it maps, and garbles if it lies on its side
     with file.open("rb") as stream, Image.open(stream) as picture:
         later = getattr(picture, "n_frames", 1) - 1 if picture.format in ANIMATED else 0
         picture.seek(page)

@@ -4,8 +4,10 @@ What is carried from frame to frame assumes equal steps. Where the times vary, a
 pictures, every step takes the frame that is nearest in time.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -18,6 +20,8 @@ from av.error import FFmpegError
 SLACK_STEPS = 3  # by how many steps, or seconds, a whole file may end before what it promises
 SLACK_SECONDS = 0.1
 MOST_STEPS = 10  # per frame; beyond, the times are taken for wrong ones
+
+REORDERED = 4  # frames within which times are put in order
 
 Frame = TypeVar("Frame")
 
@@ -99,11 +103,10 @@ class Evenly:
             return
         latest: tuple[float, Frame] | None = None
         start, given = 0.0, 0  # given: steps that have their frame
-        for time, frame in timed:
+        for time, frame in _in_order(timed, step):
             if latest is None:
-                time = start = time or 0.0
+                start = time
             else:
-                time = latest[0] + step if time is None else time
                 middle = (latest[0] + time) / 2 - start  # until there, the latest is nearer
                 count = max(0, ceil(middle / step) - given)
                 yield from self._times(latest[1], count)
@@ -117,3 +120,19 @@ class Evenly:
         self.dropped += not count
         for _ in range(count):
             yield frame
+
+
+def _in_order(timed: Iterator[tuple[float | None, Frame]], step: float) -> Iterator[tuple[float, Frame]]:
+    """Frames come as they are shown, but their times may not: of an .avi they are guessed, and those of neighbours
+    exchanged. A frame without a time comes a step after the one before."""
+    frames: deque[Frame] = deque()
+    times: list[float] = []  # of these, the least first
+    last = -step
+    for time, frame in timed:
+        last = last + step if time is None else time
+        frames.append(frame)
+        heappush(times, last)
+        if len(frames) > REORDERED:
+            yield heappop(times), frames.popleft()
+    while frames:
+        yield heappop(times), frames.popleft()
