@@ -21,7 +21,8 @@ from itervae.data.source import RowSource, held_out
 from itervae.errors import InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
-DEFLATE_RATIO = 1040  # to which it can pack at most, 1032, and something for the ends
+# How often what is stored can be the size of what is packed, at most, with something for the ends.
+PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1040}
 
 # What NumPy raises for a damaged file. Anything else is a fault of the program and passes.
 DAMAGED = (
@@ -77,8 +78,9 @@ def _from_archive(path: Path, key: str | None) -> np.ndarray:
         name = _choose_key(path, key, arrays.files)
         where = named(path, name)
         member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
-        # what the archive says of its own member may be wrong too
-        held = min(member.file_size, DEFLATE_RATIO * min(member.compress_size, path.stat().st_size))
+        held = member.file_size  # so the archive says, which may be as wrong as the head
+        if member.compress_type in PACKED:
+            held = min(held, PACKED[member.compress_type] * min(member.compress_size, path.stat().st_size))
         with archive.open(member) as stream:
             size = _check_header(stream, held, where)
         if size > (free := free_memory()):

@@ -7,6 +7,7 @@ goes on bit for bit by asking for the next index; and processes that share a bat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ class Source(ABC):
         name: the kind of data, as in `DataSettings.data`.
         shape: shape of one datum, (16, 16) for a patch or (D,) for a row of a plain array.
         binary: True where the values are intensities in [0, 1] that a Bernoulli likelihood fits.
-        train: (N, D) float32 training rows, read when they are asked for where they take much memory; None where
-            patches are cut afresh for every batch.
+        train: (N, D) float32 training rows, None where patches are cut afresh for every batch. Of a large array it is
+            `Rows`, which are used as a tensor and read when they are asked for.
         validation: (N, D) float32, always the same rows, whatever the seed of the run.
         device: where batches and `validation` are; the training data too, where they take a small share of it.
         ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied to the device.
@@ -52,7 +53,7 @@ class Source(ABC):
     name: str
     shape: tuple[int, ...]
     binary: bool = False
-    train: Tensor | Rows | None = None
+    train: Tensor | None = None
     validation: Tensor
     device: torch.device
     labels: Tensor | None = None
@@ -143,7 +144,8 @@ class RowSource(Source):
         self.name, self.shape, self.seed, self.binary = name, shape, seed, binary
         self.validation = validation.to(device)
         self.device = self.validation.device
-        self.train = self._rows = _kept(train, self.device)
+        self._rows = _kept(train, self.device)
+        self.train = cast(Tensor, self._rows)
         self.labels = None if labels is None else labels.to(device)
         self.validation_labels = None if validation_labels is None else validation_labels.to(device)
         self._test = test

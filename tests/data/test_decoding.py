@@ -233,6 +233,17 @@ def test_nothing_readable_is_an_error_that_says_what_to_do(tmp_path):
         read_clips(tmp_path / "loud.npy", short_side=4, cache=tmp_path / "cache")
 
 
+def test_a_damaged_clip_of_the_cache_is_decoded_again(tmp_path):
+    np.save(tmp_path / "a.npy", ramp())
+    expected = np.array(read_clips(tmp_path / "a.npy", cache=tmp_path / "cache").clips[0].frames)
+    (file,) = (tmp_path / "cache/video").glob("*.npy")
+    for content in (file.read_bytes()[:20_000], file.read_bytes()[:-3], b""):
+        file.unlink()  # it is mapped
+        file.write_bytes(content)
+        clips = read_clips(tmp_path / "a.npy", cache=tmp_path / "cache")
+        assert np.array_equal(clips.clips[0].frames, expected)
+
+
 def test_a_full_disk_is_not_taken_for_a_damaged_video(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", ramp())
 

@@ -8,6 +8,10 @@ from PIL import Image
 from itervae.data.images import images_from_array, read_images, to_grey
 from itervae.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*which becomes grey", "ignore:16-bit pictures whose", "ignore:left out"
+)  # what is said is tested in test_pictures.py and test_folders.py
+
 
 def picture(height=20, width=24, seed=0, channels=()):
     return np.random.default_rng(seed).integers(0, 256, (height, width, *channels), dtype=np.uint8)

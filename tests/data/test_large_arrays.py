@@ -179,6 +179,14 @@ def test_an_archive_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypat
     assert read_array(tmp_path / "x.npy", None).shape == (1000, 1000)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_packed_by_others_are_read(tmp_path, method):
+    np.save(tmp_path / "a.npy", np.zeros((1000, 1000)))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive:
+        archive.write(tmp_path / "a.npy", "a.npy")
+    assert not read_array(tmp_path / "x.npz", None).any()
+
+
 def test_what_is_no_array_in_an_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("notes.txt", "no array")

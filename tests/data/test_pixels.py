@@ -16,6 +16,10 @@ from itervae.data import DataSettings, cache, images, load_source, photographs, 
 from itervae.data.pixels import keep_pixels
 from itervae.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*which becomes grey", "ignore:16-bit pictures whose", "ignore:left out"
+)  # what is said is tested in test_pictures.py and test_folders.py
+
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
