@@ -20,7 +20,6 @@ from av.error import FFmpegError
 SLACK_STEPS = 3  # by how many steps, or seconds, a whole file may end before what it promises
 SLACK_SECONDS = 0.1
 MOST_STEPS = 10  # per frame; beyond, the times are taken for wrong ones
-
 REORDERED = 4  # frames within which times are put in order
 
 Frame = TypeVar("Frame")
@@ -57,11 +56,9 @@ def read_timing(file: Path) -> Timing:
     times, end = [], 0.0
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
-        promises = [float(container.duration or 0) / av.time_base]
-        if stream.duration and stream.time_base:
-            promises.append(float(stream.duration * stream.time_base))
-        if stream.frames and stream.average_rate:  # of an .avi that was cut, the only one
-            promises.append(float(stream.frames / stream.average_rate))
+        promised = float(container.duration or 0) / av.time_base
+        if stream.frames and stream.average_rate and container.format.name == "avi":
+            promised = float(stream.frames / stream.average_rate)  # FFmpeg cuts the duration to the length of the file
         try:
             for packet in container.demux():
                 time = packet.dts if packet.pts is None else packet.pts
@@ -74,7 +71,7 @@ def read_timing(file: Path) -> Timing:
             pass
     times.sort()
     gaps = [after - before for before, after in pairwise(times) if after > before]
-    return Timing(_step(gaps), end, max(promises), max(gaps, default=0.0))
+    return Timing(_step(gaps), end, promised, max(gaps, default=0.0))
 
 
 def _step(gaps: list[float]) -> float | None:

@@ -87,6 +87,20 @@ def test_sound_that_goes_on_does_not_make_a_video_truncated(tmp_path):
     ]
 
 
+def test_a_video_that_was_trimmed_is_whole(tmp_path):
+    """As telephones do it: the file holds 50 frames, and a list of edits says to show the last 30."""
+    options = {"avoid_negative_ts": "disabled", "use_editlist": "1", "movflags": "faststart"}
+    with av.open(str(tmp_path / "a.mp4"), "w", options=options) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        frames = [av.VideoFrame.from_ndarray(frame, format="gray") for frame in noise()]
+        for packet in [packet for frame in [*frames, None] for packet in stream.encode(frame)]:
+            packet.pts, packet.dts = packet.pts - 20, packet.dts - 20
+            container.mux(packet)
+    (clip,) = read_clips(tmp_path, cache=tmp_path / ".cache").clips
+    assert (len(clip.frames), clip.note) == (30, "")
+
+
 def test_a_video_with_dropped_frames_is_whole_and_each_step_has_its_nearest_frame(tmp_path):
     times = [*range(10), *range(13, 25), *range(26, 44)]  # 10 to 12 and 25 are missing
     write_timed(tmp_path / "a.avi", steps(), times, "mpeg4", 25)
