@@ -5,17 +5,39 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.arrays import as_float32, check_real
+from itervae.data.pixels import free_memory
+from itervae.data.rows import Rows, check_rows, row_chunks
 from itervae.data.settings import DataSettings
 from itervae.data.source import RowSource, held_out
 from itervae.errors import InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
+# How often what is stored can be the size of what is packed, at most, with something for the ends.
+PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1040}
+
+# What NumPy raises for a damaged file. Anything else is a fault of the program and passes.
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    OverflowError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 
 
 def read_array(path: Path, key: str | None) -> np.ndarray:
@@ -24,34 +46,66 @@ def read_array(path: Path, key: str | None) -> np.ndarray:
     The array of a .npy file is mapped to memory, read-only: what is not looked at is not read.
 
     Raises:
-        InputError: no such file, another suffix, a damaged file, a missing or superfluous key, or values that are no
-            real numbers.
+        InputError: no such file, another suffix, a damaged file, one that claims more values than it holds or than
+            there is memory for, a missing or superfluous key, or values that are no real numbers.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; give the path of a .npy or .npz file.")
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         raise InputError(f"{path} has the suffix '{path.suffix}'; give a .npy or .npz file.")
     try:
-        with np.errstate(all="ignore"):
-            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
+        with np.errstate(all="ignore"), path.open("rb") as stream:
+            if stream.read(2) == b"PK":
+                array = _from_archive(path, key)
+            else:
+                stream.seek(0)
+                _check_header(stream, path.stat().st_size, str(path))
                 if key is not None:
                     raise InputError(f"the key '{key}' does not apply to {path}, which holds one array; leave it out.")
-                array = loaded
-            else:
-                with loaded:
-                    array = loaded[_choose_key(path, key, loaded.files)]
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
+    except (*DAMAGED, MemoryError) as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers; save it as an array of numbers.") from error
         raise InputError(f"{path} cannot be read ({error}); it may be truncated: make or copy it again.") from error
-    if array.dtype.kind not in "fiub":
-        raise InputError(
-            f"{path} holds values of type {array.dtype}, not real numbers; save them as floats or integers."
-        )
+    check_real(array, str(path))
     return array
+
+
+def _from_archive(path: Path, key: str | None) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as arrays, zipfile.ZipFile(path) as archive:
+        name = _choose_key(path, key, arrays.files)
+        where = named(path, name)
+        member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
+        held = member.file_size  # so the archive says, which may be as wrong as the head
+        if member.compress_type in PACKED:
+            held = min(held, PACKED[member.compress_type] * min(member.compress_size, path.stat().st_size))
+        with archive.open(member) as stream:
+            size = _check_header(stream, held, where)
+        if size > (free := free_memory()):
+            raise InputError(
+                f"{where} takes {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; save it as a .npy "
+                "file, which is read by parts."
+            )
+        return arrays[name]
+
+
+def _check_header(stream: IO[bytes], held: int, where: str) -> int:
+    """The bytes of the values that the head of a .npy file claims; refused where fewer follow it."""
+    version = np.lib.format.read_magic(stream)
+    # formats 2.0 and 3.0 differ in the encoding of names only
+    head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = head(stream)
+    if any(length < 0 for length in shape):
+        raise InputError(f"{where} claims the shape {shape}; it is damaged: make or copy it again.")
+    claimed, left = prod(shape) * dtype.itemsize, held - stream.tell()
+    if claimed > left and not dtype.hasobject:
+        raise InputError(
+            f"{where} claims {dtype} values of shape {shape}, {claimed} bytes, but at most {left} follow; it is "
+            "damaged or truncated: make or copy it again."
+        )
+    return claimed
 
 
 def _choose_key(path: Path, key: str | None, names: list[str]) -> str:
@@ -70,7 +124,8 @@ def content_hash(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for chunk in row_chunks(array):
+            digest.update(np.ascontiguousarray(chunk).data)
     return digest.hexdigest()[:16]
 
 
@@ -80,6 +135,11 @@ def as_rows(array: np.ndarray, where: str) -> Tensor:
     Raises:
         InputError: another number of dimensions, no rows or columns, or values that are not finite in float32.
     """
+    _check_shape(array, where)
+    return as_float32(array, where)
+
+
+def _check_shape(array: np.ndarray, where: str) -> None:
     if array.ndim != 2:
         raise InputError(
             f"{where} has shape {array.shape}, but rows (N, D) are needed; reshape it, for instance to "
@@ -87,20 +147,12 @@ def as_rows(array: np.ndarray, where: str) -> Tensor:
         )
     if not array.size:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
-    with np.errstate(over="ignore"):  # what overflows is reported below
-        rows = torch.from_numpy(array.astype(np.float32, order="C", copy=not array.flags.writeable))
-    finite = torch.isfinite(rows)
-    if not bool(finite.all()):
-        row, column = (~finite).nonzero()[0].tolist()
-        raise InputError(
-            f"{where} holds {array[row, column]} at row {row}, column {column}, which is no finite 32-bit number; "
-            "remove or replace such values."
-        )
-    return rows
 
 
 def array_source(settings: DataSettings, seed: int, device: str | torch.device) -> RowSource:
     """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is the validation set.
+
+    A large array is not read into memory, but for its validation set.
 
     Raises:
         InputError: see `read_array` and `as_rows`; a validation set of another D, or that is the training set.
@@ -110,17 +162,18 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device) 
     array = read_array(path, settings.data_key)
     where = named(path, settings.data_key)
     facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([array])}
-    rows = as_rows(array, where)
+    _check_shape(array, where)
+    check_rows(array, where)
     if settings.val_path is None and settings.val_key is None:
-        train_index, val_index = held_out(len(rows), settings.val_share, "rows")
-        train, validation = rows[torch.from_numpy(train_index)], rows[torch.from_numpy(val_index)]
+        train_index, val_index = held_out(len(array), settings.val_share, "rows")
+        train, validation = Rows(array, where, train_index), Rows(array, where, val_index).to("cpu")
     else:
         val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
         val_array = read_array(val_path, settings.val_key)
         facts["validation_content"] = content_hash([val_array])
         if facts["validation_content"] == facts["content"]:
             raise InputError(f"{named(val_path, settings.val_key)} is the training set itself; name other rows.")
-        train, validation = rows, as_rows(val_array, named(val_path, settings.val_key))
+        train, validation = Rows(array, where), as_rows(val_array, named(val_path, settings.val_key))
         if validation.shape[1] != train.shape[1]:
             raise InputError(
                 f"{named(val_path, settings.val_key)} has {validation.shape[1]} columns, but {where} has "

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from math import prod
 from pathlib import Path
 
 import torch
@@ -19,11 +20,11 @@ from itervae.errors import InputError
 
 MNIST_VALIDATION = 10_000
 CIFAR_PATCH = 16
-MNIST_FILES = {  # the names that torchvision gives them, and their bytes
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
+MNIST_FILES = {  # the names that torchvision gives them, and the shapes that they hold
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
 }
 CIFAR_ARCHIVE = "cifar10_4000.npz"  # the first 4000 training images as `x`, for machines without the whole set
 
@@ -95,7 +96,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
             f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
             "ITERVAE_DATA and --no-download to have it fetched."
         )
-    images = images_from_array(pixels, where, CIFAR_PATCH)
+    images = images_from_array(pixels, where, CIFAR_PATCH, quiet=True)
     facts = {
         "constant_images": images.constant,
         "whiten": settings.whiten,
@@ -119,11 +120,22 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
     with _fetching("MNIST", folder):
         if missing:
             MNIST(root, download=True)
-    for name, size in MNIST_FILES.items():
-        if (found := (folder / name).stat().st_size) != size:
-            raise InputError(f"{folder / name} has {found} bytes instead of {size}; delete it and get it again.")
+    for name, shape in MNIST_FILES.items():
+        _check_idx(folder / name, shape)
     data = MNIST(root, train=train)
     return data.data, data.targets
+
+
+def _check_idx(file: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a file that is not bytes of this shape in the format of MNIST: two zeros, 8 for bytes, the number of
+    dimensions, and each of them as a big-endian integer of 4 bytes."""
+    head = bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+    size = len(head) + prod(shape)
+    if (found := file.stat().st_size) != size:
+        raise InputError(f"{file} has {found} bytes instead of {size}; delete it and get it again.")
+    with file.open("rb") as stream:
+        if (start := stream.read(len(head))) != head:
+            raise InputError(f"{file} begins with {start.hex()} instead of {head.hex()}; delete it and get it again.")
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def drift_source(
 
     if frames < 1 or patch_size < 2:
         raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
-    images = images_from_array(np.stack(load_sample_images().images), "scikit-learn's photographs", patch_size)
+    pictures, where = np.stack(load_sample_images().images), "scikit-learn's photographs"
+    images = images_from_array(pictures, where, patch_size, quiet=True)
     training, validation = [], []
     for image in prepare_images(images, DataSettings()):
         width = image.shape[1]

@@ -62,7 +62,8 @@ def photos_source(settings: DataSettings, seed: int, device: str | torch.device)
     """
     from sklearn.datasets import load_sample_images  # imported here: it takes a second that other data need not wait
 
-    images = images_from_array(np.stack(load_sample_images().images), "scikit-learn's photographs", settings.patch_size)
+    pictures, where = np.stack(load_sample_images().images), "scikit-learn's photographs"
+    images = images_from_array(pictures, where, settings.patch_size, quiet=True)
     return _regions_source("photos", images, settings, seed, device, _facts(images, settings))
 
 
@@ -84,7 +85,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
             return _regions_source("images", images, settings, seed, device, facts)
         return shared_source("images", images, settings, seed, device, facts)
     val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
-    held = read_images(val_path, settings.val_key, settings.patch_size)
+    held = read_images(val_path, settings.val_key, settings.patch_size, white=images.white)
     if held.content == images.content:
         raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
     facts["validation_content"] = held.content
@@ -148,7 +149,7 @@ def _area(sizes: list[tuple[int, int]]) -> int:
 
 def _made_from(images: ImageSet, settings: DataSettings) -> tuple[object, ...]:
     """What the pixels of prepared images depend on."""
-    return ("images", images.content, settings.whiten, settings.local_contrast)
+    return ("images", images.content, images.white, settings.whiten, settings.local_contrast)
 
 
 def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | str | bool]:
@@ -158,4 +159,5 @@ def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | 
         "whiten": settings.whiten,
         "local_contrast": settings.local_contrast,
         "content": images.content,
+        **({} if images.white is None else {"white": images.white}),
     }

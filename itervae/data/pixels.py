@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -46,12 +47,18 @@ class Pixels:
 
         From a file, what all rows span is asked for at first: the disk reads it at once rather than page after page.
         """
-        if self.file is not None and hasattr(os, "posix_fadvise"):
+        if self.file is not None:
             first, last = index[..., 0].flatten(), index[..., -1].flatten()
             with suppress(OSError), self.file.open("rb") as file:  # it may have been deleted meanwhile
-                for start, length in zip((4 * first).tolist(), (4 * (last - first + 1)).tolist(), strict=True):
-                    os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
+                read_ahead(file, (4 * first).tolist(), (4 * (last - first + 1)).tolist())
         return self.values[index]
+
+
+def read_ahead(file: IO[bytes], starts: list[int], lengths: list[int]) -> None:
+    """Ask the disk at once for bytes that are needed next, each so many from a start on."""
+    if hasattr(os, "posix_fadvise"):
+        for start, length in zip(starts, lengths, strict=True):
+            os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
 
 
 def keep_pixels(
@@ -86,12 +93,12 @@ def keep_pixels(
 def fits(size: int, device: torch.device) -> bool:
     """Whether so many bytes are a small share of the memory that is free on a device."""
     if device.type != "cuda":
-        return size <= MEMORY_SHARE * _free_memory()
+        return size <= MEMORY_SHARE * free_memory()
     with torch.cuda.device(device):
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info()[0]
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Bytes of the machine that this process may count on."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -36,7 +36,8 @@ class DataSettings:
     sequences your own video, or windows that drift over the two photographs as the eye does."""
     data_path: Path | None = None
     """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array (.npy, .npz);
-    video: a file (.mp4, .avi, .webm, .mkv, .gif), a folder of them or of folders of frames, or stacks (.npz)."""
+    video: a file (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
+    (.npz)."""
     data_key: str | None = None
     """Name of the array inside an .npz file; needed where the file holds several."""
     val_path: Path | None = None
@@ -51,7 +52,8 @@ class DataSettings:
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
     """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
-    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out."""
+    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
+    Names may hold commas; one that is a number is given as '7,'."""
     whiten: bool = True
     """Whiten images before patches are cut; otherwise they are only centred and scaled to unit variance."""
     local_contrast: bool = False
@@ -98,7 +100,7 @@ class DataSettings:
         return "frames" in _READ_BY[self.data]
 
     def held_sequences(self) -> float | list[str]:
-        """`val_sequences` as a share or as names.
+        """`val_sequences` as a share, or as the list of names that it is, to be divided where names are known.
 
         Raises:
             InputError: a share outside (0, 1).
@@ -108,7 +110,10 @@ class DataSettings:
         try:
             share = float(self.val_sequences)
         except ValueError:
-            return [name.strip() for name in self.val_sequences.split(",") if name.strip()]
+            return [self.val_sequences]
         if not 0 < share < 1:
-            raise InputError(f"--val-sequences {self.val_sequences} is not a share; give a number between 0 and 1.")
+            raise InputError(
+                f"--val-sequences {self.val_sequences} is not a share; give a number between 0 and 1, or "
+                f"'{self.val_sequences},' for the sequence of that name."
+            )
         return share

@@ -7,16 +7,21 @@ goes on bit for bit by asking for the next index; and processes that share a bat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from itervae.data.pixels import fits
+from itervae.data.rows import Rows
 from itervae.errors import InputError
 
 # Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share numbers.
 TRAINING, EPOCH, VALIDATION, SPLIT = range(4)
+
+SMALL = 2**28
+"""Bytes of rows that are read into memory, once; the file of a larger array is mapped."""
 
 # What is held out, and the validation patches, are the same for every seed of a run: runs stay comparable.
 FIXED_SEED = 0
@@ -36,7 +41,8 @@ class Source(ABC):
         name: the kind of data, as in `DataSettings.data`.
         shape: shape of one datum, (16, 16) for a patch or (D,) for a row of a plain array.
         binary: True where the values are intensities in [0, 1] that a Bernoulli likelihood fits.
-        train: (N, D) float32 training rows, None where patches are cut afresh for every batch.
+        train: (N, D) float32 training rows, None where patches are cut afresh for every batch. Of a large array it is
+            `Rows`, which are used as a tensor and read when they are asked for.
         validation: (N, D) float32, always the same rows, whatever the seed of the run.
         device: where batches and `validation` are; the training data too, where they take a small share of it.
         ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied to the device.
@@ -123,7 +129,7 @@ class RowSource(Source):
         self,
         name: str,
         shape: tuple[int, ...],
-        train: Tensor,
+        train: Tensor | Rows,
         validation: Tensor,
         seed: int,
         *,
@@ -138,7 +144,8 @@ class RowSource(Source):
         self.name, self.shape, self.seed, self.binary = name, shape, seed, binary
         self.validation = validation.to(device)
         self.device = self.validation.device
-        self.train = self._rows = train.to(device) if fits(4 * train.numel(), self.device) else train
+        self._rows = _kept(train, self.device)
+        self.train = cast(Tensor, self._rows)
         self.labels = None if labels is None else labels.to(device)
         self.validation_labels = None if validation_labels is None else validation_labels.to(device)
         self._test = test
@@ -165,7 +172,7 @@ class RowSource(Source):
 
     @property
     def ahead(self) -> bool:
-        return self._rows.device != self.device
+        return isinstance(self._rows, Rows) or self._rows.device != self.device
 
     @property
     def held_share(self) -> float:
@@ -185,6 +192,15 @@ class RowSource(Source):
             "validation_rows": len(self.validation),
             **self._facts,
         }
+
+
+def _kept(rows: Tensor | Rows, device: torch.device) -> Tensor | Rows:
+    """Rows where they are kept: on the device if they take a small share of it, else where they are; and a small array
+    in memory rather than in its file."""
+    size = 4 * rows.numel()
+    if fits(size, device) and (isinstance(rows, Tensor) or device.type != "cpu" or size <= SMALL):
+        return rows.to(device)
+    return rows.to("cpu") if size <= SMALL and fits(size, torch.device("cpu")) else rows
 
 
 def held_out(count: int, share: float, what: str) -> tuple[np.ndarray, np.ndarray]:

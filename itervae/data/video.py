@@ -45,6 +45,8 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
     for clip in clips.clips:
         if clip.note:
             console.print(f"{clip.name}: {clip.note}", highlight=False, markup=False, soft_wrap=True)
+    for line in clips.remarks:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     count, frames = len(clips.clips), sum(len(clip.frames) for clip in clips.clips)
     console.print(
         f"{count} clip{'s' * (count > 1)}, {frames} frames; {clips.size / 1e6:.1f} MB in the cache {clips.folder}",
@@ -90,7 +92,8 @@ def video_source(
         clips: as from `read_clips`.
         seed: of the training tubes.
         frames, patch_size: T and P of the tubes.
-        held: names of the sequences to hold out, or the share of them, chosen at random but the same for every seed.
+        held: names of the sequences to hold out, each one or several with commas between, or the share of them, chosen
+            at random but the same for every seed.
         device: where the frames live.
 
     Raises:
@@ -148,6 +151,7 @@ def video_source(
         "train_sequences": len(train_names),
         "validation_sequences": ", ".join(held_names),
         "scale": scale,
+        **({} if clips.white is None else {"white": clips.white}),
     }
     return TubeSource("video", train, validation, seed, frames, facts=facts, device=device)
 
@@ -161,6 +165,7 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
     if isinstance(held, str):
         held = [held]
     if isinstance(held, Sequence):
+        held = [name for text in held for name in _names(text, known)]
         for name in held:
             if name not in known:
                 raise InputError(f"no sequence is called '{name}'; name one of {', '.join(known)}.")
@@ -181,6 +186,18 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
         )
     train, validation = held_out(len(usable), held, "sequences")
     return [usable[index] for index in train], [usable[index] for index in validation]
+
+
+def _names(text: str, known: list[str]) -> list[str]:
+    """The names in a list with commas between: as names may hold commas, the longest known one that comes next, and
+    where none does, what is before the next comma."""
+    found, left = [], text.strip(" ,")
+    while left:
+        fitting = [name for name in known if left.startswith(name) and left[len(name) :].lstrip()[:1] in ("", ",")]
+        name = max(fitting, key=len) if fitting else left.partition(",")[0]
+        found.append(name.strip() if not fitting else name)
+        left = left[len(name) :].strip(" ,")
+    return found
 
 
 def _filtered(scenes: list[np.ndarray]) -> Iterator[Tensor]:

@@ -132,6 +132,37 @@ def test_truncated_mnist_is_named(tmp_path, monkeypatch):
         load_source(MNIST, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("train-images-idx3", 3, 4),
+        ("train-images-idx3", 7, 0x61),
+        ("train-images-idx3", 15, 27),
+        ("t10k-labels-idx1", 3, 3),
+    ],
+)
+def test_a_damaged_mnist_header_is_named(tmp_path, monkeypatch, name, place, value):
+    """Of the right size, with a wrong magic number or count."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part, shape in (("train", (60_000, 28, 28)), ("t10k", (10_000, 28, 28))):
+        images, labels = (
+            bytearray.fromhex("0000080300000000000000000000") + bytes(2),
+            bytearray.fromhex("0000080100000000"),
+        )
+        images[4:8], labels[4:8] = (shape[0].to_bytes(4, "big"),) * 2
+        images[11], images[15] = 28, 28
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(images + bytes(shape[0] * 784))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels + bytes(shape[0]))
+    monkeypatch.setenv("ITERVAE_DATA", str(tmp_path))
+    assert load_source(MNIST, 0).validation.shape == (10_000, 784)
+    with (folder / f"{name}-ubyte").open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([value]))
+    with pytest.raises(InputError, match=rf"{name}-ubyte begins with 0000080\w+ instead of 0000080\w+; delete it"):
+        load_source(MNIST, 0)
+
+
 def test_damaged_cifar_is_reported(tmp_path, monkeypatch):
     (tmp_path / "cifar-10-batches-py").mkdir()
     monkeypatch.setenv("ITERVAE_DATA", str(tmp_path))

@@ -32,7 +32,7 @@ def write_video(file, frames, codec="mpeg4", pixels="yuv420p", **options):
 
 
 def written(folder):
-    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+    return sorted(file.name for file in folder.rglob("*") if file.is_file() and file.suffix != ".peak")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,8 @@ def test_decoding_happens_once_and_follows_content_and_settings(tmp_path, monkey
     again = read_clips(tmp_path / "moved.npy", cache=tmp_path / "cache")
     assert decoded == []
     assert again.content == first.content
-    assert again.size == first.size == 128 + 12 * 48 * 64
+    assert 0 < again.size - (128 + 12 * 48 * 64) < 500
+    assert again.size == first.size
     changed = ramp()
     changed[3, 2, 1] += 1
     np.save(tmp_path / "moved.npy", changed)
@@ -182,7 +183,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path):
     np.savez(tmp_path / "a.npz", good=ramp(), nan=np.full((9, 20, 20), np.nan), empty=np.zeros((0, 20, 20)))
     stacks = read_clips(tmp_path / "a.npz", cache=tmp_path / "cache")
     assert [clip.name for clip in stacks.clips] == ["good"]
-    assert dict(stacks.skipped)["nan"].startswith("its frame 0 holds NaN")
+    assert dict(stacks.skipped)["nan"].startswith("its frame 0 holds nan at row 0, column 0")
     assert "(0, 20, 20)" in dict(stacks.skipped)["empty"]
 
     write_video(data / "good.mp4", ramp())
@@ -230,6 +231,17 @@ def test_nothing_readable_is_an_error_that_says_what_to_do(tmp_path):
             read_clips(tmp_path / name, cache=tmp_path / "cache")
     with pytest.raises(InputError, match="at least 8"):
         read_clips(tmp_path / "loud.npy", short_side=4, cache=tmp_path / "cache")
+
+
+def test_a_damaged_clip_of_the_cache_is_decoded_again(tmp_path):
+    np.save(tmp_path / "a.npy", ramp())
+    expected = np.array(read_clips(tmp_path / "a.npy", cache=tmp_path / "cache").clips[0].frames)
+    (file,) = (tmp_path / "cache/video").glob("*.npy")
+    for content in (file.read_bytes()[:20_000], file.read_bytes()[:-3], b""):
+        file.unlink()  # it is mapped
+        file.write_bytes(content)
+        clips = read_clips(tmp_path / "a.npy", cache=tmp_path / "cache")
+        assert np.array_equal(clips.clips[0].frames, expected)
 
 
 def test_a_full_disk_is_not_taken_for_a_damaged_video(tmp_path, monkeypatch):

@@ -16,6 +16,10 @@ from itervae.data import DataSettings, cache, images, load_source, photographs, 
 from itervae.data.pixels import keep_pixels
 from itervae.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*which becomes grey", "ignore:16-bit pictures whose", "ignore:left out"
+)  # what is said is tested in test_pictures.py and test_folders.py
+
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -102,16 +106,16 @@ def test_the_size_in_the_cache_is_said(folder, cached, capsys):
 
 @pytest.mark.filterwarnings("ignore:1 constant images")
 def test_pictures_are_read_twice_and_never_kept(folder, cached, monkeypatch):
-    read, alive, names = images._read_picture, [], []
+    read, alive, names = images.read_picture, [], []
 
-    def watched(file):
+    def watched(file, page):
         assert sum(ref() is not None for ref in alive) <= 2  # the one before may not have been let go yet
-        image = np.array(read(file))
-        alive.append(weakref.ref(image))
+        picture = read(file, page)
+        alive.append(weakref.ref(picture))
         names.append(file.name)
-        return image
+        return picture
 
-    monkeypatch.setattr(images, "_read_picture", watched)
+    monkeypatch.setattr(images, "read_picture", watched)
     monkeypatch.setattr(photographs, "CHUNK_PIXELS", 1)
     load(folder, "pictures")
     every = [f"{number}.png" for number in range(6)]

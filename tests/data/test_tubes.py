@@ -138,6 +138,32 @@ def test_a_share_holds_out_the_same_sequences_for_every_seed():
     assert len(held.split(", ")) == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a", "a"),
+        ("c, a", "a, c"),
+        ("walk, then run", "walk, then run"),
+        ("a,walk, then run , c", "a, c, walk, then run"),
+        ("walk", "walk"),
+        ("walk,c", "c, walk"),
+        ("3,", "3"),
+        ("a,b", "a,b"),  # the longest
+        ("b,a", "a, b"),
+    ],
+)
+def test_names_of_sequences_may_hold_commas(text, names):
+    known = ["a", "a,b", "b", "c", "walk", "walk, then run", "3"]
+    data = clips(**{name: texture(number) for number, name in enumerate(known)})
+    settings = DataSettings(data="video", data_path=Path("x"), val_sequences=text)
+    source = video_source(data, 0, frames=4, patch_size=8, held=settings.held_sequences())
+    held = source.describe()["validation_sequences"]
+    assert held == ", ".join(name for name in known if name in source.held)
+    assert sorted(held) == sorted(names)
+    with pytest.raises(InputError, match="no sequence is called 'then'; name one of"):
+        video_source(data, 0, frames=4, patch_size=8, held=["walk, then, c"])
+
+
 def test_windows_go_through_a_tube_and_then_through_the_next():
     source = TubeSource(
         "video", pool(noise(9, 20, 20), frames=5), {"a": pool(noise(9, 20, 20, seed=1), frames=5)}, 0, 5

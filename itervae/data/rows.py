@@ -1,0 +1,130 @@
+"""Rows of an array that is not held in memory: read by the batch, from the file where it is mapped."""
+
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.arrays import as_float32
+from itervae.data.pixels import read_ahead
+from itervae.errors import InputError
+
+CHUNK_BYTES = 2**24  # of an array, looked at together
+
+
+def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array, some rows at a time: copies of nothing, and of a mapped file no more is resident than one chunk."""
+    if not array.ndim:
+        yield array
+        return
+    size, mapped = array[:1].nbytes, _mapped(array)
+    step = max(1, CHUNK_BYTES // max(1, size))
+    for start in range(0, len(array), step):
+        count = min(step, len(array) - start)
+        if mapped is None:
+            yield array[start : start + count]
+        else:  # a map of its own, whose pages go with it
+            shape, offset = (count, *array.shape[1:]), mapped.offset + start * size
+            yield np.memmap(str(mapped.filename), array.dtype, "r", offset, shape)
+
+
+def check_rows(array: np.ndarray, where: str) -> None:
+    """Refuse an array with values that are not finite in float32."""
+    first = 0
+    for chunk in row_chunks(array):
+        as_float32(chunk, where, first)
+        first += len(chunk)
+
+
+class Rows:
+    """Some rows of an array (N, D), as float32 where they are asked for and nowhere else.
+
+    To its users it is a tensor of these rows: it has their number, shape, least and largest value, and is indexed by a
+    tensor or a slice. Any other function of torch is given all of them, in memory.
+
+    Args:
+        array: (N, D) real numbers, finite in float32; mapped or not.
+        where: how messages call it.
+        numbers: which rows, all by default.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, array: np.ndarray, where: str, numbers: np.ndarray | None = None) -> None:
+        self._array, self._where = array, where
+        self._numbers = np.arange(len(array)) if numbers is None else numbers
+        self._mapped = _mapped(array)
+        # the same file, should another take its name
+        self._file = None if self._mapped is None else open(str(self._mapped.filename), "rb")  # noqa: SIM115
+        self._version = self._now()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._numbers), self._array.shape[1]
+
+    def numel(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Some of them: (B, D) float32.
+
+        Raises:
+            InputError: the file was written to since it was mapped.
+        """
+        numbers = self._numbers[index.numpy() if isinstance(index, Tensor) else index]
+        if self._mapped is None or self._file is None:
+            return as_float32(self._array[numbers], self._where)
+        if self._now() != self._version:
+            raise InputError(f"{self._where} changed since it was first read; start again when it is at rest.")
+        row, offset = self._array[:1].nbytes, self._mapped.offset
+        read_ahead(self._file, (offset + row * numbers).tolist(), [row] * len(numbers))
+        # mapped for these rows alone, so that the pages of those before take no memory
+        mapped = np.memmap(self._file, self._array.dtype, "r", offset, self._array.shape)
+        return as_float32(mapped[numbers], self._where)
+
+    def to(self, device: str | torch.device) -> Tensor:
+        """All of them on a device, brought there part by part."""
+        rows = torch.empty(self.shape, dtype=torch.float32, device=device)
+        for part in self._parts():
+            rows[part] = self[part].to(device)
+        return rows
+
+    def min(self) -> Tensor:
+        return torch.stack([self[part].min() for part in self._parts()]).min()
+
+    def max(self) -> Tensor:
+        return torch.stack([self[part].max() for part in self._parts()]).max()
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        def whole(given: Any) -> Any:
+            if isinstance(given, list | tuple):
+                return type(given)(map(whole, given))
+            return given.to("cpu") if isinstance(given, Rows) else given
+
+        return function(*map(whole, args), **{name: whole(given) for name, given in (kwargs or {}).items()})
+
+    def _parts(self) -> Iterator[slice]:
+        step = max(1, CHUNK_BYTES // (4 * self.shape[1]))
+        return (slice(start, start + step) for start in range(0, len(self), step))
+
+    def _now(self) -> tuple[int, int] | None:
+        """What changes where the file is written to."""
+        if self._file is None:
+            return None
+        stat = os.fstat(self._file.fileno())
+        return stat.st_mtime_ns, stat.st_size
+
+
+def _mapped(array: np.ndarray) -> np.memmap | None:
+    """An array that is mapped from a file, whole and row by row, as what it is; None of any other."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+        return array
+    return None
