@@ -17,7 +17,7 @@ from itervae.arrays import as_float32, check_real
 from itervae.data.pixels import free_memory
 from itervae.data.rows import Rows, check_rows, row_chunks
 from itervae.data.settings import DataSettings
-from itervae.data.source import RowSource, held_out
+from itervae.data.source import Fitted, RowSource, held_out
 from itervae.errors import InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -149,7 +149,7 @@ def _check_shape(array: np.ndarray, where: str) -> None:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
 
 
-def array_source(settings: DataSettings, seed: int, device: str | torch.device) -> RowSource:
+def array_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
     """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is the validation set.
 
     A large array is not read into memory, but for its validation set.

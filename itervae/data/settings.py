@@ -52,6 +52,7 @@ class DataSettings:
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
     """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
+    all, where a run is measured, holds out every one.
     A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
     Names may hold commas; one that is a number is given as '7,'."""
     whiten: bool = True
@@ -107,6 +108,8 @@ class DataSettings:
         """
         if self.val_sequences is None:
             return DataSettings.val_share
+        if self.val_sequences == "all":
+            return 1.0
         try:
             share = float(self.val_sequences)
         except ValueError:

@@ -165,8 +165,8 @@ def check_fit(engine: "type[Engine]", model: GenerativeModel) -> None:
         return
     if unknown := missing - CAPABILITIES:
         raise InputError(
-            f"{engine.__name__} requires {', '.join(map(repr, sorted(unknown)))}, which no model here has; expected some "
-            f"of {', '.join(sorted(CAPABILITIES))}: mend its `requires`"
+            f"{engine.__name__} requires {', '.join(map(repr, sorted(unknown)))}, which no model here has; expected "
+            f"some of {', '.join(sorted(CAPABILITIES))}: mend its `requires`"
         )
     from itervae.inference import ENGINES  # the registry imports this module
 

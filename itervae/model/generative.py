@@ -20,7 +20,6 @@ from itervae.model.estimators import estimators_of, exact_reconstruction, sample
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.prior import Prior, SparsityPrior
 
-
 CAPABILITIES = frozenset(
     {
         "Poisson family",
