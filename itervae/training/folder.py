@@ -16,7 +16,7 @@ CONFIG = "config.yaml"
 
 
 def check_free(run_dir: Path) -> None:
-    """Refuse a place where no run can be begun, without writing anything.
+    """Refuse a place where no run can be begun, without making anything there.
 
     Raises:
         InputError: a file, a folder of another run or of other things, or one in which another process trains.

@@ -42,28 +42,55 @@ def leave(number: int, run_dir: Path) -> NoReturn:
     os._exit(128 + number)
 
 
-class Interrupt:
-    """Turns the first signal into a wish to stop after the current update; a second one ends the process.
+class Command:
+    """The signals of a process of the command's own, where nothing is at stake: the first ends it in order, a second
+    one at once.
 
     Args:
         run_dir: of the run, for what is said then.
-        patient: a second one changes nothing. torchrun passes on both Ctrl-C, which all of its processes see, and what
-            it makes of it.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir, self.seen = run_dir, []
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.seen.append(number)
+        if len(self.seen) == 1:
+            raise KeyboardInterrupt
+        self.leave(number)
+
+    def leave(self, number: int) -> None:
+        """End the process now, unless torchrun started it, which passes on both Ctrl-C, which all of its processes see,
+        and what it makes of it."""
+        if processes_of_run() == 1:
+            leave(number, self.run_dir)
+
+
+class Interrupt:
+    """Turns the first signal into a wish to stop after the current update; a second one ends a process of the command's
+    own, and is a KeyboardInterrupt in others.
+
+    Args:
+        patient: a second one changes nothing, as where several processes have to stop together.
     """
 
     number = 0
     """Of the signal that came; 0 for none."""
 
-    def __init__(self, run_dir: Path, patient: bool = False) -> None:
-        self.asked, self._run_dir, self._patient = False, run_dir, patient
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self._patient = False, patient
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and not self._patient:
-            leave(number, self._run_dir)
+            before = self._earlier.get(number)
+            if isinstance(before, Command):
+                before.leave(number)
+            raise KeyboardInterrupt
         self.asked, self.number = True, number
 
     def __enter__(self) -> "Interrupt":
-        self._earlier = _handle(self._ask)
+        self._earlier: dict[int, Any] = {}
+        self._earlier |= _handle(self._ask)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,25 +99,16 @@ class Interrupt:
 
 @contextlib.contextmanager
 def answered(run_dir: Path) -> Iterator[None]:
-    """Around the training of a process of its own, from its settings to its last line: where nothing is at stake, the
-    first signal ends it in order, a second one at once, and both say how to go on."""
-    seen: list[int] = []
-    patient = processes_of_run() > 1
-
-    def stop(number: int, frame: Any) -> None:
-        seen.append(number)
-        if len(seen) == 1:
-            raise KeyboardInterrupt
-        if not patient:
-            leave(number, run_dir)
-
-    earlier = _handle(stop)
+    """Around all that a process of the command's own does for a run, to its last line: what stops it says how to go on,
+    and the process ends with the code of the signal."""
+    command = Command(run_dir)
+    earlier = _handle(command)
     try:
         yield
     except KeyboardInterrupt:
         if leads():
             print(f"itervae: stopped; {how_to_go_on(run_dir)}", file=sys.stderr)
-        raise SystemExit(128 + (seen or [signal.SIGINT])[0]) from None
+        raise SystemExit(128 + (command.seen or [signal.SIGINT])[0]) from None
     finally:
         _restore(earlier)
 

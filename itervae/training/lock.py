@@ -50,7 +50,7 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 def check_unlocked(run_dir: Path) -> None:
-    """Refuse a run folder in which another process trains, without writing anything.
+    """Refuse a run folder in which another process trains.
 
     Raises:
         InputError: another process holds its lock.

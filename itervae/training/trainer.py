@@ -59,7 +59,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     """Train, or go on training, in `run_dir`.
 
     Leaves `config.yaml`, `checkpoint_last.pt`, `checkpoint_best.pt`, `metrics.jsonl`, TensorBoard events, pictures
-    and `summary.json`. Ctrl-C (or SIGTERM) stops after the current update and saves; a second one ends the process.
+    and `summary.json`. Ctrl-C (or SIGTERM) stops after the current update and saves; a second one raises
+    KeyboardInterrupt.
 
     Raises:
         InputError: settings that do not fit each other or the data, a folder that is taken, or a run that diverged.
@@ -123,7 +124,7 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
 
     again = at.update if due else at.update + 1
     monitor = Monitor(run_dir, records, again, model.prior.terms) if processes.lead else Silent()
-    with Interrupt(run_dir=run_dir, patient=processes.size > 1) as interrupt, monitor, closing(task):
+    with Interrupt(patient=processes.size > 1) as interrupt, monitor, closing(task):
         monitor.say(f"run folder: {run_dir}" + (f" · {processes.size} processes" if processes.size > 1 else ""))
         rows = source.describe().get("train_rows")
         if isinstance(rows, int) and options.batch_size > rows:
