@@ -29,8 +29,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it begins, while packages
     are imported, and after its last line.
     """
-    if args is not None:
-        _run(list(args))
+    if args is not None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
         return
     signal.signal(signal.SIGINT, _stop)
     try:
