@@ -1,15 +1,26 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
 
+A process that is killed as it writes leaves a temporary file, `.NAME.PID.tmp`, which the next one that writes there
+clears away.
+"""
+
+import contextlib
 import io
 import json
 import math
 import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from itervae.errors import InputError
+
+STALE_SECONDS = 3600
+"""A temporary file that was not written to for so long belongs to no process any more, or to none of this machine."""
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -22,6 +33,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_temporaries(path.parent, path.name)
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -32,6 +44,30 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
+
+
+def clear_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed have left of a file of that name; without a name all temporary files, for
+    a folder that is locked."""
+    for file in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(file.name)
+        if match and (name is None or (match["name"] == name and _stale(file, int(match["process"])))):
+            with contextlib.suppress(OSError):  # another process was faster, or it is of another user
+                file.unlink()
+
+
+def _stale(file: Path, process: int) -> bool:
+    """Whether the process that wrote a temporary file has ended, as far as can be known."""
+    try:
+        if time.time() - file.stat().st_mtime > STALE_SECONDS:
+            return True
+        if os.name == "posix":
+            os.kill(process, 0)  # only asks
+    except (FileNotFoundError, ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # of another user
+        return False
+    return False
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

@@ -55,6 +55,10 @@ def test_bad_input_is_one_sentence(capsys, tmp_path, rows, run):
     (tmp_path / "typo.yaml").write_text("inference: lca-unrolled\nlatnets: 3\n")
     (tmp_path / "steps.yaml").write_text("inference: amortized\nsteps: 3\n")
     (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "text.pt").write_text("no checkpoint\n")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "bytes.yaml").write_bytes(b"latents: \xff\xfe")
     array = ("train", *QUICK, "--data", "array", "--data-path")
     for args, message in (
         (("train", "--data", "images", "--data-path", tmp_path / "none"), "none does not exist"),
@@ -69,6 +73,16 @@ def test_bad_input_is_one_sentence(capsys, tmp_path, rows, run):
         (("train", "--config", tmp_path / "steps.yaml"), "key 'steps' does not apply to inference amortized"),
         (("train", "--config", tmp_path / "list.yaml"), "holds a list"),
         (("train", "--config", tmp_path / "none.yaml"), "there is no config file"),
+        (("train", "--config", tmp_path / "empty.yaml"), "empty.yaml is empty; expected lines"),
+        (("train", "--config", tmp_path / "bytes.yaml"), "bytes.yaml is not valid YAML"),
+        (("train", "--seed", "-1"), "--seed is -1; expected a whole number from 0"),
+        (("train", "--seed", 2**64), "--seed is 18446744073709551616; expected"),
+        (("train", "--latents", 10**8), "not enough memory for 100000000 latents"),
+        (("infer", tmp_path / "text.pt", "--input", rows, "--output", tmp_path / "o.npz"), "text.pt is no checkpoint"),
+        (
+            ("infer", tmp_path / "empty.pt", "--input", rows, "--output", tmp_path / "o.npz"),
+            "empty.pt is no checkpoint",
+        ),
         (("train", "--inference", "fista-unrolled", "--decoder", "mlp"), "fista-unrolled needs a model with linear"),
         (("train", "--run-dir", run), "there is a run in .*--resume"),
         (("train", "--run-dir", rows), "is a file; name a folder"),
@@ -184,7 +198,7 @@ def test_interrupt_saves_and_says_how_to_resume(rows, tmp_path, number):
     wait_for(folder / "checkpoint_last.pt", process)
     os.kill(process.pid, number)
     out, error = process.communicate(timeout=60)
-    assert process.returncode == 0, error
+    assert process.returncode == 128 + number, error  # so that what is to follow a whole run does not
     assert f"itervae train --resume {folder}" in out
     update = json.loads((folder / "summary.json").read_text())["updates"]
     cli.main(["train", "--resume", str(folder), "--updates", str(update + 5)])

@@ -1,8 +1,11 @@
 """The command: itervae train | infer | gap | export | figure | engines."""
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
 from itervae.errors import InputError
@@ -21,8 +24,23 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command; errors of input end it with exit code 2 and one sentence."""
-    args = list(sys.argv[1:] if args is None else args)
+    """Run the command; errors of input end it with exit code 2 and one sentence, Ctrl-C with 130.
+
+    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it begins, while packages
+    are imported, and after its last line.
+    """
+    if args is not None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
+        return
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        _run(sys.argv[1:])
+    finally:
+        signal.signal(signal.SIGINT, _stop)
+        sys.stdout.flush()
+
+
+def _run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -32,10 +50,19 @@ def main(args: Sequence[str] | None = None) -> None:
         if args[0] not in COMMANDS:
             raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
-        import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
+        command = import_module(f"itervae.cli.{args[0].replace('-', '_')}")
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        command.run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    """End the process where an exception would be a traceback, or be swallowed."""
+    os.write(2, b"itervae: stopped\n")
+    os._exit(128 + number)

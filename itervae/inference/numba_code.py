@@ -3,12 +3,13 @@
 import threading
 import warnings
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from itervae.inference.numba_cache import import_compiled
 
 SERIAL = 2**15
 """So many numbers (B, K) and fewer are not worth a second thread."""
@@ -19,8 +20,8 @@ _one_at_a_time = threading.Lock()  # some of numba's pools of threads end the pr
 def numba_module(name: str) -> Any:
     """A module of this package; None, with a warning, where numba cannot be used."""
     try:
-        return import_module(f"itervae.inference.{name}")
-    except (ImportError, OSError, RuntimeError) as error:  # not there, not for this numpy, nowhere for its cache
+        return import_compiled(f"itervae.inference.{name}")
+    except (ImportError, OSError, RuntimeError) as error:  # not there, or not for this numpy
         first = str(error).partition("\n")[0]
         warnings.warn(
             f"inference on a CPU takes several times as long without numba ({first}): pip install 'itervae[fast]'",
