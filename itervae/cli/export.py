@@ -23,7 +23,7 @@ class Export:
 
 def run(args: list[str]) -> None:
     options = tyro.cli(Export, prog="itervae export", args=args)
-    model, _ = load(options.target)
+    model = load(options.target).model
     save_dictionary(model, options.dictionary)
     size, latents = model.dictionary.shape
     lost = "" if model.prior.name == "poisson" else f", without its {model.prior.name} prior"

@@ -14,6 +14,7 @@ from itervae.data.tubes import Stills, TubeSource, check_window, typical
 from itervae.data.video import load_video
 
 __all__ = [
+    "NOTHING_FITTED",
     "DataSettings",
     "Fitted",
     "Inputs",

@@ -87,9 +87,9 @@ def video_source(
 ) -> TubeSource:
     """Tubes of the clips' scenes; whole sequences are held out for validation.
 
-    A sequence is a clip. Of a single clip it is a scene, called NAME#0, NAME#1, ..., since nothing else is left to
-    divide; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than `frames` frames, or
-    smaller than the patch, are counted and left out.
+    A sequence is a clip. Of a single clip that is to be divided it is a scene, called NAME#0, NAME#1, ..., since
+    nothing else is left; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than
+    `frames` frames, or smaller than the patch, are counted and left out.
 
     Args:
         clips: as from `read_clips`.
@@ -107,7 +107,7 @@ def video_source(
     if frames < 1 or patch_size < 2:
         raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
     sequences = {clip.name: split_scenes(clip.frames) for clip in clips.clips}
-    if len(sequences) == 1:
+    if len(sequences) == 1 and held != 1:
         ((name, scenes),) = sequences.items()
         if len(scenes) == 1 and not isinstance(held, Sequence) and 0 < held < 1:
             cut = round((1 - held) * len(scenes[0]))

@@ -90,6 +90,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.processes.gather(self.generator.get_state()[None]),  # of each process, one a row
             "device": self.device.type,
+            "fitted": dict(self.source.fitted),
             **_contents(self.source),
             **asdict(position),
         }

@@ -20,6 +20,7 @@ import signal
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ from itervae.training.checkpoint import (
 from itervae.training.choices import check_settings, choose_device
 from itervae.training.distributed import Processes, joined
 from itervae.training.folder import check_data, check_free, check_new, make_ready
+from itervae.training.freeze import fitted_with
 from itervae.training.interrupt import Interrupt
 from itervae.training.lock import locked
 from itervae.training.memory import within_memory
@@ -80,7 +82,7 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
         check_data(settings, run_dir)
     elif processes.lead:
         check_free(run_dir)
-    run = _prepare(settings, processes, resume)
+    run = _prepare(settings, processes, saved)
     settings, source, model, engine, task = run.settings, run.source, run.model, run.engine, run.task
     at, notes = Position(), []
     if saved is not None:
@@ -232,20 +234,21 @@ def resume_settings(run_dir: Path) -> RunSettings:
     return load_settings(read_checkpoint(run_dir / LAST))
 
 
-def _prepare(settings: RunSettings, processes: Processes, resume: bool) -> Run:
+def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] | None) -> Run:
     """Read the data, and make what works on them; settings that cannot be right are refused before that."""
-    options = settings.training
+    options, resume = settings.training, saved is not None
     if options.freeze is None or resume:
         check_settings(settings)
     if options.freeze is None and settings.data.sequential and not resume:  # before video is decoded, which takes long
         make_carryover(settings, build(settings, (settings.data.patch_size,) * 2)[0])
+    fitted = fitted_with(options.freeze, settings.data) if saved is None else saved.get("fitted", {})
     device = choose_device(options.device, processes.local_rank if processes.size > 1 else None)
     if device.type == "cuda" and processes.size > 1:
         torch.cuda.set_device(device)  # what NCCL works on
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with processes.lead_first():
-        source = load_source(settings.data, options.seed, device)
+        source = load_source(settings.data, options.seed, device, fitted)
     return prepare(settings, source, device, processes, resume)
 
 
