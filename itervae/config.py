@@ -130,8 +130,10 @@ def _resumed(run_dir: Path) -> dict[str, Any]:
     says now.
 
     Raises:
-        InputError: no checkpoint, or another setting was changed in that file.
+        InputError: no folder with a checkpoint, or another setting was changed in that file.
     """
+    if run_dir.is_file():
+        raise InputError(f"--resume {run_dir} is a file; name the folder of the run, {run_dir.parent}")
     settings = resume_settings(run_dir).flat()
     path = run_dir / "config.yaml"
     if not path.is_file():

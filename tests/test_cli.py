@@ -87,6 +87,7 @@ def test_bad_input_is_one_sentence(capsys, tmp_path, rows, run):
         (("train", "--run-dir", run), "there is a run in .*--resume"),
         (("train", "--run-dir", rows), "is a file; name a folder"),
         (("train", "--resume", tmp_path / "none"), "there is no checkpoint"),
+        (("train", "--resume", run / "checkpoint_best.pt"), f"is a file; name the folder of the run, {run}"),
         (("train", "--resume", run, "--lr", "1"), "--lr cannot change when a run is resumed"),
         (("infer", run, "--input", tmp_path / "none.npy", "--output", tmp_path / "o.npz"), "none.npy"),
         (("infer", run, "--input", rows, "--output", tmp_path / "o.txt"), "expected a name ending in .npz"),

@@ -28,7 +28,7 @@ LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 FORMAT = 2
 MARK = b"itervae sha-256:"
 """Before the digest at the end of a file."""
-LOADED = {"config": dict, "shape": list, "model": dict, "engine": dict}
+LOADED = {"config": dict, "shape": (list, tuple), "model": dict, "engine": dict}
 """What loading needs of a checkpoint; going on needs more."""
 ENCODER_START = -1.0
 """Where prior log-rates start when an encoder is trained."""
