@@ -236,7 +236,18 @@ def test_photographs_end_to_end(tmp_path, capsys):
     events = EventAccumulator(str(folder)).Reload()
     assert len(events.Images("dictionary")) == 2
     np.save(tmp_path / "image.npy", np.random.default_rng(0).random((40, 50)))
-    cli.main(["infer", str(folder), "--input", str(tmp_path / "image.npy"), "--output", str(tmp_path / "codes.npz")])
+    cli.main(
+        [
+            "infer",
+            str(folder),
+            "--input",
+            str(tmp_path / "image.npy"),
+            "--as",
+            "images",
+            "--output",
+            str(tmp_path / "codes.npz"),
+        ]
+    )
     codes = np.load(tmp_path / "codes.npz")
     assert codes["log_rate"].shape == (5 * 6, 12)
     assert codes["positions"].shape == (30, 3)

@@ -59,7 +59,7 @@ def labelled(monkeypatch):
     source = RowSource(
         "rows", (16,), x[:1], x[:240], 0, validation_labels=labels[:240], test=lambda: (x[240:], labels[240:])
     )
-    monkeypatch.setattr(command, "load_stills", lambda *_: source)
+    monkeypatch.setattr(command, "load_stills", lambda *_, **__: source)
     return x, labels
 
 

@@ -174,18 +174,18 @@ def test_settings_of_the_data_change_those_of_the_run(runs, tmp_path, said):
         assert report["frames"] == len(report["mean"]["none"]["free_energy"]) == frames
         assert report["mean"]["none"]["frames"] == frames - 1
     error = said(runs / "mixing", "--patch-size", "16")
-    assert f"the frames have 256 values each and {runs / 'mixing'} explains 36; give another --patch-size" in error
-    error = said(runs / "mixing", "--data", "drift", "--frames", "4")
-    assert "the frames have 256 values each" in error
+    assert f"the data have 256 values per datum and {runs / 'mixing'} explains 36; name data that fit" in error
+    report = measured(runs, tmp_path / "r.json", "none", "--data", "drift", "--steps", "1", "--tubes", "1")
+    assert report["frames"] == FRAMES  # which the same kind of data keeps
     assert "--data photos has no order; use --data video or --data drift" in said(runs / "mixing", "--data", "photos")
     assert "sequences of one frame have no past" in said(runs / "none", "--frames", "1")
     assert "--whiten does not apply to --data drift" in said(runs / "none", "--no-whiten").replace("--no-", "--")
 
 
 def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
-    assert f"the frames have 36 values each and {runs / 'larger'} explains 49" in said(runs / "mixing", runs / "larger")
+    assert f"the data have 36 values per datum and {runs / 'larger'} explains 49" in said(runs / "mixing", runs / "larger")
     monkeypatch.setattr(command, "measure_sequences", lambda *_, **__: pytest.fail("began to work"))
-    monkeypatch.setattr(command, "load_sequence", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(command, "load", lambda *_: pytest.fail("began to work"))
     assert "no run was named" in said()
     for steps in ("0", "", "1,x", "2,-1", "²"):
         assert f"--steps is {steps!r}; expected numbers ≥ 1" in said(runs / "mixing", "--steps", steps)

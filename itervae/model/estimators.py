@@ -42,9 +42,12 @@ def exact_reconstruction(model: "GenerativeModel", x: Tensor, posterior: Family)
             f"likelihood: use estimator {estimators_of(type(posterior), False)[0]}"
         )
     assert isinstance(likelihood, GaussianLikelihood)
-    dictionary = model.dictionary.to(posterior.u.dtype)
-    spread = posterior.spread(dictionary) / (2 * likelihood.variance)
-    return likelihood.negative_log_likelihood(x, posterior.mean @ dictionary.mT) + spread
+    dtype = posterior.u.dtype
+    dictionary = model.decoder.dictionary_in(dtype)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    variance = likelihood.variance_in(dtype)
+    misfit = (x - posterior.mean @ dictionary.mT).square().sum(-1)
+    normalizer = likelihood.normalizer(x.shape[-1])
+    return misfit / (2 * variance) + normalizer + posterior.spread(dictionary) / (2 * variance)
 
 
 def sampled_reconstruction(
