@@ -1,4 +1,5 @@
-"""Commands measure on the data of a run, prepared as it prepared its own; one option overlays, and the data are named."""
+"""Commands measure on the data of a run, prepared as it prepared its own; one option overlays, and the data are
+named."""
 
 import json
 

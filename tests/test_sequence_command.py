@@ -183,7 +183,8 @@ def test_settings_of_the_data_change_those_of_the_run(runs, tmp_path, said):
 
 
 def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
-    assert f"the data have 36 values per datum and {runs / 'larger'} explains 49" in said(runs / "mixing", runs / "larger")
+    larger = runs / "larger"
+    assert f"the data have 36 values per datum and {larger} explains 49" in said(runs / "mixing", larger)
     monkeypatch.setattr(command, "measure_sequences", lambda *_, **__: pytest.fail("began to work"))
     monkeypatch.setattr(command, "load", lambda *_: pytest.fail("began to work"))
     assert "no run was named" in said()

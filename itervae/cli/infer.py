@@ -113,8 +113,8 @@ def _posteriors(
     frame, each with the prior that the run carries over, from the start of every scene; all else in batches."""
     model, carryover = target.model, target.carryover
     if inputs.scenes is None or carryover is None:
-        for batch in inputs.x.split(BATCH):
-            x = batch.to(device)
+        for start in range(0, len(inputs.x), BATCH):
+            x = inputs.x[start : start + BATCH].to(device)
             yield x, infer(model, engine, x, steps=steps, generator=generator).posterior, None
         return
     carryover = carryover.to(device)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.data.arrays import ARRAY_SUFFIXES, as_rows, named, read_array
+from itervae.data.arrays import ARRAY_SUFFIXES, large_rows, named, read_array
 from itervae.data.decoding import read_clips
 from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.origins import VIDEO_SUFFIXES
@@ -37,7 +37,8 @@ class Inputs:
     """What a trained run encodes.
 
     Attributes:
-        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of the next.
+        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of the next. Of a large
+            array in a file what is asked for by index or slice is read then.
         positions: (N, 3) int64, the number of the picture or frame, and the row and column of the upper left pixel of
         the
             patch; None where the rows were given as they are.
@@ -164,8 +165,8 @@ class Preparation:
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
                 remedy = "reshape it or, if it is one picture, take it as images (--as images)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
-        x = as_rows(array.reshape(len(array), dim), where)
-        low, high = x.aminmax()
+        x = large_rows(array.reshape(len(array), dim), where)
+        low, high = float(x.min()), float(x.max())
         if self.settings.data == "mnist" and not 0 <= low <= high <= 1:
             raise InputError(
                 f"{where} holds values from {low:g} to {high:g}, but this run takes intensities in [0, 1]; divide by "

@@ -202,3 +202,12 @@ def test_pictures_of_sixteen_bits_take_the_white_level_of_the_run(tmp_path):
     found = load_inputs(saved(tmp_path, dark), None, PHOTOS, (16, 16), fitted=fitted)
     expected = [tiles(whiten_image(torch.from_numpy(image / 4095).float()), 16)[0] for image in dark]
     torch.testing.assert_close(found.x, torch.cat(expected), atol=1e-4, rtol=1e-3)
+
+
+def test_a_large_array_is_read_by_the_batch(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(50, 12))
+    monkeypatch.setattr("itervae.data.arrays.SMALL", 100)
+    found = load_inputs(saved(tmp_path, rows), None, DataSettings(data="array"), (12,))
+    assert not isinstance(found.x, torch.Tensor)
+    torch.testing.assert_close(found.x[7:19], torch.from_numpy(rows[7:19]).float())
+    assert len(found.x) == 50
