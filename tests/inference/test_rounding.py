@@ -51,7 +51,8 @@ def poisson_energy(model, x, u):
 
 
 def lasso_energy(model, x, u):
-    phi, x = wide(model.dictionary.double()), wide(x)
+    phi, x = wide(model.decoder.weight), wide(x)
+    phi = phi / np.sqrt((phi**2).sum(0))
     theta, u = wide(model.prior.threshold), wide(u)
     size = np.abs(u) if model.prior.signed else u
     a = np.where(size > theta, u - np.sign(u) * theta, 0)
