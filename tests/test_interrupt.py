@@ -99,7 +99,9 @@ def test_a_second_one_ends_a_process_that_waits_for_ever(rows, tmp_path):
 LATE = """
 import atexit, sys, time
 from itervae import cli
-atexit.register(lambda: (print("exiting", flush=True), time.sleep(30)))
+from itervae.cli import engines
+run = engines.run
+engines.run = lambda args: (run(args), atexit.register(lambda: (print("exiting", flush=True), time.sleep(30))))
 sys.argv[1:] = ["engines"]
 cli.main()
 """
