@@ -1,5 +1,7 @@
 """The command: itervae train | infer | gap | export | figure | engines."""
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -33,11 +35,14 @@ def main(args: Sequence[str] | None = None) -> None:
         _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
         return
     signal.signal(signal.SIGINT, _stop)
+    # the last moments of Python, in which the signal would be the code
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         _run(sys.argv[1:])
     finally:
         signal.signal(signal.SIGINT, _stop)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
 
 
 def _run(args: list[str]) -> None:
