@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arrays", "errors", "files"}
+SHARED = {"allocator", "arguments", "arrays", "errors", "files"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "config": {"model", "inference", "data", "training", "sequence"},
     "cli": {"distributions", "model", "inference", "data", "training", "evaluation", "plotting", "config", "sequence"},
     "allocator": set(),
+    "arguments": {"errors"},
     "arrays": {"errors"},
     "errors": set(),
     "files": set(),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
+from itervae.arguments import as_number, check_tensor, described
 from itervae.distributions.family import Family
 from itervae.distributions.gumbel import gumbel_softmax
 from itervae.distributions.poisson import poisson_kl
@@ -37,9 +38,12 @@ class Categorical(Family):
     discrete = True
 
     def __init__(self, u: Tensor, temperature: float = 0.1) -> None:
-        if not temperature >= 0:
-            raise ValueError(f"temperature is {temperature}; expected a number ≥ 0 (0 gives one-hot samples)")
-        self.temperature = float(temperature)
+        check_tensor("u", u, "of logits (..., K)")
+        value = as_number(temperature)
+        if value is None or not value >= 0:
+            given = described(temperature)
+            raise InputError(f"temperature is {given}; expected a number ≥ 0 (0 gives one-hot samples)")
+        self.temperature = value
         super().__init__(u, u.shape[:-1], u.shape[-1:])
 
     @property

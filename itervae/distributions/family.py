@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from itervae.arguments import check_tensor
+from itervae.errors import InputError
+
 
 class Family(Distribution):
     """A distribution over latents z (..., K), given by unconstrained parameters `u` (..., parts · K).
@@ -25,6 +28,7 @@ class Family(Distribution):
     """Whether z is a count or a choice, so that the score estimator applies."""
 
     def __init__(self, u: Tensor, batch_shape: Sequence[int], event_shape: Sequence[int] = ()) -> None:
+        check_tensor("u", u, "of parameters (..., K)")
         self.u = u
         # NaNs are let through: a check here would synchronize with a GPU at every use
         super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
@@ -92,7 +96,13 @@ class Family(Distribution):
 
 def total_kl(posterior: Distribution, prior: Distribution) -> Tensor:
     """KL(posterior ‖ prior) of all latents together (...), nats."""
-    kl = kl_divergence(posterior, prior)
+    try:
+        kl = kl_divergence(posterior, prior)
+    except NotImplementedError as error:
+        raise InputError(
+            f"the posterior is a {type(posterior).__name__} and the prior a {type(prior).__name__}; expected both of "
+            "one family"
+        ) from error
     return kl if posterior.event_shape else kl.sum(-1)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
+from itervae.arguments import as_number, check_choice, check_tensor, described
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
 from itervae.distributions.family import Family, soft_clamp
 from itervae.distributions.gumbel import gumbel_poisson_sample
@@ -34,8 +35,8 @@ class RelaxedPoisson(Family):
         indicator: soft indicator s, "cubic" (default) or "sigmoid" (the P-VAE's).
 
     Raises:
-        ValueError: unknown indicator, negative temperature; from `sample` and `rsample` (as `InputError`), a log-rate
-            that is not finite or above 10.
+        InputError: log-rates that are no tensor, an unknown indicator, a negative temperature; from `sample` and
+            `rsample`, a log-rate that is not finite or above 10.
 
     Example:
         >>> q = RelaxedPoisson(torch.zeros(2, 3), temperature=0.1)
@@ -48,11 +49,14 @@ class RelaxedPoisson(Family):
     discrete = True
 
     def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
-        if indicator not in INDICATORS:
-            raise ValueError(f"indicator is {indicator!r}; expected one of {', '.join(INDICATORS)}")
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature is {temperature}; expected a finite number ≥ 0 (0 gives integer counts)")
-        self.temperature = float(temperature)
+        check_tensor("log_rate", log_rate, "of any shape")
+        check_choice("indicator", indicator, INDICATORS)
+        value = as_number(temperature)
+        if value is None or not 0 <= value < math.inf:
+            raise InputError(
+                f"temperature is {described(temperature)}; expected a finite number ≥ 0 (0 gives integer counts)"
+            )
+        self.temperature = value
         self.indicator = indicator
         super().__init__(log_rate, log_rate.shape)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
 
+from itervae.arguments import check_tensor, check_whole
 from itervae.distributions.family import Family
 from itervae.errors import InputError
 
@@ -30,6 +31,8 @@ class SparsityCost(Distribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, latents: int, threshold: Tensor, signed: bool = False, hard: bool = False) -> None:
+        check_whole("latents", latents, 1)
+        check_tensor("threshold", threshold, "of one number")
         self.threshold = threshold
         self.signed = signed
         self.hard = hard

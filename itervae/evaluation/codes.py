@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_seed
 from itervae.distributions import SparseCode, unit_kl
+from itervae.evaluation.checks import check_measured
 from itervae.inference import Engine, certificate, infer
 from itervae.model import GenerativeModel
 
@@ -94,8 +96,10 @@ def encode(
         advance: called with the number of data done.
 
     Raises:
-        InputError: as `infer`, and from a posterior that cannot be sampled.
+        InputError: as `infer`, no data, and a posterior that cannot be sampled.
     """
+    check_measured(model, (engine,), x)
+    check_seed(seed)
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior()
     precise = copy.deepcopy(model).double()  # a proof needs more digits than inference

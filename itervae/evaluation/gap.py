@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_kind, check_positive, check_seed, check_whole, described
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
+from itervae.evaluation.checks import check_measured, check_varied
 from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
 from itervae.evaluation.optimum import BATCH, OptimalReport, Scorer, certified_optimum, estimated_optimum
 from itervae.inference import Engine, Optimal, infer
@@ -127,8 +129,22 @@ def amortization_gap(
         advance: called with what has been done and for how many data, for a progress bar.
 
     Raises:
-        InputError: no data, data that do not fit, or a model without a posterior (sparse coding).
+        InputError: no data, data that do not fit or are all the same, engines that come without a number of steps, or a
+            model without a posterior (sparse coding).
     """
+    check_kind("engines", engines, Mapping, "a dict of name → (engine, steps), steps None for the engine's own")
+    for name, pair in engines.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(
+                f"engines[{name!r}] is {described(pair)}; expected a pair (engine, steps), steps None for the engine's "
+                "own"
+            )
+        if pair[1] is not None:
+            check_whole("steps", pair[1])
+    check_measured(model, (engine for engine, _ in engines.values()), x)
+    check_varied(x)
+    check_positive("tolerance", tolerance, " of nats")
+    check_seed(seed)
     if "variational posterior" not in model.capabilities:
         raise InputError(
             "the amortization gap is one of a posterior, and sparse coding has none; export its dictionary and give "
@@ -139,8 +155,6 @@ def amortization_gap(
             f"the approximation gap was asked of a model with a {type(model.prior).__name__}; it is there for the "
             "Poisson family only: leave it out"
         )
-    if len(x) == 0:
-        raise InputError("there are no data to measure on; expected at least one row")
     score = Scorer(model, seed)
     measured = {
         name: _run(model, engine, engine.steps if number is None else number, x, score, trace, seed, name, advance)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_kind, check_seed
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
+from itervae.inference.checks import check_data
 from itervae.model import GenerativeModel, PoissonPrior
 
 SAMPLES = (1, 10, 100, 1000, 5000)
@@ -61,6 +63,10 @@ def marginal_likelihood(
     Raises:
         InputError: β is not 1, or sample numbers that do not increase.
     """
+    check_data(model, x)
+    check_kind("posterior", posterior, RelaxedPoisson, "a distribution: infer(model, engine, x).posterior")
+    check_kind("samples", samples, Sequence, f"increasing numbers from 1, such as ({samples},)")
+    check_seed(seed)
     if not isinstance(model.prior, PoissonPrior):
         raise InputError(f"the model has a {type(model.prior).__name__}; expected one of the Poisson family")
     if model.beta.item() != 1:
@@ -98,6 +104,6 @@ def _log_weights(model: GenerativeModel, x: Tensor, log_rate: Tensor, count: int
     step = max(1, ELEMENTS // log_rate.numel())
     for first in range(0, count, step):
         z = RelaxedPoisson(log_rate).sample((min(step, count - first),), generator=generator)
-        likelihood = -model.likelihood.negative_log_likelihood(x, model.decoder(z))
+        likelihood = -model.likelihood.negative_log_likelihood(x, model.output(z))
         pieces.append(likelihood + (z * (prior - log_rate)).sum(-1) + normalizer)
     return torch.cat(pieces)

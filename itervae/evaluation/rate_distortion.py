@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_seed
 from itervae.errors import InputError
+from itervae.evaluation.checks import check_measured, check_varied
 from itervae.evaluation.sparsity import lifetime_sparsity
 from itervae.inference import Engine, infer
 from itervae.model import GenerativeModel
@@ -73,13 +75,14 @@ def rate_points(
         advance: called with the number of data done.
 
     Raises:
-        InputError: fewer than two data.
+        InputError: fewer than two data, or data that are all the same.
     """
+    check_measured(model, (engine,), x)
+    check_seed(seed)
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data; expected at least 2, over which sparsity is measured")
+    check_varied(x)
     variance = total_variance(x)
-    if not variance > 0:
-        raise InputError("all the data are the same; expected some variance, of which R² is a share")
     generator = torch.Generator(x.device).manual_seed(seed)
     poisson = "Poisson family" in model.capabilities
     if not poisson and "variational posterior" in model.capabilities:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_choice, check_kind, check_seed, check_tensor, check_whole, described
 from itervae.errors import InputError
 from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
+from itervae.inference.checks import check_engine, check_model
 from itervae.model import GenerativeModel
-from itervae.sequence import STARTS, Carryover, FilterState, filter_step
+from itervae.sequence import STARTS, Carryover, FilterState, check_carryover, filter_step
 
 THRESHOLDS = (1.0, 0.1)
 """Gaps to be reached from each start, nats."""
@@ -101,13 +103,13 @@ def measure_sequences(
         InputError: no candidate, no sequence, sequences of one frame or of different shapes or for another model, a
             number of steps below 1, or a model whose optimum is neither proved nor approached by the LCA.
     """
-    _check(candidates, tubes)
+    _check(candidates, tubes, steps)
+    check_choice("start", start, STARTS)
+    check_seed(seed)
     x = torch.cat(list(tubes.values()))
     each = len(next(iter(tubes.values())))
     if x.shape[1] < 2:
         raise InputError("sequences of one frame have no past; give --frames 2 or more")
-    if min(steps, default=1) < 1:
-        raise InputError(f"--steps {','.join(map(str, steps))} holds a number below 1; give numbers ≥ 1")
     found: dict[str, tuple[Measured, dict[int, Tensor]]] = {}
     for name, (model, engine, carryover) in candidates.items():
 
@@ -135,10 +137,21 @@ def measure_sequences(
     )
 
 
-def _check(candidates: Mapping[str, tuple[GenerativeModel, Engine, Carryover]], tubes: Mapping[str, Tensor]) -> None:
+def _check(
+    candidates: Mapping[str, tuple[GenerativeModel, Engine, Carryover]],
+    tubes: Mapping[str, Tensor],
+    steps: Sequence[int],
+) -> None:
     """Refuse what cannot be measured, before anything is."""
+    check_kind("candidates", candidates, Mapping, "a dict of name → (model, engine, carryover)")
+    check_kind("tubes", tubes, Mapping, "a dict of name → sequences (n, T, D)")
+    check_kind("steps", steps, Sequence, f"numbers of steps per frame, such as ({steps},)")
+    for number in steps:
+        check_whole("steps", number, 1)
     if not candidates or not tubes:
         raise InputError(f"there are {len(candidates)} carryovers and {len(tubes)} sequences; expected one at least")
+    for name, tube in tubes.items():
+        check_tensor(name, tube, "(n, T, D)")
     shapes = {name: tuple(tube.shape) for name, tube in tubes.items()}
     first = next(iter(shapes.values()))
     for name, shape in shapes.items():
@@ -146,7 +159,16 @@ def _check(candidates: Mapping[str, tuple[GenerativeModel, Engine, Carryover]], 
             raise InputError(
                 f"the sequence {name} has the shape {shape} and the first {first}; expected the same (n, T, D) of each"
             )
-    for name, (model, _, _) in candidates.items():
+    for name, parts in candidates.items():
+        if not isinstance(parts, tuple | list) or len(parts) != 3:
+            raise InputError(
+                f"candidates[{name!r}] is {described(parts)}; expected what load_sequence gives, (model, engine, "
+                "carryover)"
+            )
+        model, engine, carryover = parts
+        check_model(model)
+        check_engine(engine)
+        check_carryover(carryover)
         if model.size != first[2]:
             raise InputError(
                 f"the frames have {first[2]} values each and the model of {name} explains {model.size}; give frames "

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from torch import nn
 
+from itervae.arguments import check_fields, check_kind
+from itervae.errors import InputError
 from itervae.inference.base import Engine
 from itervae.inference.checks import check_fit
-from itervae.inference.encoders import build_encoder
+from itervae.inference.encoders import build_encoder, values_taken
 from itervae.inference.problem import Problem
 from itervae.inference.state import State
 from itervae.model import GenerativeModel
@@ -39,16 +41,30 @@ class Amortized(Engine):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
+        check_kind("encoder", encoder, nn.Module, "a module; Amortized.build makes one by its name")
         self.encoder = encoder
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Amortized":
+        check_fields(settings, cls.Settings)
         check_fit(cls, model)
         prior = model.prior()
         return cls(build_encoder(settings.encoder, shape, len(prior.u), bias=prior.parts > 1))
 
     def init(self, problem: Problem, state: State | None) -> State:
-        weight = next(self.encoder.parameters())
-        u = problem.start() + self.encoder(problem.x.to(weight.dtype)).to(problem.x.dtype)
+        x, start = problem.x, problem.start()
+        size = values_taken(self.encoder)
+        if size not in (None, x.shape[1]):
+            raise InputError(
+                f"the encoder of {type(self).__name__} takes {size} values per datum, and these have {x.shape[1]} "
+                "values; train one on this model"
+            )
+        residual = self.encoder(x.to(next(self.encoder.parameters(), x).dtype)).to(x.dtype)
+        if residual.shape != start.shape:
+            raise InputError(
+                f"the encoder of {type(self).__name__} gives {tuple(residual.shape)} for {len(x)} data; expected "
+                f"{tuple(start.shape)}, the parameters of this model: train one on this model"
+            )
+        u = start + residual
         u, clamped = problem.prior.clamp(u)  # pyright: ignore[reportAttributeAccessIssue]
         return State(u, counts={"clamped": clamped})

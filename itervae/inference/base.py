@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import check_devices, check_fields, check_kind
 from itervae.distributions import Family
-from itervae.inference.checks import Prior, check_implicit, check_inputs, check_kinds
+from itervae.errors import InputError
+from itervae.inference.checks import Prior, check_data, check_implicit, check_inputs, check_kinds
 from itervae.inference.energies import LinearEnergy, Point
 from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
 from itervae.inference.implicit import attach
@@ -56,6 +58,7 @@ class Engine(nn.Module):
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":
         """The engine with these settings, for data of `shape`."""
+        check_fields(settings, cls.Settings)
         return cls(**vars(settings))
 
     def init(self, problem: Problem, state: State | None) -> State:
@@ -301,8 +304,21 @@ def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Pri
 
     NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, sparse
     codes under a hard threshold, Laplace posteriors and Gaussians under an activation.
+
+    Raises:
+        InputError: x or the posterior is of another kind, width or device than the model.
     """
-    problem = Problem(model, x, model.prior() if prior is None else prior)
+    check_data(model, x)
+    check_kind("posterior", posterior, Family, "a distribution: infer(model, engine, x).posterior")
+    check_devices(x, {"the posterior": posterior.u, "the prior": None if prior is None else prior.u})
+    own = model.prior()
+    expected = (len(x), len(own.u))
+    if posterior.u.shape != expected:
+        raise InputError(
+            f"the posterior has parameters of shape {tuple(posterior.u.shape)}; expected {expected}, a row for each "
+            "datum: pass that of these data"
+        )
+    problem = Problem(model, x, own if prior is None else prior)
     with torch.no_grad():
         return _proved(problem, posterior.u)
 

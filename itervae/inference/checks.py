@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole, described
 from itervae.distributions import Family, SparsityCost
 from itervae.errors import InputError
 from itervae.inference.state import State
@@ -33,68 +33,63 @@ def check_kinds(
     generator: Any,
 ) -> None:
     """Refuse what is of another kind than `infer` takes: a name or a class for an object, an array for a tensor."""
-    if not isinstance(model, GenerativeModel):
-        raise InputError(
-            f"model is {_kind(model)}; expected a GenerativeModel, the first that itervae.load(RUN) or "
-            "itervae.load_dictionary(FILE) gives"
-        )
+    check_model(model)
     check_engine(engine)
-    if not isinstance(x, Tensor):
-        raise InputError(f"x is {_kind(x)}; expected a tensor (B, D): use torch.as_tensor(x, dtype=torch.float32)")
-    if prior is not None and not isinstance(prior, Family | SparsityCost):
-        raise InputError(f"prior is {_kind(prior)}; expected a distribution, such as model.prior()")
-    if state is not None and not isinstance(state, State):
-        raise InputError(f"state is {_kind(state)}; expected a State: the `state` of an earlier answer, or State(u)")
-    check_whole("steps", steps)
-    if isinstance(gradient, str | type) or not hasattr(gradient, "run"):
-        shown = repr(gradient) if isinstance(gradient, str) else _kind(gradient)
+    check_tensor("x", x)
+    if prior is not None:
+        check_kind("prior", prior, Family | SparsityCost, "a distribution, such as model.prior()")
+    if state is not None:
+        check_kind("state", state, State, "a State: the `state` of an earlier answer, or State(u)")
+        if not state.u.is_floating_point():
+            raise InputError(f"the state holds {state.u.dtype}; expected floating-point values: use State(u.float())")
+    if steps is not None:
+        check_whole("steps", steps)
+    if isinstance(gradient, type) or not hasattr(gradient, "run"):
         raise InputError(
-            f"gradient is {shown}; expected one of Unroll(), Checkpoint(), Truncate(steps), Envelope(), Implicit()"
+            f"gradient is {described(gradient)}; expected one of Unroll(), Checkpoint(), Truncate(steps), Envelope(), "
+            "Implicit()"
         )
-    if isinstance(record, str):
-        raise InputError(f"record is {record!r}; expected a collection of names, such as ({record!r},)")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputError(
-            f"generator is {_kind(generator)}; expected a torch.Generator: use torch.Generator().manual_seed(seed)"
-        )
-    for name, device in (
-        ("the model is", model.beta.device),
-        ("the engine is", next((p.device for p in engine.parameters()), x.device)),
-        ("the state is", x.device if state is None else state.u.device),
-        ("the prior is", x.device if prior is None else prior.u.device),
-        ("the generator is", x.device if generator is None else generator.device),
-    ):
-        if device.type != x.device.type or (device.index or 0) != (x.device.index or 0):
-            raise InputError(f"x is on {x.device} and {name} on {device}; expected all on one: move one with .to()")
+    if isinstance(record, str) or not isinstance(record, Collection):
+        such = record if isinstance(record, str) else RECORDS[0]
+        raise InputError(f"record is {described(record)}; expected a collection of names, such as ({such!r},)")
+    check_generator(generator)
+    others = {
+        "the model": model.beta,
+        "the engine": next(engine.parameters(), None),
+        "the state": None if state is None else state.u,
+        "the prior": None if prior is None else prior.u,
+        "the generator": generator,
+    }
+    check_devices(x, others)
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model, such as the pair that `itervae.load` gives."""
+    how = "a GenerativeModel, the first that itervae.load(RUN) or itervae.load_dictionary(FILE) gives"
+    check_kind("model", model, GenerativeModel, how)
 
 
 def check_engine(engine: Any) -> None:
     """Refuse a name, a class or anything else for an engine."""
     if all(hasattr(engine, name) for name in ("init", "step", "requires")) and not isinstance(engine, type):
         return
-    if isinstance(engine, str):
-        raise InputError(f"engine is {engine!r}, a name; expected an engine, such as LCAUnrolled(steps=20)")
+    what = f"{engine!r}, a name" if isinstance(engine, str) else described(engine)
+    how = "an engine, such as LCAUnrolled(steps=20)"
     if isinstance(engine, type):
-        raise InputError(f"engine is the class {engine.__name__}; expected one of its objects: {engine.__name__}(...)")
-    raise InputError(f"engine is {_kind(engine)}; expected an engine, such as LCAUnrolled(steps=20)")
+        how = f"one of its objects: {engine.__name__}(...)"
+    raise InputError(f"engine is {what}; expected {how}")
 
 
-def check_whole(name: str, value: Any, least: int = 0) -> None:
-    """Refuse a number that is no whole one of at least `least`; None passes."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} is {value!r}; expected a whole number ≥ {least}")
-    if value < least:
-        raise InputError(f"{name} is {value}; expected a number ≥ {least}")
-
-
-def _kind(value: Any) -> str:
-    """What a value is, for a message."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    name = type(value).__name__
-    return f"a {name}" if name[:1].lower() not in "aeiou" else f"an {name}"
+def check_data(model: Any, x: Any) -> None:
+    """Refuse what is no model, and data (B, D) that are no tensor or not of the model's D."""
+    check_model(model)
+    check_tensor("x", x)
+    if x.ndim != 2:
+        raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
+    if x.shape[1] != model.size:
+        remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
+        raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
+    check_devices(x, {"the model": model.beta})
 
 
 def check_inputs(
@@ -108,19 +103,14 @@ def check_inputs(
 ) -> None:
     """Refuse what `infer` cannot work with, naming the value, what was expected and what to do."""
     check_fit(type(engine), model)
-    if x.ndim != 2:
-        raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
-    if x.shape[1] != model.size:
-        raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}")
-    if not x.is_floating_point():
-        raise InputError(f"x holds {x.dtype}; expected floating-point values: use x.float()")
+    check_data(model, x)
     if x.numel() and not torch.isfinite(torch.stack(x.detach().aminmax())).all():
         bad = (~torch.isfinite(x)).any(1).sum().item()
         raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
     own = model.prior()
     if type(prior) is not type(own):
         raise InputError(
-            f"the prior is a {type(prior).__name__}; this model has a {type(own).__name__}: pass one of those"
+            f"the prior is a {type(prior).__name__}; this model has a {type(own).__name__}: use one of those"
         )
     if isinstance(prior, SparsityCost) and isinstance(own, SparsityCost) and vars(prior) != vars(own):
         raise InputError(
@@ -149,7 +139,7 @@ def check_inputs(
             )
     if steps and not engine.steps:
         raise InputError(f"steps is {steps}, but {type(engine).__name__} infers in one pass; leave steps out")
-    if unknown := set(record) - set(RECORDS):
+    if unknown := [str(name) for name in record if name not in RECORDS]:
         raise InputError(f"cannot record {', '.join(sorted(unknown))}; expected some of {', '.join(RECORDS)}")
     if record and engine.tolerance is not None:
         raise InputError(

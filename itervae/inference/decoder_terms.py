@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from itervae.model import GaussianLikelihood, GenerativeModel, LinearDecoder
+from itervae.model import GaussianLikelihood, GenerativeModel
 
 
 @dataclass
@@ -47,8 +47,7 @@ _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = W
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     """The terms of a model with a linear decoder and a Gaussian likelihood, as its parameters are now."""
-    decoder, likelihood = model.decoder, model.likelihood
-    assert isinstance(decoder, LinearDecoder)
+    decoder, likelihood = model.linear_decoder, model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     on_cpu = decoder.weight.device.type == "cpu"
     if not on_cpu or (torch.is_grad_enabled() and any(p.requires_grad for p in (decoder.weight, likelihood.variance))):

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from itervae.errors import InputError
+from itervae.arguments import check_whole
 from itervae.inference.base import Engine
 from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense, metric
 from itervae.inference.fused import Rule, fused_step
@@ -47,8 +47,7 @@ class Descent(Engine):
 
     def __init__(self, steps: int = 20) -> None:
         super().__init__()
-        if steps < 1:
-            raise InputError(f"steps is {steps}; expected a number ≥ 1")
+        check_whole("steps", steps, 1)
         self.steps = steps
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,10 +5,16 @@ import math
 from einops.layers.torch import Rearrange
 from torch import nn
 
-from itervae.errors import InputError
+from itervae.arguments import check_choice
 from itervae.model.decoders import quarter
 
 ENCODERS = ("linear", "mlp", "conv")
+
+
+class Encoder(nn.Sequential):
+    """The layers of an encoder, and the number of values D that they take of a datum."""
+
+    size: int | None = None
 
 
 class _Residual(nn.Module):
@@ -27,23 +33,22 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> nn.Sequential:
+def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> Encoder:
     """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors start at the prior.
 
     `linear`: one matrix, without bias, as published, but where `bias` asks for it: a log-scale that is linear in x
     could not be below that of the prior for every x. `mlp`: two hidden layers of 512. `conv`: two halvings with
     residual blocks of 32 and 64 channels, for images with sides that are multiples of 4.
     """
+    check_choice("encoder", name, ENCODERS)
     size = math.prod(shape)
     if name == "linear":
-        encoder = nn.Sequential(nn.Linear(size, outputs, bias=bias))
+        encoder = Encoder(nn.Linear(size, outputs, bias=bias))
     elif name == "mlp":
-        encoder = nn.Sequential(
-            nn.Linear(size, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, outputs)
-        )
-    elif name == "conv":
+        encoder = Encoder(nn.Linear(size, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, outputs))
+    else:
         height, width = quarter(shape)
-        encoder = nn.Sequential(
+        encoder = Encoder(
             Rearrange("b (h w) -> b 1 h w", h=shape[0], w=shape[1]),
             nn.Conv2d(1, 32, 3, padding=1),
             _Residual(32),
@@ -55,11 +60,18 @@ def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = 
             nn.Flatten(),
             nn.Linear(64 * height * width, outputs),
         )
-    else:
-        raise InputError(f"encoder is {name!r}; expected one of {', '.join(ENCODERS)}")
+    encoder.size = size
     last = encoder[-1]
     assert isinstance(last, nn.Linear)
     nn.init.normal_(last.weight, std=0.05 / math.sqrt(max(1.0, last.in_features / 256)))
     if last.bias is not None:
         nn.init.zeros_(last.bias)
     return encoder
+
+
+def values_taken(encoder: nn.Module) -> int | None:
+    """D of the data that an encoder takes, where it can be known before it is run."""
+    if isinstance(encoder, Encoder):
+        return encoder.size
+    first = encoder[0] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder
+    return first.in_features if isinstance(first, nn.Linear) else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from itervae.arguments import check_whole
 from itervae.inference.state import State
 
 Init = Callable[[State | None], State]
@@ -70,6 +71,9 @@ class Truncate:
     """Back-propagate through the last `steps` steps only."""
 
     steps: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps)
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         if self.steps >= steps:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
 from itervae.inference.energies import PoissonEnergy
 from itervae.inference.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
@@ -76,12 +77,15 @@ class LISTA(LearnedProximal):
         self, steps: int = 5, tied: bool = False, hidden: int = 16, matrices: bool = False, latents: int = 0
     ) -> None:
         super().__init__(steps)
-        if hidden < 0:
-            raise InputError(f"hidden is {hidden}; expected a number ≥ 0 (0: learned scalars alone)")
+        check_whole("hidden", hidden)  # 0: learned scalars alone
+        check_whole("latents", latents)
+        if matrices and not latents:
+            raise InputError("latents is 0, and matrices are K × K; expected the number of latents K of the model")
         self.layers = nn.ModuleList(Layer(hidden, latents if matrices else 0) for _ in range(1 if tied else steps))
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "LISTA":
+        check_fields(settings, cls.Settings)
         return cls(**vars(settings), latents=model.latents)
 
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:

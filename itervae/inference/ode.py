@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_choice, check_positive
 from itervae.errors import InputError
 from itervae.inference.descent import Descent, Proposal, unshortened
 from itervae.inference.energies import LinearEnergy, Point
@@ -89,11 +90,10 @@ class LCAODE(Descent):
     ) -> None:
         super().__init__(steps)
         fixed, adaptive = get_args(FixedMethod), get_args(AdaptiveMethod)
-        if method not in (*fixed, *adaptive):
-            raise InputError(f"method is {method!r}; expected one of {', '.join((*fixed, *adaptive))}")
+        check_choice("method", method, (*fixed, *adaptive))
         for name, value in (("rtol", rtol), ("atol", atol), ("tolerance", tolerance)):
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}; expected a positive number")
+            if value is not None:
+                check_positive(name, value)
             if name != "tolerance" and value is not None and method in fixed:
                 raise InputError(
                     f"{name} is {value}, but {method} takes fixed steps; leave it out, or use one of "

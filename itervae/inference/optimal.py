@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from itervae.errors import InputError
+from itervae.arguments import check_positive
 from itervae.inference.active_set import active_set_step
 from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
@@ -62,9 +62,7 @@ class Optimal(Descent):
 
     def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
         super().__init__(steps)
-        if not tolerance > 0:
-            raise InputError(f"tolerance is {tolerance}; expected a positive number of nats")
-        self.tolerance = tolerance
+        self.tolerance = check_positive("tolerance", tolerance, " of nats")
         self._lca, self._fista = LCAUnrolled(), FISTAUnrolled()
 
     def init(self, problem: Problem, state: State | None) -> State:

@@ -5,6 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_tensor
 from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
 from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.checks import CERTIFIABLE, Prior
@@ -31,6 +32,7 @@ class Problem:
     def __init__(
         self, model: GenerativeModel, x: Tensor, prior: Prior, generator: torch.Generator | None = None
     ) -> None:
+        check_tensor("x", x)
         self.model = model
         self.x = x
         self.prior = prior

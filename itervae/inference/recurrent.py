@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
 from itervae.inference.autograd import FamilyEnergy, Slope
 from itervae.inference.checks import check_fit
@@ -93,17 +94,24 @@ class Recurrent(LearnedProximal):
 
     def __init__(self, steps: int = 5, hidden: int = 16, parts: int = 1) -> None:
         super().__init__(steps)
-        if hidden < 1:
-            raise InputError(f"hidden is {hidden}; expected a number ≥ 1")
-        self.hidden = hidden
+        check_whole("hidden", hidden, 1)
+        check_whole("parts", parts, 1)
+        self.hidden, self.parts = hidden, parts
         self.cell = Cell(parts, hidden)
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Recurrent":
+        check_fields(settings, cls.Settings)
         check_fit(cls, model)
         return cls(**vars(settings), parts=model.prior().parts)
 
     def init(self, problem: Problem, state: State | None) -> State:
+        parts = getattr(problem.prior, "parts", 1)
+        if parts != self.parts:
+            raise InputError(
+                f"{type(self).__name__} was made for {self.parts} parameters of each latent, and this model has "
+                f"{parts}; make it with parts={parts}"
+            )
         if isinstance(problem.energy, PoissonEnergy):
             return super().init(problem, state)
         u = problem.start() if state is None else state.u

@@ -43,7 +43,7 @@ class SampledEnergy(SolvableEnergy):
         # also under torch.inference_mode, whose tensors are copied because they cannot enter a graph
         with torch.inference_mode(False), torch.enable_grad():
             z = posterior.sample(generator=self.generator).clone().requires_grad_()
-            output = model.decoder(z)
+            output = model.output(z)
             value = likelihood.negative_log_likelihood(self.x.clone(), output)
             (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
             signs = torch.randint(0, 2, output.shape, device=output.device, generator=self.generator) * 2 - 1

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
+from itervae.arguments import check_fields, check_kind
 from itervae.inference.amortized import Amortized, AmortizedSettings
 from itervae.inference.base import Engine
-from itervae.inference.checks import check_fit
+from itervae.inference.checks import check_engine, check_fit
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.lista import LISTA
@@ -61,11 +62,14 @@ class SemiAmortized(Engine):
 
     def __init__(self, encoder: Amortized, refine: Engine) -> None:
         super().__init__()
+        check_kind("encoder", encoder, Amortized, "an engine Amortized(encoder)")
+        check_engine(refine)
         self.encoder, self.refine = encoder, refine
         self.steps = refine.steps
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "SemiAmortized":
+        check_fields(settings, cls.Settings)
         fitting = (name for name, kind in REFINERS.items() if kind.requires <= model.capabilities)
         kind = REFINERS[settings.refine or next(fitting)]
         check_fit(kind, model)

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_positive, check_whole
 from itervae.distributions.poisson import MAX_LOG_RATE
-from itervae.errors import InputError
 from itervae.inference.base import Engine
 from itervae.inference.descent import START_CURVATURE
 from itervae.inference.energies import LinearEnergy, SolvableEnergy
@@ -70,11 +70,8 @@ class SpikingLCA(Engine):
 
     def __init__(self, steps: int = 16, step_size: float = 0.05) -> None:
         super().__init__()
-        if steps < 1:
-            raise InputError(f"steps is {steps}; expected a number ≥ 1")
-        if not 0 < step_size < float("inf"):
-            raise InputError(f"step_size is {step_size}; expected a positive number")
-        self.steps, self.step_size = steps, step_size
+        check_whole("steps", steps, 1)
+        self.steps, self.step_size = steps, check_positive("step_size", step_size)
 
     def init(self, problem: Problem, state: State | None) -> State:
         assert isinstance(problem.energy, SolvableEnergy)  # made here, since steps share it

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from itervae.arguments import check_kind
+
 
 @dataclass(frozen=True)
 class State:
@@ -26,6 +28,9 @@ class State:
     counts: dict[str, Tensor] = field(default_factory=dict)
     age: int = 0
     engine: str = ""
+
+    def __post_init__(self) -> None:
+        check_kind("u", self.u, Tensor, "a tensor of parameters (B, P)")
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "State":
         """Apply `f` to `u` and to every tensor of the memory."""

@@ -8,6 +8,7 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.precision import full_precision
 
@@ -25,6 +26,8 @@ class LinearDecoder(nn.Module):
 
     def __init__(self, size: int, latents: int, unit_norm: bool = False) -> None:
         super().__init__()
+        check_whole("size", size, 1)
+        check_whole("latents", latents, 1)
         self.unit_norm = unit_norm
         self.weight = nn.Parameter(0.05 * torch.randn(size, latents))
 
@@ -47,7 +50,10 @@ class MLPDecoder(nn.Sequential):
     """Counts through fully connected hidden layers with SiLU; `hidden` lists their widths."""
 
     def __init__(self, size: int, latents: int, hidden: tuple[int, ...] = (512, 512)) -> None:
+        check_kind("hidden", hidden, tuple | list, f"the widths of the hidden layers, such as ({hidden},)")
         widths = (latents, *hidden)
+        for name, width in (("size", size), ("latents", latents), *(("hidden", width) for width in hidden)):
+            check_whole(name, width, 1)
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.SiLU()]
@@ -66,6 +72,7 @@ class ConvDecoder(nn.Module):
     def __init__(self, shape: tuple[int, int], latents: int, channels: int = 32) -> None:
         super().__init__()
         height, width = quarter(shape)
+        check_whole("latents", latents, 1)
         self.layers = nn.Sequential(
             nn.Linear(latents, 2 * channels * height * width),
             Rearrange("b (c h w) -> b c h w", h=height, w=width),
@@ -100,12 +107,11 @@ DECODERS = ("linear", "mlp", "conv")
 
 def build_decoder(name: str, shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
     """The decoder of that name for data of `shape`."""
+    check_choice("decoder", name, DECODERS)
     if unit_norm and name != "linear":
         raise InputError(f"unit-norm atoms were asked of decoder {name}; only the linear decoder has atoms: use linear")
     if name == "linear":
         return LinearDecoder(math.prod(shape), latents, unit_norm)
     if name == "mlp":
         return MLPDecoder(math.prod(shape), latents)
-    if name == "conv":
-        return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]
-    raise InputError(f"decoder is {name!r}; expected one of {', '.join(DECODERS)}")
+    return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]

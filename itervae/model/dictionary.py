@@ -1,5 +1,7 @@
 """Saved dictionaries: a linear model as three arrays, or one."""
 
+import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -8,14 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from itervae.arguments import check_kind, check_path, check_positive, check_shape
+from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.model.decoders import LinearDecoder
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
-from itervae.model.prior import PoissonPrior, SparsityPrior
+from itervae.model.prior import PoissonPrior, SparsityPrior, check_log_rate
 
 DEFAULT_LOG_RATE = -5.0
+DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, NotImplementedError, MemoryError,
+    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy raises for a damaged file, and for one that claims more values than it holds."""
+READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape")
+"""Arrays of a file that are read; it may hold others."""
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
@@ -27,9 +38,12 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     Raises:
         InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be written.
     """
-    likelihood = model.likelihood
+    check_kind("model", model, GenerativeModel, "a GenerativeModel, the first that itervae.load(RUN) gives")
+    path, likelihood = check_path(path), model.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
-        raise InputError("this model has a Bernoulli likelihood; a dictionary file describes a Gaussian one")
+        raise InputError(
+            "this model has a Bernoulli likelihood, and a dictionary file describes a Gaussian one; keep its run"
+        )
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
     if isinstance(model.prior, PoissonPrior):
         arrays["log_rate"] = model.prior.log_rate
@@ -46,50 +60,56 @@ def load_dictionary(
 
     Args:
         path: .npz with `dictionary` (D, K) and, if it has them, `log_rate` (K,), `observation_variance` (), `beta` ()
-            and `shape`; or a bare .npy (D, K).
-        log_rate: log r of every unit where the file has none; −5 by default.
+            and `shape`; or a bare .npy (D, K). Numbers of any precision and byte order.
+        log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
 
     Raises:
-        InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape that does not fit.
+        InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape that does not fit; a
+            log_rate or observation_variance out of range.
     """
-    arrays = _read(Path(path))
+    if log_rate is not None:
+        log_rate = check_log_rate("log_rate", log_rate)
+    if observation_variance is not None:
+        observation_variance = check_positive("observation variance", observation_variance)
+    arrays = _read(check_path(path))
     if "dictionary" not in arrays:
         raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array named dictionary (D, K)")
-    for name, value in arrays.items():
-        if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
-            raise InputError(f"array {name} of {path} has values that are not finite numbers; expected real numbers")
+    given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
     for name, value in (("log_rate", log_rate), ("observation_variance", observation_variance)):
         if value is not None and name in arrays:
             raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
-    dictionary = arrays["dictionary"]
+    dictionary = given["dictionary"]
     if dictionary.ndim != 2 or 0 in dictionary.shape:
-        raise InputError(f"the dictionary of {path} has shape {dictionary.shape}; expected (D, K), one atom a column")
+        raise InputError(
+            f"the dictionary of {path} has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column"
+        )
     size, latents = dictionary.shape
-    rates = arrays.get("log_rate", np.asarray(DEFAULT_LOG_RATE if log_rate is None else log_rate))
+    rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
-        raise InputError(f"log_rate of {path} has shape {rates.shape}; expected ({latents},), one per atom")
-    variance = arrays.get("observation_variance")
-    if variance is None:
-        variance = np.asarray(0.5 if observation_variance is None else observation_variance)
-    for name, value in (("observation_variance", variance), ("beta", arrays.get("beta", np.asarray(1.0)))):
-        if value.size != 1:
-            raise InputError(f"{name} of {path} has shape {value.shape}; expected one number")
-    shape = tuple(int(n) for n in arrays["shape"].ravel()) if "shape" in arrays else _guess_shape(size)
-    if int(np.prod(shape)) != size:
-        raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values, as the dictionary has")
+        raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
+    defaults = {"observation_variance": 0.5 if observation_variance is None else observation_variance, "beta": 1.0}
+    numbers = {name: given.get(name, torch.tensor(default)) for name, default in defaults.items()}
+    for name, value in numbers.items():
+        if value.numel() != 1:
+            raise InputError(f"{name} of {path} has shape {tuple(value.shape)}; expected one number")
+        check_positive(f"{name} of {path}", value.item())
+    shape = check_shape(given["shape"].flatten().int().tolist()) if "shape" in given else _guess_shape(size)
+    if math.prod(shape) != size:
+        remedy = ": transpose the dictionary" if math.prod(shape) == latents else ", as the dictionary has"
+        raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values{remedy}")
 
     prior = PoissonPrior(latents)
     model = GenerativeModel(
         prior,
         LinearDecoder(size, latents),
-        GaussianLikelihood(variance.item()),
+        GaussianLikelihood(numbers["observation_variance"].item()),
         shape,
-        arrays["beta"].item() if "beta" in arrays else 1.0,
+        numbers["beta"].item(),
     )
     with torch.no_grad():
-        model.dictionary.copy_(torch.as_tensor(dictionary))
-        prior.log_rate.copy_(torch.as_tensor(rates))
+        model.dictionary.copy_(dictionary)
+        prior.log_rate.copy_(rates)
     return model.eval()
 
 
@@ -100,7 +120,9 @@ def _guess_shape(size: int) -> tuple[int, ...]:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; expected an .npz or .npy file")
+    if not os.path.isfile(path):  # false for names that are too long or hold a NUL, of which Path would raise
         raise InputError(f"there is no dictionary file at {path}; expected an .npz or .npy file")
     try:
         content = np.load(path, allow_pickle=False)
@@ -108,7 +130,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {"dictionary": content}
         with content:
             return {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
+    except DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path} cannot be read as .npz or .npy ({error}); expected a file written by NumPy"
+            f"{path} cannot be read as .npz or .npy ({reason}); expected a file written by NumPy: make or copy it again"
         ) from error

@@ -65,8 +65,7 @@ def sampled_reconstruction(
         z = posterior.sample((samples,), generator=generator)
     else:
         z = posterior.rsample((samples,), generator, relaxation=estimator)  # pyright: ignore
-    output = model.decoder(z.to(next(model.decoder.parameters()).dtype))
-    values = model.likelihood.negative_log_likelihood(x, output)  # (S, B)
+    values = model.likelihood.negative_log_likelihood(x, model.output(z))  # (S, B)
     if estimator != "score":
         return values.mean(0)
     log_prob = posterior.log_prob(z)

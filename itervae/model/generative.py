@@ -13,6 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from itervae.arguments import (
+    check_devices,
+    check_generator,
+    check_kind,
+    check_positive,
+    check_shape,
+    check_tensor,
+    check_whole,
+    described,
+)
 from itervae.distributions import Family, total_kl
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder
@@ -72,8 +82,10 @@ class GenerativeModel(nn.Module):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        if not beta > 0:
-            raise InputError(f"beta is {beta}; expected a positive number (the free energy has no optimum at 0)")
+        check_kind("prior", prior, Prior, "a module that gives one, such as PoissonPrior(latents)")
+        check_kind("decoder", decoder, nn.Module, "a module from z (..., K) to (..., D), such as LinearDecoder(D, K)")
+        check_kind("likelihood", likelihood, nn.Module, "GaussianLikelihood() or BernoulliLikelihood()")
+        beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
             one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
             if not one or beta != 1:
@@ -84,8 +96,10 @@ class GenerativeModel(nn.Module):
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
-        self.shape = tuple(shape)
-        self.register_buffer("beta", torch.tensor(float(beta)))
+        self.shape = check_shape(shape)
+        self.register_buffer("beta", torch.tensor(beta))
+        if isinstance(decoder, LinearDecoder):
+            _ = self.linear_decoder  # refused now and not when it is used
 
     @property
     def latents(self) -> int:
@@ -113,13 +127,22 @@ class GenerativeModel(nn.Module):
         return {"linear decoder", "Gaussian likelihood"} <= self.capabilities
 
     @property
-    def dictionary(self) -> Tensor:
-        """Φ (D, K) of a linear decoder; InputError for another decoder."""
+    def linear_decoder(self) -> LinearDecoder:
+        """The decoder, where it is linear; InputError for another, or one that is not of D × K."""
         if not isinstance(self.decoder, LinearDecoder):
             raise InputError(
                 f"this model has a {type(self.decoder).__name__}, which has no dictionary; expected a linear decoder"
             )
-        return self.decoder.dictionary
+        found, expected = tuple(self.decoder.weight.shape), (self.size, self.latents)
+        if found != expected:
+            remedy = "transpose it" if found == expected[::-1] else "make it of that shape"
+            raise InputError(f"the dictionary has shape {found}; expected {expected}, one atom a column: {remedy}")
+        return self.decoder
+
+    @property
+    def dictionary(self) -> Tensor:
+        """Φ (D, K) of a linear decoder; InputError for another decoder."""
+        return self.linear_decoder.dictionary
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -130,13 +153,33 @@ class GenerativeModel(nn.Module):
         """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with these potentials."""
         return self.prior.posterior(u, temperature)
 
+    def output(self, z: Tensor) -> Tensor:
+        """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any precision.
+
+        Raises:
+            InputError: z, or what the decoder gives, is of another width, which would be broadcast without a word.
+        """
+        check_kind("z", z, Tensor, "a tensor (..., K), such as posterior.mean")
+        if z.shape[-1:] != (self.latents,):
+            raise InputError(f"z has shape {tuple(z.shape)}; expected (..., {self.latents}), the latents of this model")
+        own = next(self.decoder.parameters(), z)
+        found = self.decoder(z.to(own.dtype))
+        if found.shape != (*z.shape[:-1], self.size):
+            raise InputError(
+                f"the decoder gives {tuple(found.shape)} for z of {tuple(z.shape)}; expected (..., {self.size}), data "
+                f"of shape {self.shape}: make it one of {self.size} outputs"
+            )
+        return found
+
     def decode(self, z: Tensor) -> Tensor:
         """E[x | z]; z (..., K), answer (..., D)."""
-        return self.likelihood.mean(self.decoder(z))
+        return self.likelihood.mean(self.output(z))
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw z from the prior and return E[x | z], (n, D): noise-free samples, as pictures are shown."""
+        check_whole("n", n)
+        check_generator(generator)
         return self.decode(self.prior().sample((n,), generator=generator))
 
     def free_energy(
@@ -167,21 +210,41 @@ class GenerativeModel(nn.Module):
         Raises:
             InputError: x and the posterior do not fit, or the model has no such estimator.
         """
+        self._check(x, posterior, prior, generator)
+        check_whole("samples", samples, 1)
         if x.ndim != 2 or x.shape[1] != self.size or posterior.shape != (len(x), self.latents):
             raise InputError(
                 f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.shape)}; expected "
                 f"(B, {self.size}) and (B, {self.latents})"
             )
-        if samples < 1:
-            raise InputError(f"samples is {samples}; expected a number ≥ 1")
-        estimator = estimator or self.estimators[0]
+        if estimator is None:
+            estimator = self.estimators[0]
         if estimator == "exact":
             reconstruction = exact_reconstruction(self, x, posterior)
         elif estimator in self.estimators:
             reconstruction = sampled_reconstruction(self, x, posterior, estimator, samples, generator)
         else:
             raise InputError(
-                f"estimator is {estimator!r}; this model has {', '.join(self.estimators)}: use one of them"
+                f"estimator is {described(estimator)}; this model has {', '.join(self.estimators)}: use one of them"
             )
         kl = total_kl(posterior, self.prior() if prior is None else prior)
         return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
+
+    def _check(self, x: Any, posterior: Any, prior: Any, generator: Any) -> None:
+        """Refuse what is of another kind or family, or on another device."""
+        check_tensor("x", x)
+        own = self.prior()
+        example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
+        check_kind("posterior", posterior, Distribution, f"a distribution, {example}")
+        families = {"posterior": (posterior, type(self.posterior(own.u)))}
+        if prior is not None:
+            check_kind("prior", prior, Distribution, "a distribution, such as model.prior()")
+            families["prior"] = (prior, type(own))
+        for name, (given, family) in families.items():
+            if type(given) is not family:
+                raise InputError(
+                    f"the {name} is a {type(given).__name__}; this model has a {family.__name__}: use one of those"
+                )
+        others = {"the posterior": posterior.u, "the prior": None if prior is None else prior.u}
+        check_generator(generator)
+        check_devices(x, {"the model": self.beta, **others, "the generator": generator})

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.errors import InputError
+from itervae.arguments import check_positive
 
 
 class GaussianLikelihood(nn.Module):
@@ -23,8 +23,7 @@ class GaussianLikelihood(nn.Module):
 
     def __init__(self, variance: float = 0.5, learned: bool = False) -> None:
         super().__init__()
-        if not (variance > 0 and math.isfinite(variance)):
-            raise InputError(f"observation variance is {variance}; expected a positive number (the default is 0.5)")
+        variance = check_positive("observation variance", variance, " (the default is 0.5)")
         log_variance = torch.tensor(math.log(variance))
         self.learned = learned
         if learned:

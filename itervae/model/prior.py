@@ -1,11 +1,11 @@
 """The prior over latents: one for each family of posterior, or the sparsity cost of classic sparse coding."""
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import as_number, check_choice, check_finite, check_positive, check_whole, described
 from itervae.distributions import (
     ACTIVATIONS,
     Categorical,
@@ -15,8 +15,21 @@ from itervae.distributions import (
     SparseCode,
     SparsityCost,
 )
+from itervae.distributions.arrivals import INDICATORS
 from itervae.distributions.location_scale import LocationScale
 from itervae.errors import InputError
+
+LOG_RATES = (-30.0, 5.0)
+"""Between these a prior log-rate can be set."""
+
+
+def check_log_rate(name: str, value: Any) -> float:
+    """The log-rate, refused where it is no number between `LOG_RATES`."""
+    low, high = LOG_RATES
+    number = as_number(value)
+    if number is None or not low <= number <= high:
+        raise InputError(f"{name} is {described(value)}; expected a log-rate from {low:g} to {high:g}")
+    return number
 
 
 class Prior(nn.Module):
@@ -30,6 +43,7 @@ class Prior(nn.Module):
 
     def __init__(self, latents: int) -> None:
         super().__init__()
+        check_whole("latents", latents, 1)
         self.latents = latents
 
     @property
@@ -78,6 +92,10 @@ class PoissonPrior(Prior):
         self, latents: int, low: float = -6.0, high: float = -4.0, learned: bool = True, indicator: str = "cubic"
     ) -> None:
         super().__init__(latents)
+        low, high = check_finite("low", low), check_finite("high", high)
+        if low > high:
+            raise InputError(f"low is {low} and high {high}; expected log-rates with low ≤ high: swap them")
+        check_choice("indicator", indicator, INDICATORS)
         self.indicator = indicator
         start = torch.rand(latents) if learned else torch.full((latents,), 0.5)
         self._own("log_rate", low + (high - low) * start, learned)
@@ -121,8 +139,7 @@ class GaussianPrior(LocationScalePrior):
 
     def __init__(self, latents: int, learned: bool = False, activation: str = "none") -> None:
         super().__init__(latents, learned)
-        if activation not in ACTIVATIONS:
-            raise InputError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", activation, ACTIVATIONS)
         self.activation = activation
         self.family = ACTIVATIONS[activation]
 
@@ -187,11 +204,10 @@ class SparsityPrior(Prior):
 
     def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
         super().__init__(latents)
-        if not (threshold > 0 and math.isfinite(threshold)):
-            raise InputError(f"threshold is {threshold}; expected a positive number, in units of the data")
+        threshold = check_positive("threshold", threshold, ", in units of the data")
         self.signed = signed
         self.hard = hard
-        self.register_buffer("threshold", torch.tensor(float(threshold)))
+        self.register_buffer("threshold", torch.tensor(threshold))
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from itervae.arguments import check_fields, check_kind, check_seed, check_shape, check_tensor
 from itervae.errors import InputError
 from itervae.model.decoders import LinearDecoder, build_decoder
 from itervae.model.estimators import estimators_of
@@ -20,6 +21,7 @@ from itervae.model.prior import (
     PoissonPrior,
     Prior,
     SparsityPrior,
+    check_log_rate,
 )
 
 
@@ -132,14 +134,18 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     Raises:
         InputError: a setting out of range, or a decoder that does not fit the shape.
     """
+    check_kind("settings", settings, VAESettings | SparseCodingSettings, "settings such as PoissonVAESettings(...)")
+    check_fields(settings, type(settings))
+    check_seed(seed)
+    shape = check_shape(shape)
     if settings.latents < 1:
         raise InputError(f"latents is {settings.latents}; expected a number ≥ 1")
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
     poisson = isinstance(settings, PoissonVAESettings)
-    if poisson and settings.start_log_rate is not None and not -30 <= settings.start_log_rate <= 5:
-        raise InputError(f"start_log_rate is {settings.start_log_rate}; expected a log-rate from -30 to 5")
+    if poisson and settings.start_log_rate is not None:
+        check_log_rate("start_log_rate", settings.start_log_rate)
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
@@ -166,8 +172,25 @@ def estimators_for(settings: VAESettings) -> tuple[str, ...]:
 def sparse_coding_model(
     dictionary: torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
 ) -> GenerativeModel:
-    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm."""
+    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm.
+
+    Raises:
+        InputError: a dictionary that is no tensor (D, K) of finite numbers, D the values of a datum of `shape`.
+    """
+    check_fields(settings, SparseCodingSettings)
+    check_tensor("dictionary", dictionary, "(D, K), one atom a column")
+    expected = math.prod(check_shape(shape))
+    if dictionary.ndim != 2 or 0 in dictionary.shape:
+        raise InputError(f"dictionary has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column")
     size, latents = dictionary.shape
+    if size != expected:
+        remedy = "transpose it: dictionary.mT" if latents == expected else "give the shape of a datum that it explains"
+        raise InputError(
+            f"dictionary has shape {(size, latents)} and data of shape {tuple(shape)} have {expected} values; expected "
+            f"({expected}, K), one atom a column: {remedy}"
+        )
+    if not torch.isfinite(dictionary).all():
+        raise InputError("dictionary has NaN or infinite values; expected finite ones: remove or replace such atoms")
     prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # its random start is not used
         decoder = LinearDecoder(size, latents, unit_norm=True)

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itervae.arguments import check_path
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.plotting.canvas import DPI
@@ -20,7 +21,7 @@ def save(figure: "Figure", path: str | Path) -> None:
     Raises:
         InputError: the name does not end in .png, or the file cannot be written; what stood at `path` is untouched.
     """
-    path = Path(path)
+    path = check_path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"the picture's name is {path}; expected one that ends in .png: figures are written as PNG")
     content = io.BytesIO()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itervae.arguments import check_path
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.plotting.arrays import datum_shape, matrix
@@ -114,7 +115,7 @@ def save_animation(frames: Sequence[np.ndarray], path: str | Path) -> None:
     """
     from PIL import Image
 
-    path = Path(path)
+    path = check_path(path)
     if path.suffix.lower() != ".gif":
         raise InputError(f"the animation's name is {path}; expected one that ends in .gif")
     if not len(frames):

@@ -1,7 +1,7 @@
 """Sequences: the posterior of one frame becomes the prior of the next."""
 
 from itervae.sequence.adaptive import Adaptive
-from itervae.sequence.base import Carryover
+from itervae.sequence.base import Carryover, check_carryover
 from itervae.sequence.carryover import CARRYOVERS, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
 from itervae.sequence.gated import Gated
@@ -23,6 +23,7 @@ __all__ = [
     "PosteriorCarryover",
     "SequenceSettings",
     "build_carryover",
+    "check_carryover",
     "filter_sequence",
     "filter_step",
 ]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itervae.arguments import check_whole
 from itervae.distributions import Family, poisson_kl
-from itervae.errors import InputError
 from itervae.sequence.base import Carryover
 from itervae.sequence.state import FilterState
 
@@ -49,8 +49,9 @@ class Adaptive(Carryover):
 
     def __init__(self, size: int, experts: int = 8, level: bool = True) -> None:
         super().__init__()
-        if experts < 2:
-            raise InputError(f"experts is {experts}; expected a number ≥ 2")
+        check_whole("size", size, 1)
+        check_whole("experts", experts, 2)
+        self.size = size
         smallest, largest = torch.tensor([SMALLEST, LARGEST]).logit().tolist()
         self.register_buffer("spaced", torch.linspace(smallest, largest, experts), persistent=False)  # a
         self.offset = nn.Parameter(torch.zeros(size))  # b

@@ -1,10 +1,11 @@
 """What every carryover is."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import described
 from itervae.distributions import Family, RelaxedPoisson
 from itervae.errors import InputError
 from itervae.sequence.state import FilterState
@@ -13,11 +14,24 @@ START_WEIGHT = 0.2
 """Weight of the past before training."""
 
 
+def check_carryover(carryover: Any) -> None:
+    """Refuse a name, a class or anything else for a carryover."""
+    if isinstance(carryover, Carryover):
+        return
+    what = f"{carryover!r}, a name" if isinstance(carryover, str) else described(carryover)
+    how = "a carryover, such as Leaky(latents) or NoCarryover()"
+    if isinstance(carryover, type):
+        how = f"one of its objects: {carryover.__name__}(...)"
+    raise InputError(f"carryover is {what}; expected {how}")
+
+
 class Carryover(nn.Module):
     """The prior of the next frame, a function of the static prior and of the posterior of this frame."""
 
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
+    size: int | None = None
+    """Parameters of the posterior that it was made for; None where it is for any number."""
     lr: ClassVar[float] = 0.2
     """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
 
@@ -29,18 +43,27 @@ class Carryover(nn.Module):
             state: of the frame before.
 
         Raises:
-            InputError: another family than it is for.
+            InputError: another family, or another number of parameters, than it is for.
         """
         self.check(static)
         carried = self.parameters_of(static.u.to(state.u.dtype), state.u, state.memory)
         return static.like(torch.where((state.age > 0)[:, None], carried, static.u.to(carried.dtype)))
 
     def check(self, static: Family) -> None:
-        """Refuse a family that it is not for."""
+        """Refuse a family that it is not for, and one of another size."""
+        if not isinstance(static, Family):
+            raise InputError(
+                "a sparse code has no posterior to hand to the next frame; use a VAE, such as --model poisson-vae"
+            )
         if self.poisson and not isinstance(static, RelaxedPoisson):
             raise InputError(
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
                 "none, posterior or leaky"
+            )
+        if self.size not in (None, static.u.shape[-1]):
+            name, size = type(self).__name__, static.u.shape[-1]
+            raise InputError(
+                f"carryover {name} is for {self.size} parameters and this model has {size}; make it {name}({size})"
             )
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.errors import InputError
+from itervae.arguments import check_choice, check_whole
 from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import START_WEIGHT, Carryover
 from itervae.sequence.gated import Gated
@@ -47,6 +47,8 @@ class Leaky(Carryover):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        check_whole("size", size, 1)
+        self.size = size
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
@@ -64,6 +66,8 @@ class Mixing(Carryover):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        check_whole("size", size, 1)
+        self.size = size
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
@@ -85,10 +89,10 @@ class LinearMap(Carryover):
 
     def __init__(self, size: int, kind: Literal["diagonal", "low-rank", "full"] = "full", rank: int = 32) -> None:
         super().__init__()
-        if kind not in ("diagonal", "low-rank", "full"):
-            raise InputError(f"kind is {kind!r}; expected diagonal, low-rank or full")
-        if rank < 1:
-            raise InputError(f"rank is {rank}; expected a number ≥ 1")
+        check_whole("size", size, 1)
+        check_choice("kind", kind, ("diagonal", "low-rank", "full"))
+        check_whole("rank", rank, 1)
+        self.size = size
         self.kind = kind
         self.log_share = nn.Parameter(torch.full((size,), 1 - START_WEIGHT).log())  # b
         # every entry of A starts at about START_SPREAD / K but for the diagonal, at START_WEIGHT

@@ -7,13 +7,17 @@ iteration of a frame begins.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_choice, check_devices, check_kind, described
 from itervae.distributions import Family
 from itervae.errors import InputError
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
+from itervae.inference.checks import check_data, check_kinds, check_model
 from itervae.model import GenerativeModel
+from itervae.sequence.base import check_carryover
 from itervae.sequence.carryover import Carryover
 from itervae.sequence.state import FilterState
 
@@ -62,13 +66,26 @@ def filter_step(
     Raises:
         InputError: an unknown start, a state of other sequences, or what `infer` and the carryover refuse.
     """
-    if start not in STARTS:
-        raise InputError(f"start is {start!r}; expected one of {', '.join(STARTS)}")
+    check_kinds(model, engine, x, None, None, steps, gradient, record, generator)
+    check_data(model, x)
+    check_choice("start", start, STARTS)
     static = model.prior()
+    check_carryover(carryover)
+    carryover.check(static)
+    if state is not None:
+        check_kind("state", state, FilterState, "a FilterState: what filter_step gives last, or `state` of Filtered")
+    check_devices(
+        x, {"the carryover": next(carryover.parameters(), None), "the state": None if state is None else state.u}
+    )
     if state is not None and state.u.shape != (len(x), len(static.u)):
         raise InputError(
             f"the state is that of {len(state.u)} sequences with {state.u.shape[1]} parameters each, this frame of "
             f"{len(x)} and the model has {len(static.u)}; pass the state of these sequences, or select its rows"
+        )
+    if state is not None and not torch.isfinite(state.u.detach()).all():
+        bad = int((~torch.isfinite(state.u)).any(1).sum())
+        raise InputError(
+            f"the state has NaN or infinite parameters in {bad} of {len(x)} data; expected finite ones: begin anew"
         )
     if state is None:
         prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
@@ -121,7 +138,14 @@ def filter_sequence(
     Raises:
         InputError: no frame, frames that are not finite, or what `filter_step` refuses.
     """
+    check_model(model)
+    if isinstance(frames, np.ndarray) or not isinstance(frames, Iterable):
+        raise InputError(
+            f"frames is {described(frames)}; expected a tensor (B, T, D), or an iterable of T frames (B, D): use "
+            "torch.as_tensor(frames, dtype=torch.float32)"
+        )
     if isinstance(frames, Tensor):
+        check_devices(frames, {"the model": model.beta})
         _check(frames)
     each = frames.unbind(1) if isinstance(frames, Tensor) else frames
     posteriors, priors, energies = [], [], []

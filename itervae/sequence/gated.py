@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itervae.arguments import check_whole
 from itervae.distributions import Family, poisson_kl
-from itervae.errors import InputError
 from itervae.sequence.base import START_WEIGHT, Carryover
 from itervae.sequence.state import FilterState
 
@@ -38,8 +38,9 @@ class Gated(Carryover):
 
     def __init__(self, size: int, hidden: int = 64) -> None:
         super().__init__()
-        if hidden < 1:
-            raise InputError(f"hidden is {hidden}; expected a number ≥ 1")
+        check_whole("size", size, 1)
+        check_whole("hidden", hidden, 1)
+        self.size = size
         self.cell = nn.GRUCell(2, hidden)
         self.gates = nn.Linear(hidden, 2 * size)
         nn.init.normal_(self.gates.weight, std=START_SPREAD)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from itervae.arguments import check_fields
 from itervae.distributions import Family
 from itervae.errors import InputError
 from itervae.model import GenerativeModel
@@ -50,6 +51,7 @@ def build_carryover(settings: SequenceSettings, model: GenerativeModel) -> Carry
     Raises:
         InputError: it does not fit the model.
     """
+    check_fields(settings, SequenceSettings)
     static = model.prior()
     if not isinstance(static, Family):
         raise InputError(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from itervae.arguments import check_kind
+
 
 @dataclass(frozen=True)
 class FilterState:
@@ -19,6 +21,10 @@ class FilterState:
     u: Tensor
     age: Tensor
     memory: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_kind("u", self.u, Tensor, "a tensor of parameters (B, P)")
+        check_kind("age", self.age, Tensor, "a tensor of numbers of frames (B,)")
 
     def forget(self, rows: Tensor) -> "FilterState":
         """The same with no past in some rows, (B,) bool: other sequences begin there."""

@@ -178,7 +178,7 @@ def test_command_errors(capsys, tmp_path):
     data = ["--data", "array", "--data-path", str(tmp_path / "x.npy")]
     for args, message in (
         (["phi.npy", *data], "the data have 9 values per datum and .* explains 16"),
-        (["nan.npy", *data], "not finite numbers"),
+        (["nan.npy", *data], "holds nan at row 0, column 0"),
         (["none.npy", *data], "there is no dictionary file"),
         (["phi.npy", "--engines", "lca:5"], "engine 'lca' is unknown"),
         (["phi.npy", "--engines", "lca-unrolled:five"], "asks for 'five' steps"),

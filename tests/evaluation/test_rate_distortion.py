@@ -61,7 +61,7 @@ def test_points_of_a_sparse_code():
 
 
 def test_total_variance():
-    x = torch.randn(500, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
     assert total_variance(x) == pytest.approx(x.var(0, correction=0).sum().item(), rel=1e-5)
     model = random_model(16, 24).float()
     with pytest.raises(InputError, match="there are 1 data"):

@@ -1,0 +1,154 @@
+"""Arguments of another kind than they should be, or out of range: refused in one sentence, by every layer alike."""
+
+import difflib
+import math
+import numbers
+import os
+import types
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.errors import InputError
+
+SEEDS = 2**64
+"""There are so many seeds of a generator of torch."""
+
+
+def described(value: Any) -> str:
+    """What a value is, for a message: text, numbers and None as they are, of others their class."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return repr(value)
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+
+
+def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
+    """Refuse what is no object of `kind`, a class or several; `expected` says what is, and how it is made."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name} is {described(value)}; expected {expected}")
+
+
+def check_whole(name: str, value: Any, least: int = 0) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} is {described(value)}; expected a whole number ≥ {least}")
+    if value < least:
+        raise InputError(f"{name} is {value}; expected a number ≥ {least}")
+
+
+def check_seed(seed: Any, name: str = "seed") -> None:
+    """Refuse what is no seed of a generator of torch."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < SEEDS:
+        raise InputError(f"{name} is {described(seed)}; expected a whole number from 0 to 2^64 - 1")
+
+
+def check_positive(name: str, value: Any, more: str = "") -> float:
+    """The number, refused where it is not positive and finite; `more` ends the message."""
+    number = as_number(value)
+    if number is None or not 0 < number < math.inf:
+        raise InputError(f"{name} is {described(value)}; expected a positive number{more}")
+    return number
+
+
+def check_finite(name: str, value: Any) -> float:
+    """The number, refused where it is none or not finite."""
+    number = as_number(value)
+    if number is None or not math.isfinite(number):
+        raise InputError(f"{name} is {described(value)}; expected a finite number")
+    return number
+
+
+def as_number(value: Any) -> float | None:
+    """A real number, or an array or tensor of one without dimensions, as a float; None for anything else."""
+    if isinstance(value, Tensor | np.ndarray) and not value.ndim:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return float(value)
+
+
+def check_choice(name: str, value: Any, known: Collection[str]) -> None:
+    """Refuse a name that is not among the known ones, and say which is near."""
+    if not isinstance(value, str) or value not in known:
+        raise InputError(f"{name} is {described(value)}; {nearest(value, known)}expected one of {', '.join(known)}")
+
+
+def nearest(value: Any, known: Collection[str]) -> str:
+    """'did you mean NAME? ', or nothing where no known name is near."""
+    near = difflib.get_close_matches(str(value), known, 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of a datum, (H, W) or (D,), as a tuple."""
+    if not isinstance(shape, Collection) or isinstance(shape, str) or not len(shape):
+        such = f"({shape},)" if isinstance(shape, int) else "(16, 16)"
+        raise InputError(f"shape is {described(shape)}; expected the sizes of a datum, such as {such}")
+    for size in shape:
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise InputError(f"shape is {tuple(shape)}; expected whole numbers ≥ 1, such as (16, 16)")
+    return tuple(int(size) for size in shape)
+
+
+def check_tensor(name: str, value: Any, shape: str = "(B, D)") -> None:
+    """Refuse what is no dense tensor of floating-point numbers; `shape` says which shape is expected."""
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name} is {described(value)}; expected a tensor {shape}: use torch.as_tensor({name}, dtype=torch.float32)"
+        )
+    if value.layout != torch.strided:
+        raise InputError(f"{name} is sparse ({value.layout}); expected a dense tensor {shape}: use {name}.to_dense()")
+    if not value.is_floating_point():
+        raise InputError(f"{name} holds {value.dtype}; expected floating-point values: use {name}.float()")
+
+
+def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
+    """Refuse tensors and generators on another device than x, by what they are called; None passes."""
+    for name, other in others.items():
+        device = x.device if other is None else other.device
+        if device.type != x.device.type or (device.index or 0) != (x.device.index or 0):
+            raise InputError(f"x is on {x.device} and {name} is on {device}; expected all on one: move one with .to()")
+    if x.is_meta:
+        raise InputError("x is on meta, a device that holds no values; expected cpu or cuda: move all with .to()")
+
+
+def check_generator(generator: Any) -> None:
+    """Refuse a seed, or anything else, for a generator."""
+    if generator is not None:
+        how = "a torch.Generator: use torch.Generator().manual_seed(seed)"
+        check_kind("generator", generator, torch.Generator, how)
+
+
+def check_path(path: Any) -> Path:
+    """The path, with ~ for the home folder expanded."""
+    check_kind("path", path, str | os.PathLike, "a path: a string or a pathlib.Path")
+    return Path(os.path.expanduser(path))  # unlike that of Path, it leaves ~nobody as it is
+
+
+def check_fields(settings: Any, kind: type) -> None:
+    """Refuse what is no object of a settings class, or has a value that its annotation does not allow."""
+    check_kind("settings", settings, kind, f"{kind.__name__}(...)")
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        if value is None and types.NoneType in kinds:
+            continue
+        hint = next(each for each in kinds if each is not types.NoneType)
+        if get_origin(hint) is Literal:
+            check_choice(name, value, get_args(hint))
+        elif hint is bool:
+            check_kind(name, value, bool, "True or False")
+        elif hint is int and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            raise InputError(f"{name} is {described(value)}; expected a whole number")
+        elif hint is float and as_number(value) is None:
+            raise InputError(f"{name} is {described(value)}; expected a number")

@@ -1,0 +1,24 @@
+"""What a measurement refuses before it begins: arguments of the wrong kind, and data that nothing is measured on."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itervae.errors import InputError
+from itervae.inference.checks import check_data, check_engine
+
+
+def check_measured(model: Any, engines: Any, x: Any) -> None:
+    """Refuse what is no model, no engines or no data (N, D), and data without any."""
+    check_data(model, x)
+    for engine in engines:
+        check_engine(engine)
+    if len(x) == 0:
+        raise InputError("there are no data to measure on; expected at least one row")
+
+
+def check_varied(x: Tensor) -> None:
+    """Refuse data (N, D) that are all the same, of which no mean has a standard error and nothing can be compared."""
+    if len(x) > 1 and torch.equal(x, x[:1].expand_as(x)):
+        raise InputError(f"all {len(x)} data are the same; expected some that differ: measure one of them, or others")
