@@ -8,7 +8,7 @@ from typing import Any
 from itervae.config import options_given
 from itervae.data import DataSettings, Preparation, Source
 from itervae.errors import InputError
-from itervae.inference import ENGINES, Engine, check_fit
+from itervae.inference import ENGINES, Engine, check_named
 from itervae.model import GenerativeModel, load_dictionary
 from itervae.sequence import Carryover
 from itervae.training import load
@@ -103,7 +103,7 @@ def named_engine(name: str, target: Target) -> Engine:
     if name not in ENGINES:
         raise InputError(f"inference engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
     kind = ENGINES[name]
-    check_fit(kind, target.model)
+    check_named(name, target.model)
     if kind.learned:
         raise InputError(f"engine {name} has to be trained, and this target brings none; use a run that trained one")
     return kind.build(kind.Settings(), target.model, target.model.shape)

@@ -3,13 +3,15 @@
 `ENGINES` is the registry; only the command line and configurations use its strings.
 """
 
+from itervae.errors import InputError
 from itervae.inference.amortized import Amortized
 from itervae.inference.autograd import FamilyEnergy
-from itervae.inference.base import Engine, Inference, certificate, infer
-from itervae.inference.checks import check_fit, check_implicit
+from itervae.inference.checks import check_fit, check_implicit, lacking
 from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.compiled import compile_steps
+from itervae.inference.driver import Inference, certificate, infer
 from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
+from itervae.inference.engine import Engine, State
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
 from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
@@ -22,7 +24,7 @@ from itervae.inference.recurrent import Recurrent
 from itervae.inference.sampled import SampledEnergy
 from itervae.inference.semi_amortized import SemiAmortized
 from itervae.inference.spiking import SpikingLCA
-from itervae.inference.state import State
+from itervae.model import GenerativeModel
 
 ENGINES: dict[str, type[Engine]] = {
     "amortized": Amortized,
@@ -36,6 +38,23 @@ ENGINES: dict[str, type[Engine]] = {
     "spiking-lca": SpikingLCA,
     "optimal": Optimal,
 }
+
+
+def fitting(model: GenerativeModel) -> list[str]:
+    """The names of the engines that run on a model."""
+    return [name for name, kind in ENGINES.items() if kind.requires <= model.capabilities]
+
+
+def check_named(name: str, model: GenerativeModel) -> None:
+    """Refuse an engine of the registry that cannot run on a model.
+
+    Raises:
+        InputError: names what the model lacks and the engines that fit.
+    """
+    if not ENGINES[name].requires <= model.capabilities:
+        why = lacking(ENGINES[name], model)
+        raise InputError(f"{name} {why}; engines that fit: {', '.join(fitting(model))}")
+
 
 __all__ = [
     "ENGINES",
@@ -73,6 +92,8 @@ __all__ = [
     "certificate",
     "check_fit",
     "check_implicit",
+    "check_named",
     "compile_steps",
+    "fitting",
     "infer",
 ]

@@ -11,11 +11,10 @@ from torch import nn
 
 from itervae.arguments import check_fields, check_kind
 from itervae.errors import InputError
-from itervae.inference.base import Engine
 from itervae.inference.checks import check_fit
 from itervae.inference.encoders import build_encoder, values_taken
+from itervae.inference.engine import Engine, State
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
 

@@ -4,9 +4,8 @@ import warnings
 
 import torch
 
-from itervae.inference.base import Engine
+from itervae.inference.engine import Engine, State
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 
 
 def compile_steps(engine: Engine) -> Engine:

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_whole
-from itervae.inference.base import Engine
 from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense, metric
+from itervae.inference.engine import Engine, State
 from itervae.inference.fused import Rule, fused_step
 from itervae.inference.numba_code import fusible
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 
 START_CURVATURE = 4.0
 """κ of the first step: in units of the diagonal c/σ², between 1 (orthogonal atoms) and the largest eigenvalue."""

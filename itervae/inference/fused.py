@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from itervae.inference.energies import LARGEST, LEAK, ROUNDING, Point, PoissonEnergy
+from itervae.inference.engine import State
 from itervae.inference.numba_code import numbers, run
-from itervae.inference.state import State
 
 
 class Rule(NamedTuple):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from itervae.inference.descent import Descent, Proposal
 from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.engine import State
 from itervae.inference.fused import Rule
-from itervae.inference.state import State
 
 
 @dataclass

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from itervae.inference.descent import Proposal, choose, pick, rises, shortened
 from itervae.inference.energies import LinearEnergy, PoissonEnergy
+from itervae.inference.engine import State
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 
 FEATURES = 6
 """Of each latent, of `proximal_features`."""

@@ -21,8 +21,8 @@ from itervae.arguments import check_choice, check_positive
 from itervae.errors import InputError
 from itervae.inference.descent import Descent, Proposal, unshortened
 from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.engine import State
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 
 FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]
 AdaptiveMethod = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]

@@ -11,18 +11,18 @@ import torch
 
 from itervae.arguments import check_positive
 from itervae.inference.active_set import active_set_step
-from itervae.inference.checks import CERTIFIABLE
 from itervae.inference.closed_form import ClosedFormEnergy
 from itervae.inference.coordinate_descent import minimize
 from itervae.inference.descent import Descent
 from itervae.inference.energies import PoissonEnergy
+from itervae.inference.engine import State
 from itervae.inference.ista import FISTAUnrolled
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.lca import LCAUnrolled
 from itervae.inference.newton import newton_step
 from itervae.inference.numba_code import numba_module
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
+from itervae.model import CERTIFIABLE
 
 SINGLE = 20
 """Steps at first in float32, at half the cost, before it is looked whether a datum is finished."""

@@ -18,11 +18,11 @@ from itervae.inference.autograd import FamilyEnergy, Slope
 from itervae.inference.checks import check_fit
 from itervae.inference.descent import START_CURVATURE
 from itervae.inference.energies import LARGEST, LEAK, Energy, PoissonEnergy
+from itervae.inference.engine import State
 from itervae.inference.lca import LARGEST_SAMPLED
 from itervae.inference.learned import MODULATIONS, REACH, LearnedProximal, proximal_features, squash
 from itervae.inference.problem import Problem
 from itervae.inference.sampled import SampledEnergy
-from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
 FEATURES = 6

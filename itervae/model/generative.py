@@ -46,6 +46,8 @@ CAPABILITIES = frozenset(
     }
 )
 """What the models here may have, and engines require; see `GenerativeModel.capabilities`."""
+CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable optimum"})
+"""What a model needs for its best posterior, or code, to be proved."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,17 @@ class GenerativeModel(nn.Module):
         if estimator is None:
             estimator = self.estimators[0]
         if estimator == "exact":
-            reconstruction = exact_reconstruction(self, x, posterior)
+            decoder, likelihood = self.decoder, self.likelihood
+            if not (isinstance(decoder, LinearDecoder) and isinstance(likelihood, GaussianLikelihood)):
+                raise InputError(
+                    "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
+                    f"likelihood: use estimator {self.estimators[0]}"
+                )
+            reconstruction = exact_reconstruction(decoder, likelihood, x, posterior)
         elif estimator in self.estimators:
-            reconstruction = sampled_reconstruction(self, x, posterior, estimator, samples, generator)
+            reconstruction = sampled_reconstruction(
+                self.output, self.likelihood, x, posterior, estimator, samples, generator
+            )
         else:
             raise InputError(
                 f"estimator is {described(estimator)}; this model has {', '.join(self.estimators)}: use one of them"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import ENGINES, Engine, check_fit
+from itervae.inference import ENGINES, Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.sequence import Carryover, build_carryover
 from itervae.training.settings import RunSettings
@@ -146,7 +146,7 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
-    check_fit(ENGINES[settings.inference], model)
+    check_named(settings.inference, model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = ENGINES[settings.inference].build(settings.engine, model, shape)

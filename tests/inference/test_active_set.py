@@ -6,9 +6,9 @@ import torch
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.inference import optimal as optimal_module
 from itervae.inference.active_set import active_set_step
+from itervae.inference.engine import State
 from itervae.inference.lasso import LassoEnergy
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 from itervae.model import SparseCodingSettings, build_model
 
 SIZE, LATENTS = 24, 48

@@ -2,84 +2,27 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from itervae.arguments import check_devices, check_fields, check_kind
-from itervae.distributions import Family
+from itervae.arguments import check_devices, check_kind
+from itervae.distributions import Family, PriorDistribution
 from itervae.errors import InputError
-from itervae.inference.checks import Prior, check_data, check_implicit, check_inputs, check_kinds
+from itervae.inference.checks import check_data, check_implicit, check_inputs, check_kinds
 from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.engine import Engine, State
 from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
 from itervae.inference.implicit import attach
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
 from itervae.model import GenerativeModel
 
-LOOK_EVERY = 10
-"""Steps between looks for finished data, where an engine stops per datum."""
 PROGRESS = 0.9
 """A certificate below this share of the best so far is progress."""
 ROWS_AT_ONCE = 2048
 """Data that go through the steps together on a CPU, at most, where no gradient goes back: the arrays of a step stay in
 its caches."""
-
-
-class Engine(nn.Module):
-    """A method of inference: it writes `init` and `step`, and owns nothing of the model.
-
-    `requires` names the capabilities of a model without which the engine does not work (see
-    `GenerativeModel.capabilities`). `steps` is the default number of steps and `tolerance`, where not None, the
-    certificate in nats at which a datum is finished and leaves the batch. What is minimized is `Problem.energy`.
-    """
-
-    requires: ClassVar[frozenset[str]] = frozenset()
-    learned: ClassVar[bool] = False
-    """Whether the engine has to be trained."""
-    lr: ClassVar[float] = 0.002
-    """Peak learning rate by default, where it is learned and the free energy is exact. With an encoder, larger rates
-    leave a tail of data that it gets catastrophically wrong."""
-    loss: ClassVar[str] = "final"
-    """What of its steps is trained by default (`itervae.training.objective`)."""
-    learned_start: ClassVar[bool] = False
-    """Whether the state before the first step is learned too, and counts as a step where every step is trained."""
-    stochastic: ClassVar[bool] = False
-    """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
-    Settings: ClassVar[type]
-    dtype: ClassVar[torch.dtype | None] = None
-    patience: ClassVar[int | None] = None
-    """Looks without progress, in certificate or energy, after which a datum that is not finished stops, where the
-    engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]` says which did."""
-    steps: int = 0
-    tolerance: float | None = None
-
-    @classmethod
-    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":
-        """The engine with these settings, for data of `shape`."""
-        check_fields(settings, cls.Settings)
-        return cls(**vars(settings))
-
-    def init(self, problem: Problem, state: State | None) -> State:
-        """The state before the first step, from nothing or from a given state."""
-        raise NotImplementedError
-
-    def step(self, problem: Problem, state: State) -> State:
-        """One iteration."""
-        raise NotImplementedError
-
-    def fuses(self, problem: Problem, state: State) -> bool:
-        """Whether the next step is one in compiled code (`fused`)."""
-        return False
-
-    def stride(self, problem: Problem, state: State) -> int:
-        """Steps to take from here before finished data are looked for, where the engine has a tolerance."""
-        return LOOK_EVERY
-
-    def precision(self, problem: Problem, state: State) -> torch.dtype:
-        """Of these steps; that of the problem, in which it is looked, unless less will do."""
-        return problem.x.dtype
 
 
 @dataclass(frozen=True)
@@ -104,7 +47,7 @@ def infer(
     engine: Engine,
     x: Tensor,
     *,
-    prior: Prior | None = None,
+    prior: PriorDistribution | None = None,
     state: State | None = None,
     steps: int | None = None,
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
@@ -131,7 +74,7 @@ def infer(
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
     check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
-    given: Prior = model.prior() if prior is None else prior
+    given: PriorDistribution = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
     if isinstance(gradient, Implicit):
         check_implicit(model, engine)
@@ -197,7 +140,12 @@ def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) ->
 
 @torch.no_grad()
 def _in_parts(
-    model: GenerativeModel, engine: Engine, x: Tensor, prior: Prior, state: State | None, options: dict[str, Any]
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    prior: PriorDistribution,
+    state: State | None,
+    options: dict[str, Any],
 ) -> Inference:
     """`infer` of some data after the other."""
     parts = []
@@ -298,7 +246,7 @@ def _again(problem: Problem, engine: Engine, state: State, counts: dict[str, Ten
     return replace(engine.init(problem, state), counts=counts)
 
 
-def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Prior | None = None) -> Tensor:
+def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: PriorDistribution | None = None) -> Tensor:
     """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding can have done to
     it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
 
