@@ -4,26 +4,28 @@
 """
 
 from itervae.errors import InputError
-from itervae.inference.amortized import Amortized
-from itervae.inference.autograd import FamilyEnergy
 from itervae.inference.checks import check_fit, check_implicit, lacking
-from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
-from itervae.inference.compiled import compile_steps
+from itervae.inference.compile import compile_steps
 from itervae.inference.driver import Inference, certificate, infer
-from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy, SolvableEnergy
+from itervae.inference.energies.base import Energy, SolvableEnergy
+from itervae.inference.energies.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.energies.family import FamilyEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.energies.sampled import SampledEnergy
 from itervae.inference.engine import Engine, State
+from itervae.inference.engines.amortized import Amortized
+from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lista import LISTA
+from itervae.inference.engines.ode import LCAODE
+from itervae.inference.engines.optimal import Optimal
+from itervae.inference.engines.recurrent import Recurrent
+from itervae.inference.engines.semi_amortized import SemiAmortized
+from itervae.inference.engines.spiking import SpikingLCA
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
-from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
-from itervae.inference.lasso import LassoEnergy
-from itervae.inference.lca import LCAUnrolled
-from itervae.inference.lista import LISTA
-from itervae.inference.ode import LCAODE
-from itervae.inference.optimal import Optimal
 from itervae.inference.problem import Problem
-from itervae.inference.recurrent import Recurrent
-from itervae.inference.sampled import SampledEnergy
-from itervae.inference.semi_amortized import SemiAmortized
-from itervae.inference.spiking import SpikingLCA
 from itervae.model import GenerativeModel
 
 ENGINES: dict[str, type[Engine]] = {

@@ -11,11 +11,12 @@ from itervae.arguments import check_devices, check_kind
 from itervae.distributions import Family, PriorDistribution
 from itervae.errors import InputError
 from itervae.inference.checks import check_data, check_implicit, check_inputs, check_kinds
-from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import Engine, State
 from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
-from itervae.inference.implicit import attach
 from itervae.inference.problem import Problem
+from itervae.inference.systems.implicit import attach
 from itervae.model import GenerativeModel
 
 PROGRESS = 0.9

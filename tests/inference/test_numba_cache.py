@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 CODE = """
 import sys, torch, warnings
 warnings.simplefilter("always")
-from itervae.inference import LCAUnrolled, infer, numba_cache
+from itervae.inference import LCAUnrolled, infer
 from itervae.model import PoissonVAESettings, build_model
 if sys.argv[1:] == ["nowhere"]:
     from numba.core import caching
@@ -26,7 +26,7 @@ model = build_model(PoissonVAESettings(latents=4), (9,)).requires_grad_(False)
 x = torch.linspace(-1, 1, 27).reshape(3, 9)
 for _ in range(2):
     print(infer(model, LCAUnrolled(2), x).state.u.sum().item())
-from itervae.inference.numba_code import numba_module
+from itervae.inference.kernels.launch import numba_module
 assert numba_module("descent_numba") is not None
 """
 

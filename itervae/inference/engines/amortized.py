@@ -12,8 +12,8 @@ from torch import nn
 from itervae.arguments import check_fields, check_kind
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
-from itervae.inference.encoders import build_encoder, values_taken
 from itervae.inference.engine import Engine, State
+from itervae.inference.engines.encoders import build_encoder, values_taken
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 

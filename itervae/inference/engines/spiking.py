@@ -30,10 +30,11 @@ from torch import Tensor
 
 from itervae.arguments import check_positive, check_whole
 from itervae.distributions.poisson import MAX_LOG_RATE
-from itervae.inference.descent import START_CURVATURE
-from itervae.inference.energies import LinearEnergy, SolvableEnergy
+from itervae.inference.energies.base import SolvableEnergy
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import Engine, State
-from itervae.inference.lca import LARGEST_SAMPLED, NEWEST
+from itervae.inference.engines.descent import START_CURVATURE
+from itervae.inference.engines.lca import LARGEST_SAMPLED, NEWEST
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import torch
 
 from itervae.arguments import check_fields, check_kind
-from itervae.inference.amortized import Amortized, AmortizedSettings
 from itervae.inference.checks import check_engine, check_fit
 from itervae.inference.engine import Engine, State
-from itervae.inference.ista import FISTAUnrolled, ISTAUnrolled
-from itervae.inference.lca import LCAUnrolled
-from itervae.inference.lista import LISTA
+from itervae.inference.engines.amortized import Amortized, AmortizedSettings
+from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lista import LISTA
+from itervae.inference.engines.recurrent import Recurrent
 from itervae.inference.problem import Problem
-from itervae.inference.recurrent import Recurrent
 from itervae.model import GenerativeModel
 
 REFINERS: dict[str, type[Engine]] = {

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
-from itervae.inference.energies import PoissonEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
+from itervae.inference.engines.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
 from itervae.model import GenerativeModel
 
 

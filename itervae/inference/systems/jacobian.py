@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from itervae.inference.energies import PoissonEnergy
-from itervae.inference.lasso import LassoEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
 
 SYSTEM_BYTES = 1 << 28
 """Memory for the batch of linear systems; larger batches are solved in pieces."""

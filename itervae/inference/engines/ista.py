@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itervae.inference.descent import Descent, Proposal
-from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
-from itervae.inference.fused import Rule
+from itervae.inference.engines.descent import Descent, Proposal
+from itervae.inference.engines.fused import Rule
 
 
 @dataclass

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_whole
-from itervae.inference.energies import LinearEnergy, Point, PoissonEnergy, dense, metric
+from itervae.inference.energies.base import Point, choose, pick, without
+from itervae.inference.energies.linear import LinearEnergy, metric, rises
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Engine, State
-from itervae.inference.fused import Rule, fused_step
-from itervae.inference.numba_code import fusible
+from itervae.inference.engines.fused import Rule, fused_step
+from itervae.inference.kernels.launch import fusible
 from itervae.inference.problem import Problem
 
 START_CURVATURE = 4.0
@@ -126,11 +128,6 @@ class Descent(Engine):
         return state.memory["damping"] * metric(state.point.diagonal)
 
 
-def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:
-    """Whether E is higher at the new point than at the old one, beyond rounding (B,); NaN counts as a rise."""
-    return ~(new.value <= old.value + energy.tolerance(old))
-
-
 class Proposal(NamedTuple):
     """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots if the energy allows
     (`shortened`); dE/dt at the end of the whole, its `slope` (B, 1); and the `mean` and `smooth` gradient of the point
@@ -167,29 +164,3 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smoot
         share = torch.where((first < 0) & (last > 0), first / (first - last), 1)
     u, point = energy.between(state.u, old, u, whole, share)
     return Proposal(u, point, whole, last, mean, smooth, True)
-
-
-def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Per datum one value (B, …) where `first` (B, 1), else the other; on a CPU nothing is copied where none is."""
-    if dense(first):
-        return torch.where(first if one.ndim > 1 else first[:, 0], one, other)
-    rows = first[:, 0].nonzero()[:, 0]
-    return other.index_copy(0, rows, one.index_select(0, rows)) if len(rows) else other
-
-
-def without(first: Tensor, value: Tensor) -> Tensor:
-    """`value` (B, K), zero where `first` (B, 1)."""
-    if dense(first):
-        return torch.where(first, 0, value)
-    return value.index_fill(0, first[:, 0].nonzero()[:, 0], 0)
-
-
-def choose(first: Tensor, one: Point, other: Point) -> Point:
-    """Per datum one point where `first` (B, 1), else the other."""
-    return Point(
-        pick(first, one.value, other.value),
-        pick(first, one.mean, other.mean),
-        pick(first, one.smooth, other.smooth),
-        pick(first, one.gradient, other.gradient),
-        one.diagonal,
-    )

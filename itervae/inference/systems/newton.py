@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from itervae.inference.descent import choose
-from itervae.inference.energies import Point, PoissonEnergy
-from itervae.inference.jacobian import solve_poisson
+from itervae.inference.energies.base import Point, choose
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.systems.jacobian import solve_poisson
 
 HALVINGS = 30
 """Halvings of a step before a datum stays where it is."""

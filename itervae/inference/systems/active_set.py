@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from itervae.inference.descent import choose, pick, rises
-from itervae.inference.energies import Point
-from itervae.inference.jacobian import SYSTEM_BYTES
-from itervae.inference.lasso import LassoEnergy
+from itervae.inference.energies.base import Point, choose, pick
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import rises
+from itervae.inference.systems.jacobian import SYSTEM_BYTES
 
 ENTERING = 16
 """Units that may enter in a step, or half of those that are active, where that is more: the largest gradients."""

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import RelaxedPoisson, poisson_kl
-from itervae.inference.energies import Point, SolvableEnergy
+from itervae.inference.energies.base import Point, SolvableEnergy
 from itervae.model import GenerativeModel
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.inference.energies import LARGEST, LEAK, ROUNDING, Point, PoissonEnergy
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import ROUNDING
+from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.numba_code import numbers, run
+from itervae.inference.kernels.launch import numbers, run
 
 
 class Rule(NamedTuple):

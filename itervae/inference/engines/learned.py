@@ -12,11 +12,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from itervae.inference.descent import Proposal, choose, pick, rises, shortened
-from itervae.inference.energies import LinearEnergy, PoissonEnergy
+from itervae.inference.energies.base import choose, pick
+from itervae.inference.energies.linear import LinearEnergy, rises
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.ista import FISTAUnrolled
-from itervae.inference.lca import LCAUnrolled
+from itervae.inference.engines.descent import Proposal, shortened
+from itervae.inference.engines.ista import FISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
 from itervae.inference.problem import Problem
 
 FEATURES = 6

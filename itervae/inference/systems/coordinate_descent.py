@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from itervae.inference.energies import Point
-from itervae.inference.lasso import LassoEnergy
-from itervae.inference.numba_code import numba_module
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.kernels.launch import numba_module
 
 CHUNK = 64
 """Data that a thread takes at a time."""

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from itervae.distributions.poisson import MAX_LOG_RATE
-from itervae.inference.descent import START_CURVATURE, Descent
-from itervae.inference.energies import LEAK, LinearEnergy, Point
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.energies.poisson import LEAK
+from itervae.inference.energies.sampled import SampledEnergy
 from itervae.inference.engine import State
-from itervae.inference.fused import Rule
+from itervae.inference.engines.descent import START_CURVATURE, Descent
+from itervae.inference.engines.fused import Rule
 from itervae.inference.problem import Problem
-from itervae.inference.sampled import SampledEnergy
 
 LARGEST_SAMPLED = 2.0
 """No log-rate changes by more in one step, where the gradient is sampled."""

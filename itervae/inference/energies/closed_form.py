@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import Categorical, Gaussian, poisson_kl
-from itervae.inference.decoder_terms import decoder_terms
-from itervae.inference.energies import Energy
-from itervae.inference.rounding import HALF, SPARE, residual
+from itervae.inference.energies.base import Energy
+from itervae.inference.energies.linear import decoder_terms
+from itervae.inference.energies.rounding import HALF, SPARE, residual
 from itervae.model import GenerativeModel, full_precision
 
 SINGULAR = 1e-11

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
-from itervae.inference.autograd import FamilyEnergy, Slope
 from itervae.inference.checks import check_fit
-from itervae.inference.descent import START_CURVATURE
-from itervae.inference.energies import LARGEST, LEAK, Energy, PoissonEnergy
+from itervae.inference.energies.base import Energy
+from itervae.inference.energies.family import FamilyEnergy, Slope
+from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
+from itervae.inference.energies.sampled import SampledEnergy
 from itervae.inference.engine import State
-from itervae.inference.lca import LARGEST_SAMPLED
-from itervae.inference.learned import MODULATIONS, REACH, LearnedProximal, proximal_features, squash
+from itervae.inference.engines.descent import START_CURVATURE
+from itervae.inference.engines.lca import LARGEST_SAMPLED
+from itervae.inference.engines.learned import MODULATIONS, REACH, LearnedProximal, proximal_features, squash
 from itervae.inference.problem import Problem
-from itervae.inference.sampled import SampledEnergy
 from itervae.model import GenerativeModel
 
 FEATURES = 6

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from itervae.arguments import check_choice, check_positive
 from itervae.errors import InputError
-from itervae.inference.descent import Descent, Proposal, unshortened
-from itervae.inference.energies import LinearEnergy, Point
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
+from itervae.inference.engines.descent import Descent, Proposal, unshortened
 from itervae.inference.problem import Problem
 
 FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.distributions import Family
-from itervae.inference.energies import Energy
+from itervae.inference.energies.base import Energy
 from itervae.model import GenerativeModel
 
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from itervae.arguments import check_positive
-from itervae.inference.active_set import active_set_step
-from itervae.inference.closed_form import ClosedFormEnergy
-from itervae.inference.coordinate_descent import minimize
-from itervae.inference.descent import Descent
-from itervae.inference.energies import PoissonEnergy
+from itervae.inference.energies.closed_form import ClosedFormEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.ista import FISTAUnrolled
-from itervae.inference.lasso import LassoEnergy
-from itervae.inference.lca import LCAUnrolled
-from itervae.inference.newton import newton_step
-from itervae.inference.numba_code import numba_module
+from itervae.inference.engines.descent import Descent
+from itervae.inference.engines.ista import FISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
+from itervae.inference.systems.active_set import active_set_step
+from itervae.inference.systems.coordinate_descent import minimize
+from itervae.inference.systems.newton import newton_step
 from itervae.model import CERTIFIABLE
 
 SINGLE = 20

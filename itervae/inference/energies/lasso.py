@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from itervae.distributions import SparsityCost
-from itervae.inference.decoder_terms import decoder_terms
-from itervae.inference.energies import LinearEnergy, Point
-from itervae.inference.rounding import HALF, SPARE, Residual, residual
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy, decoder_terms
+from itervae.inference.energies.rounding import HALF, SPARE, Residual, residual
 from itervae.model import GenerativeModel, full_precision
 
 

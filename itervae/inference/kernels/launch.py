@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from itervae.inference.numba_cache import import_compiled
+from itervae.inference.kernels.cache import import_compiled
 
 SERIAL = 2**15
 """So many numbers (B, K) and fewer are not worth a second thread."""
@@ -20,7 +20,7 @@ _one_at_a_time = threading.Lock()  # some of numba's pools of threads end the pr
 def numba_module(name: str) -> Any:
     """A module of this package; None, with a warning, where numba cannot be used."""
     try:
-        return import_compiled(f"itervae.inference.{name}")
+        return import_compiled(f"itervae.inference.kernels.{name}")
     except (ImportError, OSError, RuntimeError) as error:  # not there, or not for this numpy
         first = str(error).partition("\n")[0]
         warnings.warn(

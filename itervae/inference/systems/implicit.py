@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from itervae.inference.autograd import FamilyEnergy
-from itervae.inference.energies import Energy, PoissonEnergy, SolvableEnergy
-from itervae.inference.jacobian import gmres, solve_active, solve_poisson
-from itervae.inference.lasso import LassoEnergy
+from itervae.inference.energies.base import Energy, SolvableEnergy
+from itervae.inference.energies.family import FamilyEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.systems.jacobian import gmres, solve_active, solve_poisson
 
 
 def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
