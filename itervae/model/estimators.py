@@ -18,8 +18,8 @@ from torch import Tensor
 
 from itervae.distributions import Family
 from itervae.errors import InputError
-from itervae.model.decoders import LinearDecoder
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.operators import LinearDecoder
 from itervae.model.precision import full_precision
 
 ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score")

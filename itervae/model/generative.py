@@ -25,9 +25,9 @@ from itervae.arguments import (
 )
 from itervae.distributions import Family, total_kl
 from itervae.errors import InputError
-from itervae.model.decoders import LinearDecoder
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.operators import LinearDecoder
 from itervae.model.prior import Prior, SparsityPrior
 
 CAPABILITIES = frozenset(
