@@ -1,5 +1,6 @@
 """The command: itervae train | infer | gap | export | figure | engines."""
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ COMMANDS = {
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command; errors of input end it with exit code 2 and one sentence."""
     args = list(sys.argv[1:] if args is None else args)
+    _print_anything()
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -30,12 +32,28 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     try:
         if args[0] not in COMMANDS:
-            raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
+            from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
+
+            near = nearest(args[0], COMMANDS)
+            raise InputError(f"{args[0]!r} is not a command; {near}expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
         import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"{error.filename!r} cannot be used ({error.strerror}); expected a path that can: name another"
+        print(f"itervae: {reason}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _print_anything() -> None:
+    """Let the streams of this process write an escape for a character that their encoding lacks, and not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

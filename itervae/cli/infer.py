@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
 from rich.progress import track
 
+from itervae.arguments import check_whole
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import named_engine, open_target
+from itervae.cli.terminal import console
 from itervae.data import DataSettings, load_inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
-from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.inference import infer
+from itervae.options import parse
 from itervae.training import choose_device
 
 BATCH = 1000
@@ -55,9 +57,10 @@ def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tens
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Infer, prog="itervae infer", args=args)
-    if options.output.suffix != ".npz":  # said before the work, not after
-        raise InputError(f"--output is {options.output}; expected a name ending in .npz")
+    options = parse(Infer, "itervae infer", args)
+    check_outputs(options, {"output": ".npz"}, [options.target, options.input])
+    if options.steps is not None:
+        check_whole("--steps", options.steps)
     device = choose_device(options.device)
     target = open_target(options.target)
     model = target.model
@@ -66,10 +69,11 @@ def run(args: list[str]) -> None:
     inputs = load_inputs(options.input, options.key, target.data or DataSettings(), model.shape)
     generator = torch.Generator(device).manual_seed(options.seed)
     columns: dict[str, list[np.ndarray]] = {}
-    console = Console(stderr=True)
     with torch.no_grad():
         batches = inputs.x.split(BATCH)
-        for batch in track(batches, "inferring", console=console, disable=len(batches) < 5, transient=True):
+        out = console(stderr=True)
+        quick = len(batches) < 5 or not out.is_terminal
+        for batch in track(batches, "inferring", console=out, disable=quick, transient=True):
             x = batch.to(device)
             posterior = infer(model, engine, x, steps=options.steps, generator=generator).posterior
             found = codes(posterior, generator) | {
