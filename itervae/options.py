@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import tyro
 
-from itervae.arguments import check_path, check_seed, nearest
+from itervae.arguments import check_seed, nearest
 from itervae.errors import InputError
+from itervae.paths import check_path
 
 T = TypeVar("T")
 WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "text", bool: "no value, or --no- before it"}

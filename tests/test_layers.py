@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "errors", "files"}
+SHARED = {"allocator", "arguments", "arrays", "errors", "files", "paths"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "options": set(),
+    "paths": {"errors"},
 }
 
 

@@ -1,5 +1,6 @@
 """`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is linear."""
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ import tyro
 from rich import box
 from rich.table import Table
 
-from itervae.arguments import check_finite, check_path, check_positive
+from itervae.arguments import check_finite, check_positive
 from itervae.cli.outputs import check_outputs
 from itervae.cli.target import Target, named_engine, open_target
 from itervae.cli.terminal import console, progress
@@ -21,6 +22,7 @@ from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_json
 from itervae.inference import ENGINES, Engine
 from itervae.options import parse
+from itervae.paths import check_path
 from itervae.plotting import gap_figure, save
 from itervae.training import choose_device, load
 
@@ -143,7 +145,8 @@ def _engines(names: str | None, target: Target) -> dict[str, tuple[Engine, int |
     asked = (*own, *fitting) if names is None else names.split(",")
     found: dict[str, tuple[Engine, int | None]] = {}
     for name in filter(None, (name.strip() for name in asked)):
-        base, _, number = name.rpartition(":") if ":" in name else (name, "", "")
+        whole = ":" not in name or os.path.isdir(check_path(name))  # a folder's name may hold a colon
+        base, _, number = (name, "", "") if whole else name.rpartition(":")
         if number and not number.isdecimal():
             raise InputError(f"{name!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number")
         path = check_path(base)
