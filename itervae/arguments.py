@@ -3,32 +3,18 @@
 import difflib
 import math
 import numbers
-import os
 import types
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 
 SEEDS = 2**64
 """There are so many seeds of a generator of torch."""
-
-
-def described(value: Any) -> str:
-    """What a value is, for a message: text, numbers and None as they are, of others their class."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return repr(value)
-    if isinstance(value, np.generic):
-        return repr(value.item())
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    name = type(value).__name__
-    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
@@ -127,12 +113,6 @@ def check_generator(generator: Any) -> None:
     if generator is not None:
         how = "a torch.Generator: use torch.Generator().manual_seed(seed)"
         check_kind("generator", generator, torch.Generator, how)
-
-
-def check_path(path: Any) -> Path:
-    """The path, with ~ for the home folder expanded."""
-    check_kind("path", path, str | os.PathLike, "a path: a string or a pathlib.Path")
-    return Path(os.path.expanduser(path))  # unlike that of Path, it leaves ~nobody as it is
 
 
 def check_fields(settings: Any, kind: type) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "errors", "files"}
+SHARED = {"allocator", "arguments", "arrays", "errors", "files", "paths"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -16,13 +16,26 @@ MAY_IMPORT = {
     "training": {"distributions", "model", "inference", "data", "plotting", "sequence"},
     "evaluation": {"distributions", "model", "inference", "sequence"},
     "sequence": {"distributions", "model", "inference"},
-    "config": {"model", "inference", "data", "training", "sequence"},
-    "cli": {"distributions", "model", "inference", "data", "training", "evaluation", "plotting", "config", "sequence"},
+    "config": {"model", "inference", "data", "training", "sequence", "options"},
+    "cli": {
+        "distributions",
+        "model",
+        "inference",
+        "data",
+        "training",
+        "evaluation",
+        "plotting",
+        "config",
+        "sequence",
+        "options",
+    },
     "allocator": set(),
     "arguments": {"errors"},
     "arrays": {"errors"},
     "errors": set(),
     "files": set(),
+    "options": set(),
+    "paths": {"errors"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
+    _print_anything()
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -53,7 +55,10 @@ def _run(args: list[str]) -> None:
         return
     try:
         if args[0] not in COMMANDS:
-            raise InputError(f"{args[0]!r} is not a command; expected one of {', '.join(COMMANDS)}")
+            from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
+
+            near = nearest(args[0], COMMANDS)
+            raise InputError(f"{args[0]!r} is not a command; {near}expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
         command = import_module(f"itervae.cli.{args[0].replace('-', '_')}")
         if signal.getsignal(signal.SIGINT) is _stop:
@@ -61,6 +66,12 @@ def _run(args: list[str]) -> None:
         command.run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"{error.filename!r} cannot be used ({error.strerror}); expected a path that can: name another"
+        print(f"itervae: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
@@ -71,3 +82,10 @@ def _stop(number: int, frame: Any) -> NoReturn:
     """End the process where an exception would be a traceback, or be swallowed."""
     os.write(2, b"itervae: stopped\n")
     os._exit(128 + number)
+
+
+def _print_anything() -> None:
+    """Let the streams of this process write an escape for a character that their encoding lacks, and not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import tyro
-from rich.console import Console
 from rich.table import Table
 
+from itervae.cli.terminal import console
 from itervae.inference import ENGINES
+from itervae.options import parse
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Engines:
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(Engines, prog="itervae engines", args=args)
+    parse(Engines, "itervae engines", args)
     table = Table(show_lines=False)
     for heading in ("engine", "what it does", "needs of the model", "steps"):
         table.add_column(heading)
@@ -24,4 +24,4 @@ def run(args: list[str]) -> None:
         needs = ", ".join(sorted(engine.requires)) or "any model"
         default = getattr(engine.Settings(), "steps", 0)
         table.add_row(name, summary, needs, str(default) if default else "one pass")
-    Console().print(table)
+    console().print(table)

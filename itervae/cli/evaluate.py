@@ -1,6 +1,5 @@
 """`itervae evaluate`: active units, sparsity, reconstruction, and what can be read out of the codes of many runs."""
 
-import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -9,11 +8,12 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from itervae.arguments import nearest
 from itervae.cli.evaluated import draw, print_tables
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.terminal import progress
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS, POINT_READOUTS, READOUTS, encode
@@ -23,6 +23,7 @@ from itervae.evaluation.suites import LABELLED, SUITES, measure, measure_feature
 from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import SparsityPrior
+from itervae.options import parse
 from itervae.plotting import save
 from itervae.training import choose_device
 
@@ -72,18 +73,16 @@ class Job:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Evaluate, prog="itervae evaluate", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    options = parse(Evaluate, "itervae evaluate", args)
     suites = _chosen(options.suite, SUITES, "suite")
     readouts = _chosen(options.readouts, READOUTS, "read-out")
     if options.num is not None and options.num < 2:
         raise InputError(f"--num is {options.num}; expected at least 2, over which sparsity is measured")
     if not options.runs:
         raise InputError("no run was named; expected run folders or checkpoints of itervae train, or dictionary files")
-    if options.figure is not None:  # said before the work, not after
-        if options.figure.suffix.lower() != ".png":
-            raise InputError(f"--figure is {options.figure}; expected a name ending in .png")
-        if not set(suites) & set(DRAWN):
-            raise InputError(f"--figure draws the suites {', '.join(DRAWN)}, and none of them was asked for; add one")
+    check_outputs(options, {"json": "", "figure": ".png"}, options.runs)
+    if options.figure is not None and not set(suites) & set(DRAWN):
+        raise InputError(f"--figure draws the suites {', '.join(DRAWN)}, and none of them was asked for; add one")
     device = choose_device(options.device)
     jobs = _jobs(options)
     given = data_given(args, options.data)
@@ -96,13 +95,13 @@ def run(args: list[str]) -> None:
     found, pixels = _measure_all(jobs, x, labels, suites, readouts, options.seed)
     data = described(source, options.split)
     result = report(found, pixels, data, options.split, len(x))
-    print_tables(result)
-    for note in notes:
-        print(note)
     if options.json is not None:
         write_json(options.json, result)
     if options.figure is not None:
         save(draw(result, readouts), options.figure)
+    print_tables(result)
+    for note in notes:
+        print(note)
 
 
 def _measure_all(
@@ -116,23 +115,22 @@ def _measure_all(
     """The measures of each run, and those of the pixels."""
     labelled = tuple(suite for suite in suites if suite in LABELLED and labels is not None)
     found: dict[str, dict[str, Any]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress() as bar:
 
         def classify(name: str, features: dict[str, Callable[[], torch.Tensor]]) -> dict[str, Any]:
             """suite → read-out → scores"""
             if labels is None or not labelled:
                 return {}
-            task = progress.add_task(f"{name}: read-outs", total=len(features) * len(labelled))
+            task = bar.add_task(f"{name}: read-outs", total=len(features) * len(labelled))
             scores: dict[str, Any] = {suite: {} for suite in labelled}
             for readout, make in features.items():
-                for suite, score in measure_features(make(), labels, labelled, seed, partial(progress.advance, task)):
+                for suite, score in measure_features(make(), labels, labelled, seed, partial(bar.advance, task)):
                     scores[suite][readout] = score
             return scores
 
         for name, job in jobs.items():
             model, engine = job.target.model.to(x.device), job.engine.to(x.device)
-            advance = partial(progress.advance, progress.add_task(f"{name}: codes", total=len(x)))
+            advance = partial(bar.advance, bar.add_task(f"{name}: codes", total=len(x)))
             codes = encode(model, engine, x, steps=job.steps, seed=seed, advance=advance)
             features = {readout: partial(codes.readout, readout) for readout in readouts if readout in codes.readouts}
             described = {"family": codes.family, "inference": job.inference}
@@ -167,9 +165,7 @@ def _chosen(text: str | None, known: Collection[str], what: str) -> tuple[str, .
     names = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise InputError(f"{what} {name!r} is unknown; {hint}expected some of {', '.join(known)}")
+            raise InputError(f"{what} {name!r} is unknown; {nearest(name, known)}expected some of {', '.join(known)}")
     if not names:
         raise InputError(f"{text!r} names no {what}; expected some of {', '.join(known)}")
     return names
@@ -181,7 +177,7 @@ def _jobs(options: Evaluate) -> dict[str, Job]:
     short = [str(Path(*path.parts[-2:])) if path.suffix == ".pt" else path.name for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     base, _, number = options.inference.partition(":") if options.inference is not None else ("", "", "")
-    if number and not number.isdigit():
+    if number and not number.isdecimal():
         raise InputError(
             f"--inference {options.inference!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number"
         )

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from itervae.cli.terminal import console
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS
 from itervae.evaluation.units import ACTIVE
 from itervae.plotting import Evaluated, evaluation_figure
@@ -51,11 +51,11 @@ def _print(title: str, titles: tuple[str, ...], rows: list[tuple[list[str], dict
             "" if names[0] == above else names[0], *names[1:], *(row.get(heading, "") for heading in headings)
         )
         above = names[0]
-    console = Console()
+    out = console()
     # a narrower table would lose digits, in files and pipes above all
-    wide = console.options.update(width=1000)
-    console.width = max(console.width, Measurement.get(console, wide, table).maximum)
-    console.print(table)
+    wide = out.options.update(width=1000)
+    out.width = max(out.width, Measurement.get(out, wide, table).maximum)
+    out.print(table)
 
 
 def _of_code(measured: dict[str, Any]) -> dict[str, str]:

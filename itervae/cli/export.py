@@ -5,7 +5,9 @@ from pathlib import Path
 
 import tyro
 
+from itervae.cli.outputs import check_outputs
 from itervae.model import save_dictionary
+from itervae.options import parse
 from itervae.training import load
 
 
@@ -22,7 +24,8 @@ class Export:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Export, prog="itervae export", args=args)
+    options = parse(Export, "itervae export", args)
+    check_outputs(options, {"dictionary": ".npz"}, [options.target])
     model = load(options.target).model
     save_dictionary(model, options.dictionary)
     size, latents = model.dictionary.shape

@@ -1,6 +1,5 @@
 """`itervae figure`: figures from the reports that other commands write."""
 
-import difflib
 import json
 import math
 import zipfile
@@ -15,11 +14,14 @@ import numpy as np
 import torch
 import tyro
 
+from itervae.arguments import nearest
 from itervae.cli.gap import ESTIMATE_FLOOR
+from itervae.cli.outputs import check_outputs
 from itervae.config import options_given
 from itervae.distributions import RelaxedPoisson
 from itervae.distributions.poisson import MAX_LOG_RATE
 from itervae.errors import InputError
+from itervae.options import parse
 from itervae.plotting import (
     Curve,
     Trace,
@@ -85,13 +87,11 @@ class Figure:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Figure, prog="itervae figure", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    options = parse(Figure, "itervae figure", args)
     if options.name not in FIGURES:
-        near = difflib.get_close_matches(options.name, FIGURES, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = nearest(options.name, FIGURES)
         raise InputError(f"figure {options.name!r} is unknown; {hint}expected one of {', '.join(FIGURES)}")
-    if options.output.suffix.lower() != ".png":  # said before the work, not after
-        raise InputError(f"--output is {options.output}; expected a name ending in .png")
+    check_outputs(options, {"output": ".png"}, options.inputs)
     for setting in fields(Sampling):
         if options.name != "relaxed-poisson" and setting.name in options_given(args):
             raise InputError(f"--{setting.name} does not apply to figure {options.name}; leave it out")

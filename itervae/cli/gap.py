@@ -1,5 +1,6 @@
 """`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is linear."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,17 +8,20 @@ from typing import Literal
 import torch
 import tyro
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from itervae.arguments import check_finite, check_positive
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.terminal import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_json
 from itervae.inference import ENGINES, Engine
+from itervae.options import parse
+from itervae.paths import check_path
 from itervae.plotting import gap_figure, save
 from itervae.training import choose_device, load
 
@@ -66,7 +70,10 @@ class Gap:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Gap, prog="itervae gap", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    options = parse(Gap, "itervae gap", args)
+    check_outputs(options, {"json": "", "save": ".npz", "figure": ".png"}, [options.target])
+    check_finite("--contrast", options.contrast)
+    check_positive("--certificate", options.certificate, " of nats")
     if options.num is not None and options.num < 1:
         raise InputError(f"--num is {options.num}; expected a number ≥ 1")
     device = choose_device(options.device)
@@ -75,11 +82,9 @@ def run(args: list[str]) -> None:
     x, data = _data(options, target, chosen_data(target.data, data_given(args, options.data)))
     x, model = x.to(device), target.model.to(device)
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks = {name: progress.add_task(name, total=len(x)) for name in stages}
+    with progress() as bar:
+        tasks = {name: bar.add_task(name, total=len(x)) for name in stages}
         report = amortization_gap(
             model,
             {name: (engine.to(device), steps) for name, (engine, steps) in engines.items()},
@@ -88,9 +93,8 @@ def run(args: list[str]) -> None:
             trace=options.trace,
             approximation=options.approximation,
             seed=options.seed,
-            advance=lambda name, count: progress.advance(tasks[name], count),
+            advance=lambda name, count: bar.advance(tasks[name], count),
         )
-    _print(report, data)
     if options.json is not None:
         write_json(options.json, report.to_dict(data))
     if options.save is not None:
@@ -100,6 +104,7 @@ def run(args: list[str]) -> None:
         gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
         certified = report.optimal.method == "certified"
         save(gap_figure(gaps, options.certificate if certified else ESTIMATE_FLOOR, certified), options.figure)
+    _print(report, data)
 
 
 def _data(options: Gap, target: Target, settings: DataSettings) -> tuple[torch.Tensor, str]:
@@ -136,10 +141,11 @@ def _engines(names: str | None, target: Target) -> dict[str, tuple[Engine, int |
     asked = (*own, *fitting) if names is None else names.split(",")
     found: dict[str, tuple[Engine, int | None]] = {}
     for name in filter(None, (name.strip() for name in asked)):
-        base, _, number = name.rpartition(":") if ":" in name else (name, "", "")
-        if number and not number.isdigit():
+        whole = ":" not in name or os.path.isdir(check_path(name))  # a folder's name may hold a colon
+        base, _, number = (name, "", "") if whole else name.rpartition(":")
+        if number and not number.isdecimal():
             raise InputError(f"{name!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number")
-        path = Path(base)
+        path = check_path(base)
         engine = load(path).engine if path.is_dir() or path.suffix == ".pt" else named_engine(base, target)
         found[name] = (engine, int(number) if number else None)
     if not found:
@@ -170,12 +176,10 @@ def _print(report: GapReport, data: str) -> None:
     table.add_section()
     name = "optimal" if best.method == "certified" else "estimate"
     table.add_row(name, f"≤ {best.steps}", f"{best.free_energy_mean:.3f}")
-    console = Console()
+    out = console()
     longest = max(map(len, report.engines))
-    console.width = max(
-        console.width, 106 + longest
-    )  # a narrower table would lose digits, in files and pipes above all
-    console.print(table)
+    out.width = max(out.width, 106 + longest)  # a narrower table would lose digits, in files and pipes above all
+    out.print(table)
     if best.method == "certified":
         proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
     else:
@@ -184,14 +188,12 @@ def _print(report: GapReport, data: str) -> None:
             f"the optimum is an estimate, the best of several starts ({won} of the data), which lie "
             f"{best.spread_mean:.2g} nats apart in the mean, {best.spread_max:.2g} at most"
         )
-    console.print(proof + f"; {best.seconds:.1f} s", highlight=False, soft_wrap=True)
+    out.print(proof + f"; {best.seconds:.1f} s", soft_wrap=True)
     if (beyond := report.approximation) is not None:
         bounds = ", ".join(f"{k}: {b:.2f}" for k, b in zip(beyond.samples, beyond.bound_mean, strict=True))
-        console.print(f"bounds of −log p(x) by number of samples: {bounds} nats", highlight=False)
+        out.print(f"bounds of −log p(x) by number of samples: {bounds} nats")
         gap = f"{beyond.gap_mean:.2f} ± {beyond.gap_se:.2f} nats"
         much = "at least" if best.method == "certified" else "about"
-        console.print(f"approximation gap: {much} {gap}, to the last of these", highlight=False)
+        out.print(f"approximation gap: {much} {gap}, to the last of these")
     if best.method == "certified" and best.not_certified:
-        console.print(
-            f"[red]{best.not_certified} of {report.num} data did not reach the certificate asked for", highlight=False
-        )
+        out.print(f"{best.not_certified} of {report.num} data did not reach the certificate asked for", style="red")

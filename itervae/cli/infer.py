@@ -8,16 +8,18 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from itervae.arguments import check_whole
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import Target, named_engine, open_target
+from itervae.cli.terminal import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
-from itervae.errors import InputError
 from itervae.files import Columns
 from itervae.inference import Engine, infer
+from itervae.options import parse
 from itervae.sequence import FilterState, filter_step
 from itervae.training import choose_device
 
@@ -62,9 +64,10 @@ def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tens
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Infer, prog="itervae infer", args=args)
-    if options.output.suffix != ".npz":  # said before the work, not after
-        raise InputError(f"--output is {options.output}; expected a name ending in .npz")
+    options = parse(Infer, "itervae infer", args)
+    check_outputs(options, {"output": ".npz"}, [options.target, options.input])
+    if options.steps is not None:
+        check_whole("--steps", options.steps)
     device = choose_device(options.device)
     target = open_target(options.target)
     model = target.model
@@ -73,14 +76,13 @@ def run(args: list[str]) -> None:
     inputs = target.prepare(options.input, options.as_, options.key)
     print(inputs.taken, file=sys.stderr)
     generator = torch.Generator(device).manual_seed(options.seed)
-    console, total = Console(stderr=True), 0.0
+    out, total = console(stderr=True), 0.0
     with torch.no_grad(), Columns(options.output) as columns:
         parts = _posteriors(target, engine, inputs, options.steps, device, generator)
         size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
         count = -(-len(inputs.x) // size)
-        for x, posterior, prior in track(
-            parts, "inferring", total=count, console=console, disable=count < 5, transient=True
-        ):
+        quick = count < 5 or not out.is_terminal
+        for x, posterior, prior in track(parts, "inferring", total=count, console=out, disable=quick, transient=True):
             found = codes(posterior, generator) | {
                 "reconstruction": model.decode(posterior.mean),
                 "free_energy": model.free_energy(x, posterior, prior, generator=generator).total,

@@ -1,5 +1,6 @@
 """`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse coding."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -8,17 +9,19 @@ import numpy as np
 import torch
 import tyro
 from rich import box
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import chosen_data, data_given, described, open_target
+from itervae.cli.terminal import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
 from itervae.inference import ENGINES, Optimal
 from itervae.model import PoissonVAESettings, SparseCodingSettings, sparse_coding_model
+from itervae.options import parse
 from itervae.plotting import Curve, rate_distortion_figure, save
 from itervae.training import LoadedRun, RunSettings, choose_device, load
 
@@ -58,7 +61,8 @@ class RateDistortion:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(RateDistortion, prog="itervae rate-distortion", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    options = parse(RateDistortion, "itervae rate-distortion", args)
+    check_outputs(options, {"json": "", "figure": ".png"}, [*options.runs, *filter(None, [options.dictionary])])
     if options.num < 2:
         raise InputError(f"--num is {options.num}; expected at least 2, over which sparsity is measured")
     if not options.runs:
@@ -67,7 +71,7 @@ def run(args: list[str]) -> None:
         if path.suffix in (".npz", ".npy"):
             raise InputError(f"{path} is a dictionary file; name runs, and the file with --dictionary")
     for threshold in options.thresholds:
-        if not threshold > 0:
+        if not 0 < threshold < math.inf:
             raise InputError(f"--thresholds has {threshold}; expected positive numbers")
     device = choose_device(options.device)
     coders = [_coder(coder) for coder in options.coders.split(",") if coder.strip()]
@@ -85,16 +89,17 @@ def run(args: list[str]) -> None:
             )
         jobs += [(dictionary, coder) for coder in coders]
     points: list[RatePoint] = []
-    for path, coder in track(jobs, "measuring", console=Console(stderr=True), transient=True):
+    out = console(stderr=True)
+    for path, coder in track(jobs, "measuring", console=out, transient=True, disable=not out.is_terminal):
         if coder is None:
             points += _of_run(runs[path], x, options.seed)
         else:
             points += _of_coder(path, *coder, options.thresholds, x)
-    _print(points, data, len(x))
     if options.json is not None:
         write_json(options.json, report(points, data, len(x), total_variance(x)))
     if options.figure is not None:
         save(rate_distortion_figure(_drawn(points), total_variance(x)), options.figure)
+    _print(points, data, len(x))
 
 
 def _of_run(run: LoadedRun, x: torch.Tensor, seed: int) -> list[RatePoint]:
@@ -151,7 +156,7 @@ def _coder(text: str) -> tuple[str, int, str]:
         and "certifiable optimum" not in kind.requires
         and not kind.learned
     ]
-    if name not in fitting or not steps.isdigit() or shrinkage not in ("soft", "hard"):
+    if name not in fitting or not steps.isdecimal() or shrinkage not in ("soft", "hard"):
         raise InputError(
             f"coder {text.strip()!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting)}; "
             "write, say, lca-unrolled:200:soft"
@@ -199,9 +204,9 @@ def _print(points: list[RatePoint], data: str, num: int) -> None:
             numbers = (f"{point.error:.2f}", f"{point.error_se:.2g}", f"{point.r2:.3f}")
             table.add_row(name, point.setting, f"{point.lifetime_sparsity:.3f}", zeros, *numbers)
         table.add_section()
-    console = Console()
-    console.width = max(console.width, 124)
-    console.print(table)
+    out = console()
+    out.width = max(out.width, 124)
+    out.print(table)
     coded = {name: members for name, members in by_curve.items() if members[0].setting.startswith("θ")}
     for point in points:
         if not point.family.startswith("P-VAE") or point.order != 1:
@@ -211,7 +216,7 @@ def _print(points: list[RatePoint], data: str, num: int) -> None:
             if error is not None:
                 change = 100 * (error / point.error - 1)
                 side = f"{abs(change):.0f}% {'below' if change < 0 else 'above'} the {point.error:.1f} of {point.curve}"
-                console.print(f"{name}: {error:.1f} at {point.lifetime_sparsity:.3f}, {side}, β 1", highlight=False)
+                out.print(f"{name}: {error:.1f} at {point.lifetime_sparsity:.3f}, {side}, β 1", soft_wrap=True)
 
 
 def _drawn(points: list[RatePoint]) -> dict[str, Curve]:

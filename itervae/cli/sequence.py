@@ -7,13 +7,13 @@ from typing import Any
 import torch
 import tyro
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import Tensor
 
+from itervae.cli.outputs import check_outputs
 from itervae.cli.target import check_width, chosen_data, data_given, described
+from itervae.cli.terminal import console, progress
 from itervae.data import DataSettings, TubeSource, load_source, typical
 from itervae.errors import InputError
 from itervae.evaluation.sequences import (
@@ -26,6 +26,7 @@ from itervae.evaluation.sequences import (
 from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import GenerativeModel
+from itervae.options import parse
 from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
 from itervae.sequence import Carryover, NoCarryover, filter_sequence
 from itervae.training import LoadedRun, choose_device, load
@@ -63,16 +64,14 @@ class Sequence:
 
 
 def run(args: list[str]) -> None:
-    options = tyro.cli(Sequence, prog="itervae sequence", args=args, config=(tyro.conf.OmitArgPrefixes,))
+    options = parse(Sequence, "itervae sequence", args)
     steps = _numbers(options.steps)
     if options.tubes < 1:
         raise InputError(f"--tubes is {options.tubes}; expected a number ≥ 1")
     if not options.runs:
         raise InputError("no run was named; expected run folders of itervae train --data video or --data drift")
-    for name, suffix in (("figure", ".png"), ("spikes", ".png"), ("animation", ".gif")):  # said before the work
-        path = getattr(options, name)
-        if path is not None and path.suffix.lower() != suffix:
-            raise InputError(f"--{name} is {path}; expected a name ending in {suffix}")
+    outputs = {"json": "", "figure": ".png", "spikes": ".png", "animation": ".gif"}
+    check_outputs(options, outputs, options.runs)
     device = choose_device(options.device)
     paths = list(dict.fromkeys(options.runs))
     loaded = [load(path, device) for path in paths]
@@ -84,10 +83,8 @@ def run(args: list[str]) -> None:
         check_width(source, model, path)
     tubes = {name: tube.to(device) for name, tube in source.sequences(options.tubes).items()}
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows = options.tubes * len(tubes)
-    with Progress(*columns, console=console, transient=True) as bar:
+    with progress() as bar:
         tasks = {
             name: bar.add_task(name, total=rows * frames_to_filter(engine, steps, source.frames))
             for name, (_, engine, _) in candidates.items()
@@ -101,7 +98,6 @@ def run(args: list[str]) -> None:
             advance=lambda name, frames: bar.advance(tasks[name], frames),
         )
     data = described(source, "validation")
-    _print(report, data, steps)
     if options.json is not None:
         about = {"schema": SCHEMA, "data": data, "frames": source.frames, "tubes": options.tubes}
         write_json(options.json, about | asdict(report))
@@ -109,6 +105,7 @@ def run(args: list[str]) -> None:
         save(sequence_figure(asdict(report)), options.figure)
     if options.spikes is not None or options.animation is not None:
         _draw_spikes(options, next(iter(tubes.items())), runs[0], settings[0].sequence.start)
+    _print(report, data, steps)
 
 
 def _numbers(steps: str) -> list[int]:
@@ -208,17 +205,16 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             )
             sequence = ""
         table.add_section()
-    console = Console()
+    out = console()
     # a narrower table would lose digits, in files and pipes above all
-    console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), table).maximum)
-    console.print(table)
+    out.width = max(out.width, Measurement.get(out, out.options.update(width=1000), table).maximum)
+    out.print(table)
     proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
     if report.certificate_max != report.certificate_max:
         proof = "the optima are estimates, by 200 steps of the LCA"
-    console.print(
+    out.print(
         f"{proof}; steps are means from a start at the prior / the previous posterior / the safer of both, at most "
         f"{MOST_STEPS}",
-        highlight=False,
         soft_wrap=True,
     )
 

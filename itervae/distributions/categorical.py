@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from itervae.arguments import as_number, check_tensor, described
+from itervae.arguments import as_number, check_tensor
 from itervae.distributions.family import Family
 from itervae.distributions.gumbel import gumbel_softmax
 from itervae.distributions.poisson import poisson_kl
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 
 
 class Categorical(Family):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from itervae.arguments import as_number, check_choice, check_tensor, described
+from itervae.arguments import as_number, check_choice, check_tensor
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
 from itervae.distributions.family import Family, soft_clamp
 from itervae.distributions.gumbel import gumbel_poisson_sample
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 
 MAX_LOG_RATE = 10.0
 """`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model, not a code."""

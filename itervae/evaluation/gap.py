@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_kind, check_positive, check_seed, check_whole, described
+from itervae.arguments import check_kind, check_positive, check_seed, check_whole
 from itervae.distributions import RelaxedPoisson
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 from itervae.evaluation.checks import check_measured, check_varied
 from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
 from itervae.evaluation.optimum import BATCH, OptimalReport, Scorer, certified_optimum, estimated_optimum

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_choice, check_kind, check_seed, check_tensor, check_whole, described
-from itervae.errors import InputError
+from itervae.arguments import check_choice, check_kind, check_seed, check_tensor, check_whole
+from itervae.errors import InputError, described
 from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
 from itervae.inference.checks import check_engine, check_model
 from itervae.model import GenerativeModel

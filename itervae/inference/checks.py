@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole, described
+from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole
 from itervae.distributions import Family, PriorDistribution, SparsityCost
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 from itervae.inference.engine import Engine, State
 from itervae.model import CAPABILITIES, GenerativeModel
 

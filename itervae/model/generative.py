@@ -21,10 +21,9 @@ from itervae.arguments import (
     check_shape,
     check_tensor,
     check_whole,
-    described,
 )
 from itervae.distributions import Family, total_kl
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.operators import LinearDecoder

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from itervae.arguments import as_number, check_choice, check_finite, check_positive, check_whole, described
+from itervae.arguments import as_number, check_choice, check_finite, check_positive, check_whole
 from itervae.distributions import (
     ACTIVATIONS,
     Categorical,
@@ -17,7 +17,7 @@ from itervae.distributions import (
 )
 from itervae.distributions.arrivals import INDICATORS
 from itervae.distributions.location_scale import LocationScale
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 
 LOG_RATES = (-30.0, 5.0)
 """Between these a prior log-rate can be set."""

@@ -69,6 +69,7 @@ class PoissonVAESettings(VAESettings):
         start = self.start_log_rate
         if start is None:
             start = -5.0 if self.decoder == "linear" else -1.0
+        check_log_rate("start_log_rate", start)
         return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator)
 
 
@@ -144,9 +145,6 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
-    poisson = isinstance(settings, PoissonVAESettings)
-    if poisson and settings.start_log_rate is not None:
-        check_log_rate("start_log_rate", settings.start_log_rate)
     if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
             "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itervae.arguments import check_path
 from itervae.errors import InputError
 from itervae.files import write_bytes
+from itervae.paths import check_path
 from itervae.plotting.arrays import datum_shape, matrix
 from itervae.plotting.canvas import DPI, INK, QUIET, RED, grey
 

@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from itervae.arguments import described
 from itervae.distributions import Family, RelaxedPoisson
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_choice, check_devices, check_kind, described
+from itervae.arguments import check_choice, check_devices, check_kind
 from itervae.distributions import Family
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
 from itervae.inference.checks import check_data, check_kinds, check_model
 from itervae.model import GenerativeModel

@@ -54,8 +54,8 @@ def peak(device: str, restart: bool = False) -> int:
     if status.exists():
         if restart:
             with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+                Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -33,7 +33,7 @@ def facts(device: str) -> dict[str, object]:
         processor = torch.cuda.get_device_name()
     else:
         info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
+        lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else platform.processor() or platform.machine()
     return {

@@ -140,7 +140,7 @@ def free_memory(device: str) -> float:
     if device != "cpu":
         torch.cuda.empty_cache()  # what earlier cells left is free too
         return float(torch.cuda.mem_get_info()[0])
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
 
 

@@ -66,7 +66,7 @@ def speed(options: list[str], processes: int, updates: int, device: str) -> floa
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
-        return batch * updates_per_second((Path(folder) / "metrics.jsonl").read_text())
+        return batch * updates_per_second((Path(folder) / "metrics.jsonl").read_text(encoding="utf-8"))
 
 
 def updates_per_second(metrics: str) -> float:

@@ -37,6 +37,24 @@ def test_bare_array_takes_defaults(tmp_path):
     assert other.likelihood.variance.item() == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "<f2", "longdouble", "int16", "uint8", "bool"])
+def test_numbers_of_any_kind(tmp_path, dtype):
+    phi = np.random.default_rng(0).integers(0, 2, (16, 5)).astype(dtype)
+    np.savez(tmp_path / "phi.npz", dictionary=np.asfortranarray(phi), log_rate=np.full(5, -2).astype(">f8"))
+    model = itervae.load_dictionary(tmp_path / "phi.npz")
+    assert model.dictionary.dtype == torch.float32
+    np.testing.assert_array_equal(model.dictionary.detach().numpy(), phi.astype(np.float32))
+    assert model.prior.log_rate.tolist() == [-2.0] * 5
+
+
+def test_numbers_beyond_float32_are_named(tmp_path):
+    phi = np.ones((16, 5))
+    phi[3, 2] = 1e39
+    np.save(tmp_path / "phi.npy", phi)
+    with pytest.raises(InputError, match=r"holds 1e\+39 at row 3, column 2, which is no finite 32-bit number"):
+        itervae.load_dictionary(tmp_path / "phi.npy")
+
+
 def test_errors(tmp_path):
     rng = np.random.default_rng(0)
     phi = rng.normal(size=(6, 3))

@@ -1,0 +1,272 @@
+"""Bad command lines: each ends with exit code 2 and one line that has the value, what was expected and what to do."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itervae import cli
+
+QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu")
+
+
+def run(*args):
+    cli.main([str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def the(tmp_path_factory):
+    """Small runs, and files that are good or bad, by short names."""
+    home = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    x, phi = rng.normal(size=(40, 16)), rng.normal(size=(16, 6))
+    np.save(home / "x.npy", x)
+    np.save(home / "narrow.npy", x[:, :9])
+    np.save(home / "nan.npy", np.where(x > 2, np.nan, x))
+    np.save(home / "phi.npy", phi)
+    np.save(home / "vector.npy", phi[0])
+    np.save(home / "holes.npy", np.where(phi > 0, np.inf, phi))
+    np.save(home / "words.npy", np.array([["a", "b"]]))
+    np.save(home / "big.npy", phi * 1e300)
+    np.savez(home / "phi.npz", dictionary=phi, log_rate=np.full(6, -2.0))
+    np.savez(home / "rates.npz", dictionary=phi, log_rate=np.zeros(7))
+    np.savez(home / "turned.npz", dictionary=phi.T, shape=np.array([4, 4]))
+    np.savez(home / "other.npz", weights=phi)
+    np.savez(home / "none.npz")
+    (home / "half.npz").write_bytes((home / "phi.npz").read_bytes()[:200])
+    (home / "empty.npz").write_bytes(b"")
+    (home / "text.npz").write_text("no archive", encoding="utf-8")
+    (home / "huge.npy").write_bytes(npy_head((10**6, 10**6)))
+    (home / "text.pt").write_text("no checkpoint", encoding="utf-8")
+    (home / "empty.pt").write_bytes(b"")
+    (home / "zip.pt").write_bytes((home / "phi.npz").read_bytes())
+    (home / "file").write_text("a file", encoding="utf-8")
+    (home / "folder").mkdir()
+    (home / "folder.npz").mkdir()
+    (home / "list.json").write_text("[1]", encoding="utf-8")
+    (home / "cut.json").write_text('{"schema": 1', encoding="utf-8")
+    (home / "bad.yaml").write_text("latents: [1", encoding="utf-8")
+    (home / "typo.yaml").write_text("latnets: 3", encoding="utf-8")
+    array = ("--data", "array", "--data-path", home / "x.npy", "--latents", 6)
+    run("train", *array, "--run-dir", home / "run", *QUICK)
+    run("train", *array, "--run-dir", home / "coding", "--model", "sparse-coding", *QUICK)
+    run("train", *array, "--run-dir", home / "gaussian", "--family", "gaussian", *QUICK)
+    narrow = ("--data", "array", "--data-path", home / "narrow.npy", "--latents", 4)
+    for name, engine in (("small", "amortized"), ("gru", "semi-amortized")):
+        run("train", *narrow, "--run-dir", home / name, "--inference", engine, *QUICK)
+    drift = ("--data", "drift", "--patch-size", 4, "--frames", 3, "--latents", 6, "--window", 3)
+    run("train", *drift, "--run-dir", home / "drift", *QUICK)
+    (home / "cut.pt").write_bytes((home / "run/checkpoint_last.pt").read_bytes()[:5000])
+    (home / "runs [beta2]").mkdir()
+    return home
+
+
+def npy_head(shape):
+    """A .npy file that claims an array of `shape` and holds none of it."""
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode()
+
+
+INFER = "infer run --input x.npy --output o.npz"
+GAP = "gap run --engines lca-unrolled:2 --num 5"
+BAD = {
+    # commands and options
+    "gaps": "'gaps' is not a command; did you mean gap?",
+    "nothing": "'nothing' is not a command; expected one of train",
+    "gap": "no target was named; expected one: see itervae gap --help",
+    "evaluate": "no run",
+    "sequence": "no run",
+    "rate-distortion": "no run",
+    "infer run": "--input and --output are missing; expected",
+    "export run": "--dictionary is missing; expected",
+    "gap run --nmu 3": "--nmu is no option of this command; did you mean --num?",
+    "gap run --zzz": "--zzz is no option of this command; expected",
+    "gap run --num": "--num was given no value; expected a whole number",
+    "gap run --num abc": "--num is 'abc'; expected a whole number",
+    "gap run --num 2.5": "--num is '2.5'; expected a whole number",
+    "gap run --num=1e3": "--num is '1e3'; expected a whole number",
+    "gap run --split tets": "--split is 'tets'; did you mean test?|--split is 'tets'; expected one of train",
+    "gap run --contrast high": "--contrast is 'high'; expected a number",
+    "gap run folder": "folder.*expected",
+    "evaluate run --split training": "--split is 'training'; .*expected one of validation, test",
+    "rate-distortion run --thresholds a b": "--thresholds is 'a b'; expected a number",
+    "figure": "no name was named|--output is missing",
+    "figure gap-step g.json --output o.png": "figure 'gap-step' is unknown; did you mean gap-steps?",
+    "figure kl-residual x.npy --output o.png": "x.npy was given to figure kl-residual, .*; leave it out",
+    "figure kl-residual --output o.png --rate 3": "--rate does not apply to figure kl-residual; leave it out",
+    "figure kl-residual --output o.png --log-time": "--log-time does not apply to figure kl-residual; leave it out",
+    "engines all": "all.*expected",
+    # targets
+    "gap nowhere": "there is no checkpoint at .*nowhere.*; expected a run folder",
+    "gap folder": "no checkpoint at .*folder.*; expected",
+    "gap nowhere.npz": "there is no dictionary file at .*nowhere.npz; expected",
+    "gap folder.npz": "folder.npz is a folder; expected an .npz or .npy file",
+    "gap empty.npz": "empty.npz cannot be read as .npz or .npy .*; expected",
+    "gap text.npz": "text.npz cannot be read as .npz or .npy .*; expected",
+    "gap half.npz": "half.npz cannot be read as .npz or .npy .*; expected",
+    "gap huge.npy": "huge.npy cannot be read as .npz or .npy .*; expected",
+    "gap none.npz": "none.npz holds nothing; expected an array named dictionary",
+    "gap other.npz": "other.npz holds weights; expected an array named dictionary",
+    "gap vector.npy": r"dictionary of .*vector.npy has shape \(6,\); expected \(D, K\)",
+    "gap holes.npy": "holes.npy holds inf at row .*; remove or replace",
+    "gap big.npy": "big.npy holds .*e\\+.*, which is no finite 32-bit number; remove or replace",
+    "gap words.npy": "words.npy holds values of type <U1, not real numbers; save",
+    "gap rates.npz": r"log_rate of .*rates.npz has shape \(7,\); expected \(6,\)",
+    "gap turned.npz": r"shape of .*turned.npz is \(4, 4\); expected a shape of 6 values: transpose the dictionary",
+    "gap text.pt": "text.pt .*; expected",
+    "gap empty.pt": "empty.pt .*; expected",
+    "gap zip.pt": "zip.pt .*; expected",
+    "gap cut.pt": "cut.pt .*; expected",
+    "infer text.pt --input x.npy --output o.npz": "text.pt .*; expected",
+    "export cut.pt --dictionary o.npz": "cut.pt .*; expected",
+    "export phi.npz --dictionary o.npz": "phi.npz.*expected|phi.npz .*use",
+    "export phi.npz --dictionary phi.npz": "--dictionary is .*phi.npz, and so is what the command reads; exp",
+    "evaluate text.pt": "text.pt .*; expected",
+    "sequence empty.pt": "empty.pt .*; expected",
+    "sequence run": "run was not trained on sequences; expected",
+    "rate-distortion phi.npz": "phi.npz is a dictionary file; name runs",
+    "rate-distortion run --dictionary vector.npy": r"vector.npy has shape \(6,\); expected",
+    "gap coding": "sparse coding has none; export",
+    "LONG": "a{250,}.*cannot be used .*: name another|no checkpoint at a",
+    # engines
+    "gap run --engines lca:5": "engine 'lca' is unknown; .*expected one of",
+    "gap run --engines lca-unrolled:five": "asks for 'five' steps; expected ENGINE:STEPS with a whole number",
+    "gap run --engines lca-unrolled:²": "asks for '²' steps; expected ENGINE:STEPS",
+    "gap run --engines lca-unrolled:-3": "asks for '-3' steps; expected ENGINE:STEPS",
+    "gap run --engines ,": "',' names no engine; expected",
+    "gap run --engines recurrent": "recurrent has to be trained.*; use",
+    "gap gaussian --engines lca-unrolled": "lca-unrolled needs a model with .*; engines that fit",
+    "gap phi.npz DATA --engines small": "encoder of Amortized takes 9 values per datum, and these have 16 .*train one",
+    "gap phi.npz DATA --engines gru": "encoder of Amortized takes 9 values per datum, and these have 16 .*train one",
+    "gap run --engines folder": "no checkpoint at folder.*; expected",
+    "gap run --engines optimal:3:4": "'optimal:3' is unknown; .*expected one of",
+    f"{INFER} --inference lca": "engine 'lca' is unknown; .*expected one of",
+    f"{INFER} --steps -1": "--steps is -1; expected a number ≥ 0",
+    f"{INFER} --inference amortized": "amortized has to be trained.*; use",
+    "evaluate run --inference lca-unrolled:x": "asks for 'x' steps; expected ENGINE:STEPS",
+    "evaluate run --inference lca-unrolled:²": "asks for '²' steps; expected ENGINE:STEPS",
+    "rate-distortion run --coders lca-unrolled:200": "coder 'lca-unrolled:200' is not ENGINE:STEPS:soft .*; write",
+    "rate-distortion run --coders lca-unrolled:²:soft": "coder 'lca-unrolled:²:soft' is not ENGINE:STEPS.*; write",
+    # numbers
+    "gap run --num 0": "--num is 0; expected a number ≥ 1",
+    "gap run --seed -1": "--seed is -1; expected a whole number from 0",
+    "gap run --seed 18446744073709551616": "--seed is 18446744073709551616; expected a whole number from 0",
+    f"{INFER} --seed -5": "--seed is -5; expected a whole number from 0",
+    "evaluate run --seed -1": "--seed is -1; expected",
+    "rate-distortion run --seed -1": "--seed is -1; expected",
+    "sequence drift --seed -1": "--seed is -1; expected",
+    "figure relaxed-poisson --output o.png --seed -1": "--seed is -1; expected",
+    "gap run --contrast nan": "--contrast is nan; expected a finite number",
+    "gap run --certificate 0": "--certificate is 0.0; expected a positive number",
+    "gap run --certificate nan": "--certificate is nan; expected a positive number",
+    "gap phi.npy --log-rate nan": "log_rate is nan; expected a log-rate from -30 to 5",
+    "gap phi.npy --log-rate inf": "log_rate is inf; expected a log-rate",
+    "gap phi.npy --log-rate 99": "log_rate is 99.0; expected a log-rate",
+    "gap phi.npy --observation-variance nan": "observation variance is nan; expected a positive number",
+    "gap phi.npy --observation-variance -1": "observation variance is -1.0; expected a positive number",
+    "gap phi.npz --log-rate -3": "log_rate -3.0 was given, but .*phi.npz has its own; leave it out",
+    "gap run --log-rate -3": "--log-rate -3.0 was given for .*run, a run that has its own; leave it out",
+    "evaluate run --num 1": "--num is 1; expected at least 2",
+    "rate-distortion run --num 1": "--num is 1; expected at least 2",
+    "rate-distortion run --thresholds 0": "--thresholds has 0.0; expected positive numbers",
+    "rate-distortion run --thresholds nan": "--thresholds has nan; expected positive numbers",
+    "rate-distortion run --thresholds inf": "--thresholds has inf; expected positive numbers",
+    "sequence drift --tubes 0": "--tubes is 0; expected a number ≥ 1",
+    "sequence drift --steps 0": "--steps is '0'; expected numbers ≥ 1",
+    "sequence drift --steps 1,²": "--steps is '1,²'; expected numbers ≥ 1",
+    "figure relaxed-poisson --output o.png --rate nan": "--rate is nan; expected a positive number",
+    "figure relaxed-poisson --output o.png --num 0": "--num is 0; expected a number ≥ 1",
+    "figure relaxed-poisson --output o.png --temperatures 0": "--temperatures has 0.0; expected positive numbers",
+    "gap run --device tpu": "device 'tpu' is not available here .*; use auto",
+    # data
+    "gap phi.npy DATA --num 5 --engines optimal --contrast 0": "all 5 data are the same; expected some that differ",
+    "evaluate run --suite knn": "needs labels, and --data array has none; leave it out",
+    "evaluate run --suite unit": "suite 'unit' is unknown; did you mean units?",
+    "evaluate run --suite ,": "',' names no suite; expected",
+    "evaluate run --readouts pixles": "read-out 'pixles' is unknown; did you mean pixels?",
+    "evaluate coding --suite units": "coding is a sparse code: .*; leave out this run",
+    "evaluate run small": "run was trained on .* and small on .*; name the data",
+    "sequence drift --data photos": "--data photos has no order; use --data video",
+    "sequence drift --frames 1": "one frame have no past; give --frames 2",
+    "infer run --input none.npy --output o.npz": "none.npy .*; (give|expected|name)",
+    "infer run --input folder --output o.npz": "folder .*; (save|expected|name)",
+    "infer run --input narrow.npy --output o.npz": r"narrow.npy has shape \(40, 9\)",
+    "infer run --input nan.npy --output o.npz": "nan.npy holds nan at row .*; remove or replace",
+    "infer run --input words.npy --output o.npz": "words.npy holds values of type <U1",
+    "infer run --input x.npy --key k --output o.npz": "key 'k' does not apply to .*x.npy.*; leave it out",
+    # outputs, which are refused before the work
+    "infer run --input none.npy --output o.txt": "--output is .*o.txt; expected a name ending in .npz",
+    "infer run --input none.npy --output folder.npz": "--output is .*folder.npz, a folder; expected",
+    "infer run --input none.npy --output file/o.npz": "--output is .*file/o.npz, and .*file is no folder; expected",
+    "infer run --input none.npy --output /proc/none/o.npz": "/proc/none/o.npz, which cannot be written .*name",
+    "infer run --input x.npy --output x.npz/../x.npy": "--output is .*x.npy; expected a name ending in .npz",
+    "infer phi.npz --input x.npy --output phi.npz": "--output is .*phi.npz, and so is what the command reads; expected",
+    "export nowhere --dictionary phi.txt": "--dictionary is .*phi.txt; expected a name ending in .npz",
+    "gap nowhere --figure o.pdf": "--figure is .*o.pdf; expected a name ending in .png",
+    "gap nowhere --save o.npy": "--save is .*o.npy; expected a name ending in .npz",
+    "gap nowhere --json folder": "--json is .*folder, a folder; expected",
+    "gap nowhere --json /dev/null": "--json is /dev/null, no ordinary file; expected",
+    "gap nowhere --json NAME": "--json is .*n{250,}, which cannot be written .*name another place",
+    "evaluate nowhere --figure o.svg": "--figure is .*o.svg; expected a name ending in .png",
+    "evaluate nowhere --json file/j.json": "--json is .*file/j.json, and .*file is no folder; expected",
+    "rate-distortion nowhere --figure o.jpg": "--figure is .*o.jpg; expected a name ending in .png",
+    "rate-distortion nowhere --json folder": "--json is .*folder, a folder; expected",
+    "sequence nowhere --animation o.png": "--animation is .*o.png; expected a name ending in .gif",
+    "sequence nowhere --spikes o.gif": "--spikes is .*o.gif; expected a name ending in .png",
+    "sequence nowhere --figure o.png --spikes o.png": "--spikes is .*o.png, and so is --figure; expected another name",
+    "figure gap-steps none.json --output o.pdf": "--output is .*o.pdf; expected a name ending in .png",
+    # reports
+    "figure gap-steps --output o.png": "figure gap-steps was given no input; name",
+    "figure gap-steps none.json --output o.png": "there is no report at .*none.json; write it with",
+    "figure gap-steps list.json --output o.png": "list.json is no gap report; expected",
+    "figure gap-steps cut.json --output o.png": "cut.json cannot be read as JSON .*; write it again",
+    "figure gap-distribution half.npz --output o.png": "half.npz cannot be read as .npz .*; write it again",
+    "figure gap-distribution phi.npz --output o.png": "phi.npz has no array free_energy_optimal .*; expected",
+    "figure training folder --output o.png": "no metrics.jsonl in .*folder; name a run folder",
+    "figure rate-distortion a.json b.json --output o.png": "was given 2 inputs; expected 1",
+    # training
+    "train --config none.yaml": "no config file at none.yaml; expected",
+    "train --config bad.yaml": "bad.yaml is not valid YAML .*; expected",
+    "train --config typo.yaml": "key 'latnets' is not a setting; did you mean latents?",
+    "train --latnets 3": "--latnets is not a setting; did you mean --latents?",
+    "train --inference lca": "inference engine 'lca' is unknown; .*expected one of",
+    "train --inference amortized --steps 3": "--steps does not apply to inference amortized.*; leave it out",
+    "train --beta 0 --run-dir o": "beta is 0.0; expected a positive number",
+    "train --beta nan --run-dir o": "beta is nan; expected a positive number",
+    "train --latents 0 --run-dir o": "latents is 0; expected a number ≥ 1",
+    "train --start-log-rate nan --run-dir o": "start_log_rate is nan; expected a log-rate",
+    "train --updates 0 --run-dir o": "updates is 0; expected a positive number",
+    "train --data array --run-dir o": "needs --data-path, but none is given; name",
+    "train --data array --data-path none.npy --run-dir o": "none.npy .*; (give|expected|name)",
+    "train --run-dir file": "--run-dir file is a file; name a folder|file",
+    # ~ is the home folder, and brackets are no markup
+    "gap ~/nowhere": "there is no checkpoint at HOME/nowhere.*; expected",
+    "gap ~/nowhere.npz": "there is no dictionary file at HOME/nowhere.npz; expected",
+    "gap run --engines ~/nowhere.pt": "there is no checkpoint at HOME/nowhere.pt; expected",
+    "gap nowhere --json ~/folder": "--json is HOME/folder, a folder; expected",
+    "gap ~no-such-user/nowhere.npz": "no dictionary file at ~no-such-user/nowhere.npz; expected",
+    "gap 'runs [beta2]'": r"no checkpoint at runs \[beta2\]/.*; expected",
+    "gap 'a[/b].npz'": r"no dictionary file at a\[/b\].npz; expected",
+}
+REMEDIES = r"expected|use |name |leave |save |train |write|give |remove |export |reshape |that fit|did you mean "
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line(the, line, capsys, monkeypatch):
+    monkeypatch.chdir(the)
+    monkeypatch.setenv("HOME", str(the))
+    words = {"LONG": ["gap", "a" * 300], "DATA": ["--data", "array", "--data-path", "x.npy"], "NAME": ["n" * 250]}
+    args = [part for token in shlex.split(line) for part in words.get(token, [token])]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(args)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2, error
+    assert error.startswith("itervae: "), error
+    assert error.count("\n") == 1, error
+    expected = BAD[line].replace("HOME", re.escape(str(the)))
+    expected = re.sub(r"\?(?=$|\|)", r"\\?", expected)
+    assert re.search(expected, error), error
+    assert re.search(REMEDIES, error), error
+    assert not list(Path().glob("o.*")), "nothing was written"
