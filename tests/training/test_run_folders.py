@@ -207,7 +207,7 @@ def test_seeds_out_of_range_are_refused(rows, tmp_path):
 
 @pytest.mark.parametrize("latents", [10**8, 10**12, 10**16, 10**20])
 def test_want_of_memory_is_one_sentence(rows, tmp_path, latents):
-    wide = np.zeros((4, 2000))
+    wide = np.arange(8000.0).reshape(4, 2000)
     np.save(tmp_path / "x.npy", wide)
     run = settings(tmp_path / "x.npy", batch_size=2)
     run.model.latents = latents
