@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config
 
 import itervae
 from itervae.cli import main
 from itervae.data import DataSettings
 from itervae.errors import InputError
+from itervae.evaluation import sequences
 from itervae.training import RunSettings, TrainingSettings, train
 
 
@@ -18,6 +20,17 @@ def film(seed, contrast=1.0, frames=14):
     """Texture that moves by a pixel a frame."""
     scene = np.random.default_rng(seed).normal(128, 40 * contrast, (24, 24 + frames)).clip(0, 255).astype(np.uint8)
     return np.stack([scene[:, time : time + 24] for time in range(frames)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """Fewer steps than are tried otherwise, and no checks of shapes, which take half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "MOST_STEPS", 2)
+        before = config.jaxtyping_disable
+        config.update("jaxtyping_disable", True)
+        yield
+        config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="module")

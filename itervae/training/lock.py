@@ -30,7 +30,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = (run_dir / LOCK).open("a+")
+        file = (run_dir / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise InputError(f"could not write to run folder {run_dir} ({error}); name another with --run-dir") from error
     with file:

@@ -9,7 +9,7 @@ import torch
 from sklearn.decomposition import sparse_encode
 
 from itervae.inference import Optimal, State, infer
-from itervae.inference import optimal as optimal_module
+from itervae.inference.engines import optimal as optimal_module
 from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.systems.coordinate_descent import minimize

@@ -5,8 +5,8 @@ import torch
 
 from itervae import InputError
 from itervae.inference import ENGINES, Amortized, Optimal, State, certificate, infer
-from itervae.inference.checks import CERTIFIABLE
 from itervae.model import (
+    CERTIFIABLE,
     CategoricalVAESettings,
     GaussianVAESettings,
     LaplaceVAESettings,

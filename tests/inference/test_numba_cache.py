@@ -52,8 +52,13 @@ def cache(tmp_path_factory):
     return folder, numbers
 
 
-@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x05K\x01."])
+SLOW = pytest.mark.slow  # each compiles anew
+DAMAGE = [("nbc", b"garbage"), *(pytest.param(suffix, content, marks=SLOW) for suffix, content in (
+    ("nbi", b""), ("nbc", b""), ("nbi", b"garbage"), ("nbi", b"\x80\x05K\x01."), ("nbc", b"\x80\x05K\x01.")
+))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "content"), DAMAGE)
 def test_a_damaged_cache_is_gone_round_once_and_mended(cache, tmp_path, suffix, content):
     folder, numbers = cache
     shutil.copytree(folder, tmp_path / "cache")
@@ -66,7 +71,7 @@ def test_a_damaged_cache_is_gone_round_once_and_mended(cache, tmp_path, suffix, 
     assert run(tmp_path / "cache")[:2] == (numbers, 0)
 
 
-@pytest.mark.parametrize("how", ["full", "nowhere"])
+@pytest.mark.parametrize("how", [pytest.param("full", marks=SLOW), "nowhere"])
 def test_a_cache_that_cannot_be_written_is_done_without(cache, tmp_path, how):
     found, said, error = run(tmp_path, how)
     assert found == cache[1]
