@@ -12,8 +12,8 @@ import tyro
 from itervae.arguments import nearest
 from itervae.cli.evaluated import draw, print_tables
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import Target, check_width, chosen_data, data_given, described, named_engine, open_target
-from itervae.cli.terminal import progress
+from itervae.cli.runs import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.show import progress
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS, POINT_READOUTS, READOUTS, encode

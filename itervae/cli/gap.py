@@ -12,8 +12,8 @@ from rich.table import Table
 
 from itervae.arguments import check_finite, check_positive
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import Target, check_width, chosen_data, data_given, described, named_engine, open_target
-from itervae.cli.terminal import console, progress
+from itervae.cli.runs import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.show import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import Target, named_engine, open_target
-from itervae.cli.terminal import console
+from itervae.cli.runs import Target, named_engine, open_target
+from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.files import Columns

@@ -13,8 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import chosen_data, data_given, described, open_target
-from itervae.cli.terminal import console
+from itervae.cli.runs import chosen_data, data_given, described, open_target
+from itervae.cli.show import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance

@@ -12,8 +12,8 @@ from rich.table import Table
 from torch import Tensor
 
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import check_width, chosen_data, data_given, described
-from itervae.cli.terminal import console, progress
+from itervae.cli.runs import check_width, chosen_data, data_given, described
+from itervae.cli.show import console, progress
 from itervae.data import DataSettings, TubeSource, load_source, typical
 from itervae.errors import InputError
 from itervae.evaluation.sequences import (

@@ -170,7 +170,7 @@ def test_command_line_overrides_yaml(tmp_path):
 
 
 def test_every_committed_config_parses():
-    configs = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+    configs = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
     assert configs
     for config in configs:
         extra = ["--data-path", "x.npy"] if "data: images" in config.read_text() else []
@@ -254,7 +254,7 @@ def test_photographs_end_to_end(tmp_path, capsys):
 
 
 def test_the_first_python_example_of_the_readme(run, rows):
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text()
     code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)  # the second: test_sequence_command.py
     scope = {"x": torch.tensor(np.load(rows), dtype=torch.float32)}
     exec(code.replace("runs/my-run", str(run)), scope)
@@ -265,7 +265,7 @@ def test_the_first_python_example_of_the_readme(run, rows):
 
 def test_the_commands_of_the_readme_parse():
     """Every `itervae train` line of the README is accepted as typed, short of running it."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text()
     lines = re.findall(r"^itervae train(.*?)(?:#.*)?$", text, re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:

@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/sequence.md"])
 def test_the_online_example_of_the_texts(runs, page):
-    text = (Path(__file__).parents[1] / page).read_text()
+    text = (Path(__file__).parents[2] / page).read_text()
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
     scope = {"itervae": itervae, "torch": torch, "frames": torch.randn(FRAMES, 3, 36)}
     exec(re.sub(r'"runs/[a-z-]+"', repr(str(runs / "mixing")), code), scope)

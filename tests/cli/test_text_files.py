@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEFT_OUT = {"pixels.py", "config.py", "monitor.py", "reports.py"}
 """The first reads only what the kernel writes; the others are mended beside this."""
 BINARY = ("Image", "av", "archive", "os")
