@@ -7,7 +7,7 @@ from itervae.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from itervae.training.choices import check_seed, choose_device
+from itervae.training.choices import choose_device
 from itervae.training.loading import LoadedRun, load, load_sequence
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings, TrainingSettings
@@ -22,7 +22,6 @@ __all__ = [
     "Schedule",
     "Summary",
     "TrainingSettings",
-    "check_seed",
     "choose_device",
     "load",
     "load_sequence",

@@ -2,6 +2,7 @@
 
 import torch
 
+from itervae.arguments import check_seed
 from itervae.data import check_window
 from itervae.errors import InputError
 from itervae.inference import (
@@ -18,24 +19,11 @@ from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, es
 from itervae.sequence import SequenceSettings
 from itervae.training.settings import RunSettings, TrainingSettings
 
-LARGEST_SEED = 2**63 - 1
-"""Torch's are of 64 bits, and numbers are added to this one."""
-
-
-def check_seed(seed: int, name: str = "--seed") -> None:
-    """Refuse a seed that torch or NumPy would not take, or take for another.
-
-    Raises:
-        InputError: a negative seed, or one above `LARGEST_SEED`.
-    """
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"{name} is {seed}; expected a whole number from 0 to 2^63 - 1")
-
 
 def check_settings(settings: RunSettings) -> None:
     """Refuse numbers out of range before anything is made."""
     options = settings.training
-    check_seed(options.seed)
+    check_seed(options.seed, "--seed")
     positive = {
         "updates": options.updates,
         "minutes": options.minutes,

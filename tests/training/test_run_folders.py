@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from itervae import InputError, files
+from itervae.arguments import check_seed
 from itervae.config import parse_train
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import LAST, RunSettings, TrainingSettings, check_seed, read_checkpoint, train, trainer
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train, trainer
 from itervae.training import lock as lock_module
 from itervae.training.lock import locked
 
