@@ -250,6 +250,10 @@ MISUSES = {
         lambda t: t.poisson.free_energy(t.x, t.posterior, Gaussian(torch.zeros(2 * K))),
         r"prior is a Gaussian; this model has a RelaxedPoisson",
     ),
+    "free energy under a prior of another width": (
+        lambda t: t.poisson.free_energy(t.x, t.posterior, RelaxedPoisson(torch.zeros(1))),
+        r"prior has parameters of shape \(1,\); expected \(5,\) or \(4, 5\)",
+    ),
     "free energy elsewhere": (lambda t: t.poisson.free_energy(t.x.to("meta"), t.posterior), r"x is on meta"),
     "free energy of integers": (lambda t: t.poisson.free_energy(t.x.int(), t.posterior), r"x holds torch.int32"),
     "estimator unknown": (

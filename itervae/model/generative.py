@@ -22,7 +22,7 @@ from itervae.arguments import (
     check_tensor,
     check_whole,
 )
-from itervae.distributions import Family, total_kl
+from itervae.distributions import Family, SparsityCost, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
@@ -187,7 +187,7 @@ class GenerativeModel(nn.Module):
         self,
         x: Tensor,
         posterior: Family,
-        prior: Distribution | None = None,
+        prior: Family | SparsityCost | None = None,
         *,
         estimator: str | None = None,
         samples: int = 1,
@@ -211,49 +211,58 @@ class GenerativeModel(nn.Module):
         Raises:
             InputError: x and the posterior do not fit, or the model has no such estimator.
         """
-        self._check(x, posterior, prior, generator)
+        static = self.prior()
+        family = type(self.posterior(static.u))
+        check_tensor("x", x)
+        example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
+        _check_family("posterior", posterior, family, example)
+        if prior is not None:
+            _check_family("prior", prior, type(static), "model.prior()")
+        check_generator(generator)
+        others = {
+            "the posterior": posterior.u,
+            "the prior": None if prior is None else prior.u,
+            "the generator": generator,
+        }
+        check_devices(x, {"the model": self.beta, **others})
         check_whole("samples", samples, 1)
         if x.ndim != 2 or x.shape[1] != self.size or posterior.shape != (len(x), self.latents):
             raise InputError(
                 f"x has shape {tuple(x.shape)} and the posterior {tuple(posterior.shape)}; expected "
                 f"(B, {self.size}) and (B, {self.latents})"
             )
+        if prior is not None and prior.u.shape not in (static.u.shape, posterior.u.shape):
+            raise InputError(
+                f"the prior has parameters of shape {tuple(prior.u.shape)}; expected {tuple(static.u.shape)} or "
+                f"{tuple(posterior.u.shape)}"
+            )
+        offered = estimators_of(family, self.exact)
         if estimator is None:
-            estimator = self.estimators[0]
+            estimator = offered[0]
         if estimator == "exact":
             decoder, likelihood = self.decoder, self.likelihood
             if not (isinstance(decoder, LinearDecoder) and isinstance(likelihood, GaussianLikelihood)):
                 raise InputError(
                     "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
-                    f"likelihood: use estimator {self.estimators[0]}"
+                    f"likelihood: use estimator {offered[0]}"
                 )
             reconstruction = exact_reconstruction(decoder, likelihood, x, posterior)
-        elif estimator in self.estimators:
+        elif estimator in offered:
             reconstruction = sampled_reconstruction(
                 self.output, self.likelihood, x, posterior, estimator, samples, generator
             )
         else:
             raise InputError(
-                f"estimator is {described(estimator)}; this model has {', '.join(self.estimators)}: use one of them"
+                f"estimator is {described(estimator)}; this model has {', '.join(offered)}: use one of them"
             )
-        kl = total_kl(posterior, self.prior() if prior is None else prior)
+        kl = total_kl(posterior, static if prior is None else prior)
         return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
 
-    def _check(self, x: Any, posterior: Any, prior: Any, generator: Any) -> None:
-        """Refuse what is of another kind or family, or on another device."""
-        check_tensor("x", x)
-        own = self.prior()
-        example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
-        check_kind("posterior", posterior, Distribution, f"a distribution, {example}")
-        families = {"posterior": (posterior, type(self.posterior(own.u)))}
-        if prior is not None:
-            check_kind("prior", prior, Distribution, "a distribution, such as model.prior()")
-            families["prior"] = (prior, type(own))
-        for name, (given, family) in families.items():
-            if type(given) is not family:
-                raise InputError(
-                    f"the {name} is a {type(given).__name__}; this model has a {family.__name__}: use one of those"
-                )
-        others = {"the posterior": posterior.u, "the prior": None if prior is None else prior.u}
-        check_generator(generator)
-        check_devices(x, {"the model": self.beta, **others, "the generator": generator})
+
+def _check_family(name: str, given: Any, family: type, example: str) -> None:
+    """Refuse what is no distribution, or one of another family."""
+    check_kind(name, given, Distribution, f"a distribution, such as {example}")
+    if type(given) is not family:
+        raise InputError(
+            f"the {name} is a {type(given).__name__}; this model has a {family.__name__}: use one of those"
+        )

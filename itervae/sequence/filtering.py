@@ -15,7 +15,7 @@ from itervae.arguments import check_choice, check_devices, check_kind
 from itervae.distributions import Family
 from itervae.errors import InputError, described
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
-from itervae.inference.checks import check_data, check_kinds, check_model
+from itervae.inference.checks import check_data, check_engine, check_model
 from itervae.model import GenerativeModel
 from itervae.sequence.base import check_carryover
 from itervae.sequence.carryover import Carryover
@@ -66,8 +66,8 @@ def filter_step(
     Raises:
         InputError: an unknown start, a state of other sequences, or what `infer` and the carryover refuse.
     """
-    check_kinds(model, engine, x, None, None, steps, gradient, record, generator)
     check_data(model, x)
+    check_engine(engine)
     check_choice("start", start, STARTS)
     static = model.prior()
     check_carryover(carryover)

@@ -1,11 +1,15 @@
 """Every engine on every model takes an empty batch, data of any floating-point precision, and states of another one."""
 
+from itertools import product
+
 import pytest
 import torch
 
 from itervae.errors import InputError
-from itervae.inference import ENGINES, Engine, State, check_fit, infer
+from itervae.evaluation import encode
+from itervae.inference import ENGINES, Engine, State, certificate, check_fit, infer
 from itervae.model import CAPABILITIES, MODELS, build_model
+from itervae.sequence import NoCarryover, filter_sequence
 
 DECODERS = ("linear", "mlp", "conv")
 CASES = [
@@ -45,6 +49,28 @@ def test_precision_and_empty_batches(name, decoder, count):
                 assert all(len(value) == count for value in found.stats.values())
                 energy = model.free_energy(data.to(found.state.u.dtype), found.posterior, generator=generator)
                 assert energy.total.isfinite().all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "decoder"), [case for case in CASES if case[1] != "conv"])
+@pytest.mark.parametrize("own", [torch.float32, torch.float64])
+def test_what_is_measured_takes_any_precision(name, decoder, own):
+    model, engines = fitting(name, decoder)
+    model, engine = model.to(own), engines[0].to(own)
+    data = torch.rand(3, 64, generator=torch.Generator().manual_seed(0))
+    static = model.prior()
+    u = static.u.detach().expand(3, -1)
+    for of_data, of_posterior in product((torch.float16, torch.float32, torch.float64), repeat=2):
+        posterior, x = model.posterior(u.to(of_posterior)), data.to(of_data)
+        assert model.free_energy(x, posterior).total.isfinite().all()
+        assert certificate(model, x, posterior).shape == (3,)
+        assert model.decode(posterior.mean).shape == (3, 64)
+        if of_data == of_posterior:
+            assert encode(model, engine, x).free_energy.isfinite().all()
+            if name != "sparse-coding":
+                frames = x[:, None].expand(3, 2, 64)
+                assert filter_sequence(model, engine, frames, NoCarryover()).free_energy.isfinite().all()
+    assert model.decode(torch.ones(3, model.latents, dtype=torch.int64)).dtype == own  # counts are
 
 
 def test_what_an_engine_requires_exists():
