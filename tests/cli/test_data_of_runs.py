@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config
 
 import itervae
 from itervae.cli import main
@@ -24,13 +23,10 @@ def film(seed, contrast=1.0, frames=14):
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise, and no checks of shapes, which take half the time."""
+    """Fewer steps than are tried otherwise."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", 2)
-        before = config.jaxtyping_disable
-        config.update("jaxtyping_disable", True)
         yield
-        config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="module")

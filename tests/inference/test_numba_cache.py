@@ -71,7 +71,8 @@ def test_a_damaged_cache_is_gone_round_once_and_mended(cache, tmp_path, suffix, 
     assert run(tmp_path / "cache")[:2] == (numbers, 0)
 
 
-@pytest.mark.parametrize("how", [pytest.param("full", marks=SLOW), "nowhere"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["full", "nowhere"])
 def test_a_cache_that_cannot_be_written_is_done_without(cache, tmp_path, how):
     found, said, error = run(tmp_path, how)
     assert found == cache[1]
