@@ -37,9 +37,9 @@ def exact_reconstruction(
     """E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ² (B,), plus the normalizer where σ² is learned."""
     dtype = posterior.u.dtype
     dictionary, variance = decoder.dictionary_in(dtype), likelihood.variance_in(dtype)
+    spread = posterior.spread(dictionary) / (2 * variance)  # first, as the order decides how gradients are rounded
     misfit = (x - posterior.mean @ dictionary.mT).square().sum(-1)
-    normalizer = likelihood.normalizer(x.shape[-1])
-    return misfit / (2 * variance) + normalizer + posterior.spread(dictionary) / (2 * variance)
+    return misfit / (2 * variance) + likelihood.normalizer(x.shape[-1]) + spread
 
 
 def sampled_reconstruction(
