@@ -1,10 +1,18 @@
-"""itervae: iterative and recurrent amortized inference for Poisson variational autoencoders."""
+"""itervae: iterative and recurrent amortized inference for Poisson variational autoencoders.
+
+What is named here is imported when it is first used, since torch takes seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from itervae.errors import InputError
-from itervae.inference import infer
-from itervae.model import load_dictionary
-from itervae.sequence import FilterState, filter_sequence, filter_step
-from itervae.training import load, load_sequence
+
+if TYPE_CHECKING:
+    from itervae.inference import infer
+    from itervae.model import load_dictionary
+    from itervae.sequence import FilterState, filter_sequence, filter_step
+    from itervae.training import load, load_sequence
 
 __version__ = "0.1.0"
 __all__ = [
@@ -17,3 +25,22 @@ __all__ = [
     "load_dictionary",
     "load_sequence",
 ]
+_HOMES = {
+    "FilterState": "sequence",
+    "filter_sequence": "sequence",
+    "filter_step": "sequence",
+    "infer": "inference",
+    "load": "training",
+    "load_dictionary": "model",
+    "load_sequence": "training",
+}
+_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "training")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"itervae.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'itervae' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"itervae.{_HOMES[name]}"), name)
+    return value

@@ -1,6 +1,9 @@
 """`python -m itervae`."""
 
-from itervae.cli import main
-
 if __name__ == "__main__":
-    main()
+    try:
+        from itervae.cli import main
+
+        main()
+    except KeyboardInterrupt:  # between its first lines
+        raise SystemExit(130) from None

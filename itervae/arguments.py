@@ -13,8 +13,8 @@ from torch import Tensor
 
 from itervae.errors import InputError, described
 
-SEEDS = 2**64
-"""There are so many seeds of a generator of torch."""
+SEEDS = 2**63
+"""So many seeds are taken: what is made beside the model has the seeds that follow, and torch knows 2^64."""
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
@@ -35,7 +35,7 @@ def check_seed(seed: Any, name: str = "seed") -> None:
     """Refuse what is no seed of a generator of torch."""
     whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
     if not whole or not 0 <= seed < SEEDS:
-        raise InputError(f"{name} is {described(seed)}; expected a whole number from 0 to 2^64 - 1")
+        raise InputError(f"{name} is {described(seed)}; expected a whole number from 0 to 2^63 - 1")
 
 
 def check_positive(name: str, value: Any, more: str = "") -> float:

@@ -28,8 +28,8 @@ FIRST_PASS = ("config", "resume", "run_dir", "family")
 """Options of the command that are not settings of the run."""
 SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
 """Settings that mean sequences: where no data are named, those of `drift`."""
-CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads")
-"""Settings that may change when a run is resumed."""
+CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads", "data_path", "val_path")
+"""Settings that may change when a run is resumed; of the data the place alone, which is checked by their content."""
 
 
 def setting_names(inference: str, model: str = DEFAULT_MODEL) -> list[str]:
@@ -54,7 +54,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 f"{_flag(sorted(changed)[0])} cannot change when a run is resumed; only "
                 f"{', '.join(map(_flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
-        base = resume_settings(resume).flat()
+        base = _resumed(resume)
     elif config is not None:
         base = read_yaml(config)
     else:
@@ -101,10 +101,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no config file at {path}; expected a YAML file, such as those in configs/")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         place = str(error).replace("\n", " ")
         raise InputError(f"config file {path} is not valid YAML ({place}); expected lines 'name: value'") from error
+    if not content:
+        raise InputError(
+            f"config file {path} is empty; expected lines 'name: value', or leave it out to train with the defaults"
+        )
     if not isinstance(content, dict):
         raise InputError(f"config file {path} holds a {type(content).__name__}; expected lines 'name: value'")
     content = {str(name).replace("-", "_"): value for name, value in content.items()}
@@ -119,6 +123,45 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if name not in setting_names(inference, model):
             raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, model, str))
     return content
+
+
+def _resumed(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run that goes on: those of its checkpoint and, of those that may change, what its `config.yaml`
+    says now.
+
+    Raises:
+        InputError: no folder with a checkpoint, or another setting was changed in that file.
+    """
+    if run_dir.is_file():
+        raise InputError(f"--resume {run_dir} is a file; name the folder of the run, {run_dir.parent}")
+    settings = resume_settings(run_dir).flat()
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        return settings  # it will be written again
+    try:
+        written = read_yaml(path)
+    except InputError as error:
+        raise InputError(
+            f"{error}; to resume, the file can also be deleted: the checkpoint has the settings"
+        ) from error
+    for name, value in written.items():
+        if name in CHANGEABLE:
+            settings[name] = value
+        elif not _same(value, settings.get(name)):
+            raise InputError(
+                f"{name} is {value} in {path} and {settings.get(name)} in the checkpoint of the run, and cannot change "
+                "when a run is resumed; put it back, or start a new run from that file: itervae train --config "
+                f"{path} --run-dir NEW"
+            )
+    return settings
+
+
+def _same(written: Any, value: Any) -> bool:
+    """Whether YAML says the same as a setting, be it in other words: 3e-2 is text in YAML."""
+    try:
+        return written == value or float(written) == float(value)
+    except (TypeError, ValueError):
+        return str(written) == str(value)
 
 
 def _default_inference(model: Any) -> str:

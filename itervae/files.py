@@ -1,30 +1,47 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
 
+A process that is killed as it writes leaves a temporary file, `.NAME.PID.tmp`, which the next one that writes there
+clears away.
+"""
+
+import contextlib
 import io
 import json
 import math
 import os
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from itervae.errors import InputError
 
+STALE_SECONDS = 3600
+"""A temporary file that was not written to for so long belongs to no process any more, or to none of this machine."""
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file: to a temporary one beside it first, then in place.
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write to, a temporary one beside `path`, which takes its place when the block ends without an error.
 
     Raises:
-        InputError: the file cannot be written; what stood there is untouched.
+        InputError: it cannot be written; what stood there is untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_temporaries(path.parent, path.name)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -32,6 +49,99 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written; what stood there is untouched.
+    """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+class Columns:
+    """Named arrays that are written part by part and become an .npz file at the end, whole or not at all.
+
+    The parts go to temporary files without a name, in the folder of the file, so that memory holds one at a time and
+    nothing stays behind.
+
+    Example:
+        with Columns("codes.npz") as columns:
+            for batch in batches:
+                columns.add({"mean": mean_of(batch)})
+
+    Raises:
+        InputError: the name does not end in .npz, parts that do not fit each other, or a file that cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".npz":
+            raise InputError(f"the file to write is named {path}; expected a name ending in .npz")
+        self._parts: dict[str, tuple[IO[bytes], np.dtype[Any], tuple[int, ...]]] = {}
+        self._rows: dict[str, int] = {}
+
+    def __enter__(self) -> "Columns":
+        return self
+
+    def add(self, arrays: dict[str, np.ndarray]) -> None:
+        """Rows of each array (n, ...), after those that were added before."""
+        try:
+            for name, array in arrays.items():
+                if name not in self._parts:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    file = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed in __exit__)
+                    self._parts[name], self._rows[name] = (file, array.dtype, array.shape[1:]), 0
+                file, dtype, shape = self._parts[name]
+                if array.dtype != dtype or array.shape[1:] != shape:
+                    raise InputError(f"a part of {name} is {array.dtype} {array.shape[1:]}; expected {dtype} {shape}")
+                file.write(np.ascontiguousarray(array).data)
+                self._rows[name] += len(array)
+        except OSError as error:
+            raise InputError(f"could not write {self.path} ({error}); free some space or name another place") from error
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._write()
+        finally:
+            for file, _, _ in self._parts.values():
+                file.close()
+
+    def _write(self) -> None:
+        with whole_file(self.path) as whole, zipfile.ZipFile(whole, "w", allowZip64=True) as archive:
+            for name, (file, dtype, shape) in self._parts.items():
+                file.seek(0)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    described = {"descr": dtype.str, "fortran_order": False, "shape": (self._rows[name], *shape)}
+                    np.lib.format.write_array_header_1_0(member, described)
+                    shutil.copyfileobj(file, member, 1 << 20)
+
+
+def clear_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed have left of a file of that name; without a name all temporary files, for
+    a folder that is locked."""
+    for file in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(file.name)
+        if match and (name is None or (match["name"] == name and _stale(file, int(match["process"])))):
+            with contextlib.suppress(OSError):  # another process was faster, or it is of another user
+                file.unlink()
+
+
+def _stale(file: Path, process: int) -> bool:
+    """Whether the process that wrote a temporary file has ended, as far as can be known."""
+    try:
+        if time.time() - file.stat().st_mtime > STALE_SECONDS:
+            return True
+        if os.name == "posix":
+            os.kill(process, 0)  # only asks
+    except (FileNotFoundError, ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # of another user
+        return False
+    return False
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

@@ -24,7 +24,7 @@ def _runs_without_pictures() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_pictures", "draw_sequence"):
-            patch.setattr(trainer, name, lambda *_: None)
+            patch.setattr(trainer, name, lambda *_: [])
         yield
 
 

@@ -39,16 +39,36 @@ MAY_IMPORT = {
 }
 
 
-def imported(file: Path) -> set[str]:
-    """The parts of the package that a module imports, wherever in the file."""
+FLOORS = {
+    "kernels": set(),
+    "energies": {"kernels"},
+    "systems": {"kernels", "energies"},
+    "problem": {"energies"},
+    "engine": {"problem"},
+    "gradients": {"engine"},
+    "checks": {"engine"},
+    "driver": {"engine", "problem", "checks", "gradients", "energies", "systems"},
+    "compile": {"engine", "problem"},
+    "engines": {"engine", "problem", "checks", "energies", "systems", "kernels"},
+}
+"""Within `inference`: engines and what they stand on never see the driver, nor anything below its own floor."""
+
+
+def modules(file: Path) -> set[str]:
+    """What a module imports of the package, by its full name, wherever in the file."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} imports relatively"
             names = [node.module] if node.module != "itervae" else [f"itervae.{alias.name}" for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name and name.startswith("itervae.")}
+        found |= {name for name in names if name and name.startswith("itervae.")}
     return found
+
+
+def imported(file: Path) -> set[str]:
+    """The parts of the package that a module imports."""
+    return {name.split(".")[1] for name in modules(file)}
 
 
 def part_of(file: Path) -> str:
@@ -67,6 +87,34 @@ def test_imports_go_from_left_to_right(file):
     part = part_of(file)
     assert part in MAY_IMPORT, f"{file} is in no part of the layout"
     assert imported(file) <= MAY_IMPORT[part] | {part} | SHARED
+
+
+FACE = PACKAGE / "inference" / "__init__.py"
+INFERENCE = [file for file in FILES if part_of(file) == "inference" and file != FACE]
+
+
+@pytest.mark.parametrize("file", INFERENCE, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_floors_of_inference(file):
+    floor = file.relative_to(PACKAGE / "inference").parts[0].removesuffix(".py")
+    assert floor in FLOORS, f"{file} is on no floor of the layout"
+    own = {name for name in modules(file) if name.split(".")[1] == "inference"}
+    below = {name.split(".")[2] for name in own if name != "itervae.inference"}
+    assert below <= FLOORS[floor] | {floor}
+    assert "itervae.inference" not in own, f"{file} imports the registry, which imports it"
+
+
+def test_no_circle_of_imports():
+    """Also of modules within one floor; an import inside a function, or for types alone, counts too."""
+    needs = {}
+    for file in FILES:
+        name = ".".join(("itervae", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        needs[name] = {found for found in modules(file) if found != name}
+    left = dict(needs)
+    while left:
+        free = [name for name, found in left.items() if not found & left.keys()]
+        assert free, f"these import each other: {sorted(left)}"
+        for name in free:
+            del left[name]
 
 
 def test_importing_the_package_is_quick_and_silent():

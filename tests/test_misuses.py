@@ -134,7 +134,7 @@ MISUSES = {
     "engine by name": (lambda t: infer(t.poisson, "optimal", t.x), r"engine is 'optimal', a name; expected an engine"),
     "engine by class": (lambda t: infer(t.poisson, Optimal, t.x), r"engine is the class Optimal; .*Optimal\(...\)"),
     "engine None": (lambda t: infer(t.poisson, None, t.x), r"engine is None; expected an engine"),
-    "engine that does not fit": (lambda t: infer(t.mlp, Optimal(), t.x), r"optimal needs a model with .*linear dec"),
+    "engine that does not fit": (lambda t: infer(t.mlp, Optimal(), t.x), r"Optimal needs a model with .*linear dec"),
     "engine of other data": (
         lambda t: infer(t.poisson, Amortized(nn.Linear(7, K)), t.x),
         r"Amortized.* 7 .* 16 values; train one on this model",

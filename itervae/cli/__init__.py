@@ -1,9 +1,14 @@
 """The command: itervae train | infer | gap | export | figure | engines."""
 
+import atexit
+import contextlib
 import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
 from itervae.errors import InputError
@@ -22,8 +27,26 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command; errors of input end it with exit code 2 and one sentence."""
-    args = list(sys.argv[1:] if args is None else args)
+    """Run the command; errors of input end it with exit code 2 and one sentence, Ctrl-C with 130.
+
+    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it begins, while packages
+    are imported, and after its last line.
+    """
+    if args is not None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
+        return
+    signal.signal(signal.SIGINT, _stop)
+    # the last moments of Python, in which the signal would be the code
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    try:
+        _run(sys.argv[1:])
+    finally:
+        signal.signal(signal.SIGINT, _stop)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
+
+
+def _run(args: list[str]) -> None:
     _print_anything()
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
@@ -37,7 +60,10 @@ def main(args: Sequence[str] | None = None) -> None:
             near = nearest(args[0], COMMANDS)
             raise InputError(f"{args[0]!r} is not a command; {near}expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
-        import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
+        command = import_module(f"itervae.cli.{args[0].replace('-', '_')}")
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        command.run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -50,6 +76,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    """End the process where an exception would be a traceback, or be swallowed."""
+    os.write(2, b"itervae: stopped\n")
+    os._exit(128 + number)
 
 
 def _print_anything() -> None:

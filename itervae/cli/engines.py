@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from itervae.cli.terminal import console
+from itervae.cli.show import console
 from itervae.inference import ENGINES
 from itervae.options import parse
 

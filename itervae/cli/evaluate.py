@@ -12,10 +12,9 @@ import tyro
 from itervae.arguments import nearest
 from itervae.cli.evaluated import draw, print_tables
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import Target, named_engine, open_target
-from itervae.cli.terminal import progress
-from itervae.config import options_given
-from itervae.data import DataSettings, Source, load_stills
+from itervae.cli.runs import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.show import progress
+from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS, POINT_READOUTS, READOUTS, encode
 from itervae.evaluation.halves import halves
@@ -86,15 +85,16 @@ def run(args: list[str]) -> None:
         raise InputError(f"--figure draws the suites {', '.join(DRAWN)}, and none of them was asked for; add one")
     device = choose_device(options.device)
     jobs = _jobs(options)
-    given = {setting.name for setting in fields(DataSettings)} & set(options_given(args))
-    source = load_stills(options.data if given else _data_of_runs(jobs), options.seed)
+    given = data_given(args, options.data)
+    settings, fitted = _data_of_runs(jobs, given)
+    source = load_stills(settings, options.seed, fitted=fitted)
     x, labels = _split(source, options, jobs, device)
     suites, notes = _fitting(suites, options, source, x, labels)
     notes += _lacking(jobs, suites, readouts)
 
     found, pixels = _measure_all(jobs, x, labels, suites, readouts, options.seed)
-    described = f"{source.name} {options.split} {source.describe().get('content', '')}".strip()
-    result = report(found, pixels, described, options.split, len(x))
+    data = described(source, options.split)
+    result = report(found, pixels, data, options.split, len(x))
     if options.json is not None:
         write_json(options.json, result)
     if options.figure is not None:
@@ -189,19 +189,31 @@ def _jobs(options: Evaluate) -> dict[str, Job]:
     return found
 
 
-def _data_of_runs(jobs: dict[str, Job]) -> DataSettings:
-    """The data that all runs were trained on; the default for dictionary files."""
-    settings = {name: job.target.data for name, job in jobs.items() if job.target.data is not None}
-    if not settings:
-        return DataSettings()
-    (first, data), *others = settings.items()
+def _data_of_runs(jobs: dict[str, Job], given: dict[str, Any]) -> tuple[DataSettings, Fitted]:
+    """The data that all runs were trained on, with what is given in place of their settings, and what was fitted on it;
+    the default for dictionary files."""
+    runs = {name: job.target for name, job in jobs.items() if job.target.data is not None}
+    if not runs:
+        return chosen_data(None, given), NOTHING_FITTED
+    (first, target), *others = runs.items()
+    data = chosen_data(target.data, given)
     for name, other in others:
-        if replace(other, download=True) != replace(data, download=True):
+        theirs = chosen_data(other.data, given)
+        if replace(theirs, download=True) != replace(data, download=True):
             raise InputError(
-                f"{first} was trained on {_described(data)} and {name} on {_described(other)}; name the data to "
+                f"{first} was trained on {_described(data)} and {name} on {_described(theirs)}; name the data to "
                 "measure all of them on with --data"
             )
-    return data
+        if other.prepare.fitted != target.prepare.fitted:
+            raise InputError(
+                f"{first} prepares its data with {_fitted(target.prepare.fitted)} and {name} with "
+                f"{_fitted(other.prepare.fitted)}, which were fitted on what each was trained on; evaluate them apart"
+            )
+    return data, target.prepare.fitted
+
+
+def _fitted(values: Fitted) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items()) or "nothing fitted"
 
 
 def _described(data: DataSettings) -> str:
@@ -220,11 +232,7 @@ def _split(
     x, labels = (source.validation, source.validation_labels) if options.split == "validation" else source.load_test()
     x = x[: options.num].to(device)
     for name, job in jobs.items():
-        if x.shape[1] != job.target.model.size:
-            raise InputError(
-                f"the data have {x.shape[1]} values per datum and {name} explains {job.target.model.size}; name data "
-                "that fit with --data and --data-path, or another --patch-size"
-            )
+        check_width(source, job.target.model, name)
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data in {source.name} {options.split}; expected at least 2: use others")
     return x, None if labels is None else labels[: options.num].to(device)

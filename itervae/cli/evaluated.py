@@ -7,7 +7,7 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Table
 
-from itervae.cli.terminal import console
+from itervae.cli.show import console
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS
 from itervae.evaluation.units import ACTIVE
 from itervae.plotting import Evaluated, evaluation_figure

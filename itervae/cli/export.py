@@ -26,7 +26,7 @@ class Export:
 def run(args: list[str]) -> None:
     options = parse(Export, "itervae export", args)
     check_outputs(options, {"dictionary": ".npz"}, [options.target])
-    model, _ = load(options.target)
+    model = load(options.target).model
     save_dictionary(model, options.dictionary)
     size, latents = model.dictionary.shape
     lost = "" if model.prior.name == "poisson" else f", without its {model.prior.name} prior"

@@ -33,6 +33,7 @@ from itervae.plotting import (
     runs_figure,
     save,
 )
+from itervae.training.metrics import read_metrics
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -189,14 +190,7 @@ def _validations(run_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         raise InputError(f"there is no metrics.jsonl in {run_dir}; name a run folder of itervae train")
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()  # of a run that goes on, or was killed, half written
-    try:
-        records = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as lines of JSON ({error}); name another run") from error
-    found = _complete(path, lambda: [record for record in records if record["split"] == "validation"])
+    found = [record for record in read_metrics(path) if record["split"] == "validation"]
     if not found:
         raise InputError(f"{path} has no validation yet; wait for the first, or leave {run_dir} out")
     seconds, energy = (

@@ -1,7 +1,7 @@
 """`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is linear."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +12,8 @@ from rich.table import Table
 
 from itervae.arguments import check_finite, check_positive
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import Target, named_engine, open_target
-from itervae.cli.terminal import console, progress
-from itervae.config import options_given
+from itervae.cli.runs import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.cli.show import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
@@ -80,8 +79,7 @@ def run(args: list[str]) -> None:
     device = choose_device(options.device)
     target = open_target(options.target, options.log_rate, options.observation_variance)
     engines = _engines(options.engines, target)
-    given = {setting.name for setting in fields(DataSettings)} & set(options_given(args))
-    x, described = _data(options, target, bool(given))
+    x, data = _data(options, target, chosen_data(target.data, data_given(args, options.data)))
     x, model = x.to(device), target.model.to(device)
 
     stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
@@ -98,7 +96,7 @@ def run(args: list[str]) -> None:
             advance=lambda name, count: bar.advance(tasks[name], count),
         )
     if options.json is not None:
-        write_json(options.json, report.to_dict(described))
+        write_json(options.json, report.to_dict(data))
     if options.save is not None:
         write_arrays(options.save, {name: value.cpu().numpy() for name, value in report.arrays.items()})
     if options.figure is not None:
@@ -106,32 +104,30 @@ def run(args: list[str]) -> None:
         gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
         certified = report.optimal.method == "certified"
         save(gap_figure(gaps, options.certificate if certified else ESTIMATE_FLOOR, certified), options.figure)
-    _print(report, described)
+    _print(report, data)
 
 
-def _data(options: Gap, target: Target, given: bool) -> tuple[torch.Tensor, str]:
-    """The data (N, D) to measure on, and their description; those of the run unless others are `given`."""
-    settings = options.data if given or target.data is None else target.data
-    source = load_stills(settings, options.seed)
+def _data(options: Gap, target: Target, settings: DataSettings) -> tuple[torch.Tensor, str]:
+    """The data (N, D) to measure on, and their description."""
+    source = load_stills(settings, options.seed, fitted=target.prepare.fitted)
     split = options.split or ("validation" if target.data is not None else "all")
     x = _rows(source, split, options.num or (1000 if target.model.exact else 100))
-    if x.shape[1] != target.model.size:
-        raise InputError(
-            f"the data have {x.shape[1]} values per datum and {options.target} explains {target.model.size}; name data "
-            "that fit with --data and --data-path, or another --patch-size"
-        )
-    described = f"{source.name} {split} {source.describe().get('content', '')}".strip()
-    return options.contrast * x, described + (f" x {options.contrast:g}" if options.contrast != 1 else "")
+    check_width(source, target.model, options.target)
+    return options.contrast * x, described(source, split) + (
+        f" x {options.contrast:g}" if options.contrast != 1 else ""
+    )
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:
     """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own proportion."""
-    if split == "validation":
+    if split == "validation" or (split == "all" and source.held_share == 1):
         return source.validation[:num]
     if source.train is not None:
-        rows = source.train if split == "train" else torch.cat([source.train, source.validation])
-        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:num]
-        return rows[chosen.sort().values]
+        trained = len(source.train)
+        number = trained + (len(source.validation) if split == "all" else 0)
+        chosen = torch.randperm(number, generator=torch.Generator().manual_seed(0))[:num].sort().values
+        held = chosen[chosen >= trained] - trained
+        return torch.cat([source.train[chosen[chosen < trained]], source.validation[held]])
     if split == "train":
         return source.batch(0, num)
     held = min(len(source.validation), round(num * source.held_share))
@@ -150,7 +146,7 @@ def _engines(names: str | None, target: Target) -> dict[str, tuple[Engine, int |
         if number and not number.isdecimal():
             raise InputError(f"{name!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number")
         path = check_path(base)
-        engine = load(path)[1] if path.is_dir() or path.suffix == ".pt" else named_engine(base, target)
+        engine = load(path).engine if path.is_dir() or path.suffix == ".pt" else named_engine(base, target)
         found[name] = (engine, int(number) if number else None)
     if not found:
         raise InputError(f"--engines {names!r} names no engine; expected a list such as {','.join(DEFAULT_ENGINES)}")

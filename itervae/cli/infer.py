@@ -1,22 +1,26 @@
 """`itervae infer`: codes of a user's data."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-import numpy as np
 import torch
 import tyro
 from rich.progress import track
+from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import named_engine, open_target
-from itervae.cli.terminal import console
-from itervae.data import DataSettings, load_inputs
+from itervae.cli.runs import Target, named_engine, open_target
+from itervae.cli.show import console
+from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
-from itervae.files import write_arrays
-from itervae.inference import infer
+from itervae.files import Columns
+from itervae.inference import Engine, infer
 from itervae.options import parse
+from itervae.sequence import FilterState, filter_step
 from itervae.training import choose_device
 
 BATCH = 1000
@@ -30,11 +34,14 @@ class Infer:
     target: tyro.conf.Positional[Path]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     input: Path
-    """Array (N, D) or (N, H, W), taken as it is, or images larger than the patch, whitened and tiled as in the run."""
+    """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video, for a run that saw
+    such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W). What it was taken for is said."""
     output: Path
     """File to write, .npz."""
     key: str | None = None
     """Array inside an .npz input."""
+    as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
+    """What to take the input for, where that is not what its suffix or shape says: one picture in an array, say."""
     inference: str | None = None
     """Another engine than the run's own; lca-unrolled for a dictionary."""
     steps: int | None = None
@@ -66,25 +73,57 @@ def run(args: list[str]) -> None:
     model = target.model
     engine = target.engine if options.inference is None else named_engine(options.inference, target)
     model, engine = model.to(device), engine.to(device)
-    inputs = load_inputs(options.input, options.key, target.data or DataSettings(), model.shape)
+    inputs = target.prepare(options.input, options.as_, options.key)
+    print(inputs.taken, file=sys.stderr)
     generator = torch.Generator(device).manual_seed(options.seed)
-    columns: dict[str, list[np.ndarray]] = {}
-    with torch.no_grad():
-        batches = inputs.x.split(BATCH)
-        out = console(stderr=True)
-        quick = len(batches) < 5 or not out.is_terminal
-        for batch in track(batches, "inferring", console=out, disable=quick, transient=True):
-            x = batch.to(device)
-            posterior = infer(model, engine, x, steps=options.steps, generator=generator).posterior
+    out, total = console(stderr=True), 0.0
+    with torch.no_grad(), Columns(options.output) as columns:
+        parts = _posteriors(target, engine, inputs, options.steps, device, generator)
+        size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
+        count = -(-len(inputs.x) // size)
+        quick = count < 5 or not out.is_terminal
+        for x, posterior, prior in track(parts, "inferring", total=count, console=out, disable=quick, transient=True):
             found = codes(posterior, generator) | {
                 "reconstruction": model.decode(posterior.mean),
-                "free_energy": model.free_energy(x, posterior, generator=generator).total,
+                "free_energy": model.free_energy(x, posterior, prior, generator=generator).total,
             }
-            for name, value in found.items():
-                columns.setdefault(name, []).append(value.cpu().numpy())
-    arrays = {name: np.concatenate(values) for name, values in columns.items()}
-    if inputs.positions is not None:
-        arrays["positions"] = inputs.positions.numpy()
-    write_arrays(options.output, arrays)
-    mean = arrays["free_energy"].mean()
-    print(f"{len(inputs.x)} data, free energy {mean:.2f} nats in the mean, written to {options.output}")
+            total += found["free_energy"].double().sum().item()
+            columns.add({name: value.cpu().numpy() for name, value in found.items()})
+        if inputs.positions is not None:
+            columns.add({"positions": inputs.positions.numpy()})
+    energy, unit = target.model.prior.terms[0], target.model.prior.unit
+    print(
+        f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit and ' ' + unit} in the mean, written to "
+        f"{options.output}"
+    )
+
+
+def _frames(inputs: Inputs) -> int:
+    assert inputs.positions is not None
+    return int(inputs.positions[-1, 0]) + 1
+
+
+def _posteriors(
+    target: Target,
+    engine: Engine,
+    inputs: Inputs,
+    steps: int | None,
+    device: torch.device,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Family, Family | None]]:
+    """Data, posterior, and the prior where it is not the static one, part by part: film of a run on sequences frame by
+    frame, each with the prior that the run carries over, from the start of every scene; all else in batches."""
+    model, carryover = target.model, target.carryover
+    if inputs.scenes is None or carryover is None:
+        for start in range(0, len(inputs.x), BATCH):
+            x = inputs.x[start : start + BATCH].to(device)
+            yield x, infer(model, engine, x, steps=steps, generator=generator).posterior, None
+        return
+    carryover = carryover.to(device)
+    state: FilterState | None = None
+    for number, frame in enumerate(inputs.x.chunk(_frames(inputs))):
+        x, before = frame.to(device), None if number in inputs.scenes else state
+        found, prior, state = filter_step(
+            model, engine, x, carryover, before, start=target.start, steps=steps, generator=generator
+        )
+        yield x, found.posterior, model.posterior(prior)

@@ -1,7 +1,7 @@
 """`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse coding."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 from itervae.cli.outputs import check_outputs
-from itervae.cli.target import open_target
-from itervae.cli.terminal import console
-from itervae.config import options_given
+from itervae.cli.runs import chosen_data, data_given, described, open_target
+from itervae.cli.show import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
@@ -24,8 +23,7 @@ from itervae.inference import ENGINES, Optimal
 from itervae.model import PoissonVAESettings, SparseCodingSettings, sparse_coding_model
 from itervae.options import parse
 from itervae.plotting import Curve, rate_distortion_figure, save
-from itervae.training import RunSettings, choose_device, load, load_settings, read_checkpoint
-from itervae.training.checkpoint import find_checkpoint
+from itervae.training import LoadedRun, RunSettings, choose_device, load
 
 STEPS = 200
 """Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders are."""
@@ -77,8 +75,9 @@ def run(args: list[str]) -> None:
             raise InputError(f"--thresholds has {threshold}; expected positive numbers")
     device = choose_device(options.device)
     coders = [_coder(coder) for coder in options.coders.split(",") if coder.strip()]
-    settings = {path: load_settings(read_checkpoint(find_checkpoint(path))) for path in options.runs}
-    x, described = _data(options, args, settings, device)
+    runs = {path: load(path, device) for path in options.runs}
+    settings = {path: run.settings for path, run in runs.items()}
+    x, data = _data(options, args, runs, device)
 
     jobs = [(path, None) for path in settings]  # each once
     dictionary = options.dictionary or _reference(settings)
@@ -93,19 +92,19 @@ def run(args: list[str]) -> None:
     out = console(stderr=True)
     for path, coder in track(jobs, "measuring", console=out, transient=True, disable=not out.is_terminal):
         if coder is None:
-            points += _of_run(path, settings[path], x, options.seed)
+            points += _of_run(runs[path], x, options.seed)
         else:
             points += _of_coder(path, *coder, options.thresholds, x)
     if options.json is not None:
-        write_json(options.json, report(points, described, len(x), total_variance(x)))
+        write_json(options.json, report(points, data, len(x), total_variance(x)))
     if options.figure is not None:
         save(rate_distortion_figure(_drawn(points), total_variance(x)), options.figure)
-    _print(points, described, len(x))
+    _print(points, data, len(x))
 
 
-def _of_run(path: Path, settings: RunSettings, x: torch.Tensor, seed: int) -> list[RatePoint]:
+def _of_run(run: LoadedRun, x: torch.Tensor, seed: int) -> list[RatePoint]:
     """The points of a run with its own engine and, for a linear Poisson VAE, with the best posterior."""
-    model, engine = load(path, x.device)
+    model, engine, settings = run.model, run.engine, run.settings
     if isinstance(settings.model, SparseCodingSettings):
         threshold = settings.model.threshold
         signed = " signed" if settings.model.signed else ""
@@ -181,18 +180,17 @@ def _reference(settings: dict[Path, RunSettings]) -> Path | None:
 
 
 def _data(
-    options: RateDistortion, args: list[str], settings: dict[Path, RunSettings], device: torch.device
+    options: RateDistortion, args: list[str], runs: dict[Path, LoadedRun], device: torch.device
 ) -> tuple[torch.Tensor, str]:
     """The data (N, D) of the runs, or those asked for, and their description."""
-    chosen = options.data
-    if not {setting.name for setting in fields(DataSettings)} & set(options_given(args)):
-        first, *others = (replace(found.data, download=True) for found in settings.values())
-        if any(other != first for other in others):
-            raise InputError("the runs were trained on different data; name those to measure on with --data")
-        chosen = first
-    source = load_stills(chosen, options.seed)
+    given = data_given(args, options.data)
+    each = [replace(chosen_data(found.settings.data, given), download=True) for found in runs.values()]
+    fitted = next(iter(runs.values())).prepare.fitted
+    if any(other != each[0] for other in each) or any(run.prepare.fitted != fitted for run in runs.values()):
+        raise InputError("the runs were trained on different data; name those to measure on with --data")
+    source = load_stills(each[0], options.seed, fitted=fitted)
     x = source.validation[: options.num] if options.split == "validation" else source.batch(0, options.num)
-    return x.to(device), f"{source.name} {options.split} {source.describe().get('content', '')}".strip()
+    return x.to(device), described(source, options.split)
 
 
 def _print(points: list[RatePoint], data: str, num: int) -> None:

@@ -1,7 +1,8 @@
 """`itervae sequence`: what carryover buys on sequences, in nats per frame and in steps per frame."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -11,8 +12,8 @@ from rich.table import Table
 from torch import Tensor
 
 from itervae.cli.outputs import check_outputs
-from itervae.cli.terminal import console, progress
-from itervae.config import options_given
+from itervae.cli.runs import check_width, chosen_data, data_given, described
+from itervae.cli.show import console, progress
 from itervae.data import DataSettings, TubeSource, load_source, typical
 from itervae.errors import InputError
 from itervae.evaluation.sequences import (
@@ -28,8 +29,7 @@ from itervae.model import GenerativeModel
 from itervae.options import parse
 from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
 from itervae.sequence import Carryover, NoCarryover, filter_sequence
-from itervae.training import choose_device, load_sequence, load_settings, read_checkpoint
-from itervae.training.checkpoint import find_checkpoint
+from itervae.training import LoadedRun, choose_device, load
 
 NONE = "none"
 SCHEMA = 1
@@ -74,16 +74,13 @@ def run(args: list[str]) -> None:
     check_outputs(options, outputs, options.runs)
     device = choose_device(options.device)
     paths = list(dict.fromkeys(options.runs))
-    runs = [load_sequence(path, device) for path in paths]
-    settings = [load_settings(read_checkpoint(find_checkpoint(path))) for path in paths]
+    loaded = [load(path, device) for path in paths]
+    runs = [_on_sequences(run, path) for run, path in zip(loaded, paths, strict=True)]
+    settings = [run.settings for run in loaded]
     candidates = _candidates(_short(paths), runs, [one.sequence.carryover for one in settings])
-    source = _source(options, settings[0].data, {field.name for field in fields(DataSettings)} & {*options_given(args)})
+    source = _source(options, paths, loaded, data_given(args, options.data))
     for path, (model, _, _) in zip(paths, runs, strict=True):
-        if source.dim != model.size:
-            raise InputError(
-                f"the frames have {source.dim} values each and {path} explains {model.size}; give another "
-                "--patch-size, or leave the run out"
-            )
+        check_width(source, model, path)
     tubes = {name: tube.to(device) for name, tube in source.sequences(options.tubes).items()}
 
     rows = options.tubes * len(tubes)
@@ -100,15 +97,15 @@ def run(args: list[str]) -> None:
             seed=options.seed,
             advance=lambda name, frames: bar.advance(tasks[name], frames),
         )
-    described = f"{source.name} {source.describe().get('content', '')}".strip()
+    data = described(source, "validation")
     if options.json is not None:
-        about = {"schema": SCHEMA, "data": described, "frames": source.frames, "tubes": options.tubes}
+        about = {"schema": SCHEMA, "data": data, "frames": source.frames, "tubes": options.tubes}
         write_json(options.json, about | asdict(report))
     if options.figure is not None:
         save(sequence_figure(asdict(report)), options.figure)
     if options.spikes is not None or options.animation is not None:
         _draw_spikes(options, next(iter(tubes.items())), runs[0], settings[0].sequence.start)
-    _print(report, described, steps)
+    _print(report, data, steps)
 
 
 def _numbers(steps: str) -> list[int]:
@@ -147,16 +144,32 @@ def _same(one: GenerativeModel, other: GenerativeModel) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def _source(options: Sequence, trained_on: DataSettings, given: set[str]) -> TubeSource:
-    """The data that are given; without --data those of the first run, but for the settings that are given."""
-    settings = options.data
-    if "data" not in given:
-        settings = replace(trained_on, **{name: getattr(options.data, name) for name in given})
+def _on_sequences(run: LoadedRun, path: Path) -> tuple[GenerativeModel, Engine, Carryover]:
+    if run.carryover is None:
+        raise InputError(f"{path} was not trained on sequences; expected a run of --data video or --data drift")
+    return run.model, run.engine, run.carryover
+
+
+def _source(options: Sequence, paths: list[Path], runs: list[LoadedRun], given: dict[str, Any]) -> TubeSource:
+    """The data of the first run, with what is given in place of its settings, prepared as that run prepared its own;
+    all runs have to have prepared theirs so."""
+    settings, fitted = chosen_data(runs[0].settings.data, given), runs[0].prepare.fitted
+    for path, run in zip(paths, runs, strict=True):
+        if settings.data == "video" and run.prepare.fitted != fitted:
+            raise InputError(
+                f"{paths[0]} scales its frames by {fitted.get('scale', 1):.6g} and {path} by "
+                f"{run.prepare.fitted.get('scale', 1):.6g}, as each was trained on other clips; measure them apart"
+            )
     if not settings.sequential:
         raise InputError(f"--data {settings.data} has no order; use --data video or --data drift")
     if settings.frames == 1:
         raise InputError("sequences of one frame have no past; give --frames 2 or more")
-    source = load_source(settings, options.seed)
+    if settings.data == "video" and "scale" not in fitted:
+        raise InputError(
+            f"{paths[0]} does not hold the scale of the frames that it was trained on, as runs of earlier versions; "
+            f"resume it once to have it saved: itervae train --resume {paths[0]} with a larger --updates or --minutes"
+        )
+    source = load_source(settings, options.seed, fitted=fitted)
     assert isinstance(source, TubeSource)
     return source
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from itervae.arrays import as_float32, check_real
 from itervae.data.pixels import free_memory
-from itervae.data.rows import Rows, check_rows, row_chunks
+from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, row_chunks
 from itervae.data.settings import DataSettings
-from itervae.data.source import RowSource, held_out
+from itervae.data.source import SMALL, Fitted, RowSource, held_out
 from itervae.errors import InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -139,6 +139,23 @@ def as_rows(array: np.ndarray, where: str) -> Tensor:
     return as_float32(array, where)
 
 
+def large_rows(array: np.ndarray, where: str) -> Tensor:
+    """The same; of a large array rows that are read when they are asked for, in place of a tensor (`Rows`)."""
+    _check_shape(array, where)
+    if 4 * array.size <= SMALL:
+        return as_float32(array, where)
+    check_rows(array, where)
+    return cast(Tensor, Rows(array, where))
+
+
+def _check_varies(rows: Tensor, where: str) -> None:
+    """Refuse data that are all the same, of which nothing can be learned."""
+    first = rows[:1]
+    step = max(1, CHUNK_BYTES // (4 * first.shape[1]))
+    if all(bool((rows[start : start + step] == first).all()) for start in range(0, len(rows), step)):
+        raise InputError(f"{where} is constant: all {len(rows)} rows to train on are equal; give data that differ.")
+
+
 def _check_shape(array: np.ndarray, where: str) -> None:
     if array.ndim != 2:
         raise InputError(
@@ -149,7 +166,7 @@ def _check_shape(array: np.ndarray, where: str) -> None:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
 
 
-def array_source(settings: DataSettings, seed: int, device: str | torch.device) -> RowSource:
+def array_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
     """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is the validation set.
 
     A large array is not read into memory, but for its validation set.
@@ -179,6 +196,7 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device) 
                 f"{named(val_path, settings.val_key)} has {validation.shape[1]} columns, but {where} has "
                 f"{train.shape[1]}; give a validation set with as many."
             )
+    _check_varies(cast(Tensor, train), where)
     return RowSource("array", (train.shape[1],), train, validation, seed, facts=facts, device=device)
 
 

@@ -15,7 +15,7 @@ from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
 from itervae.data.photographs import shared_source
 from itervae.data.settings import DataSettings
-from itervae.data.source import FIXED_SEED, SPLIT, RowSource, random_stream
+from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
 
 MNIST_VALIDATION = 10_000
@@ -41,7 +41,7 @@ def data_root(settings: DataSettings) -> tuple[Path, bool]:
     return (Path(cache) if cache else Path.home() / ".cache") / "itervae", settings.download
 
 
-def mnist_source(settings: DataSettings, seed: int, device: str | torch.device) -> RowSource:
+def mnist_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
     """MNIST digits as rows of 784 intensities in [0, 1].
 
     10,000 of the 60,000 training images, always the same, are for validation; `load_test` alone reads the test set.
@@ -72,7 +72,7 @@ def mnist_source(settings: DataSettings, seed: int, device: str | torch.device) 
     )
 
 
-def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
     """Patches of 16x16 from CIFAR-10's training images, grey and whitened like photographs.
 
     A fixed random share of the images is held out. They are read from torchvision's `cifar-10-batches-py` or, where

@@ -20,6 +20,7 @@ from itervae.data.photographs import BAND_START, prepare_images
 from itervae.data.pixels import Pixels, keep_pixels
 from itervae.data.pools import Pool
 from itervae.data.settings import DataSettings
+from itervae.data.source import Fitted
 from itervae.data.tubes import TubeSource
 from itervae.errors import InputError
 
@@ -114,7 +115,7 @@ class DriftPool(Pool):
         return tubes.sub_(tubes.mean(2, keepdim=True))
 
 
-def load_drift(settings: DataSettings, seed: int, device: str | torch.device) -> TubeSource:
+def load_drift(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> TubeSource:
     """`drift_source` as `settings` say."""
     options = {"frames": settings.frames, "patch_size": settings.patch_size, "val_share": settings.val_share}
     return drift_source(seed, **options, device=device)

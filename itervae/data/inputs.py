@@ -1,21 +1,35 @@
-"""A user's file as input to a trained run: rows as they are, or images prepared as the run prepared its own."""
+"""A user's own pictures, film or rows as inputs to a trained run: prepared as the run prepared what it was trained on.
 
-from dataclasses import dataclass
+What was fitted on the training data, such as the scale of whitened frames, is the run's (`Source.fitted`) and not that
+of the new input. Nothing is guessed from values: an array of two dimensions is rows, pictures are picture files, stacks
+of three dimensions or asked for, and what was taken for what is said (`Inputs.taken`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.data.arrays import ARRAY_SUFFIXES, as_rows, named, read_array
+from itervae.data.arrays import ARRAY_SUFFIXES, large_rows, named, read_array
+from itervae.data.decoding import read_clips
 from itervae.data.images import ImageSet, images_from_array, read_images
+from itervae.data.origins import VIDEO_SUFFIXES
 from itervae.data.patches import tile_image
 from itervae.data.photographs import prepare_images
+from itervae.data.pictures import check_intensities, to_grey, white_level
+from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
+from itervae.data.source import Fitted
+from itervae.data.whitening import filter_image
 from itervae.errors import InputError
 
-_TILED = ("photos", "images", "cifar16")  # the data whose runs see patches of prepared images
+Kind = Literal["rows", "images", "video"]
+_PICTURES = ("photos", "images", "cifar16", "video", "drift")  # the data whose runs see patches of pictures
 
 
 @dataclass(frozen=True)
@@ -23,59 +37,193 @@ class Inputs:
     """What a trained run encodes.
 
     Attributes:
-        x: (N, D) float32, on the CPU.
-        positions: (N, 3) int64, the number of the image in its stack or sorted folder, and the row and column of the
-            upper left pixel of the patch; None where the rows were given as they are.
+        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of the next. Of a large
+            array in a file what is asked for by index or slice is read then.
+        positions: (N, 3) int64, the number of the picture or frame, and the row and column of the upper left pixel of
+        the
+            patch; None where the rows were given as they are.
+        taken: what the input was taken for, in a sentence.
+        scenes: of film the first frame of every scene; None where there is no order.
     """
 
     x: Tensor
-    positions: Tensor | None
+    positions: Tensor | None = None
+    taken: str = ""
+    scenes: tuple[int, ...] | None = None
+
+    def sequences(self) -> Tensor:
+        """Film as sequences (n, T, D), one for each place of a patch, for `filter_sequence`.
+
+        Raises:
+            InputError: the input is no film.
+        """
+        if self.scenes is None or self.positions is None:
+            raise InputError(f"there are no sequences: {self.taken}; give a video")
+        frames = int(self.positions[-1, 0]) + 1
+        return self.x.unflatten(0, (frames, -1)).transpose(0, 1)
 
 
-def load_inputs(path: Path, key: str | None, settings: DataSettings, shape: tuple[int, ...]) -> Inputs:
-    """Read a file for a run trained with `settings` on data of `shape`, D = prod(shape).
+@dataclass(frozen=True)
+class Preparation:
+    """How a run prepared its data, to prepare others the same way.
 
-    An array (N, D) is taken as it is, and so is (N, *shape), flattened. Anything else must be images for a run on
-    patches: they are whitened as `settings` say and tiled into patches that do not overlap, each minus its mean. An
-    (N, D) array is always rows, even where it could be one image of D columns.
+    Attributes:
+        settings: of its data.
+        shape: of a datum, D = prod(shape).
+        fitted: what was fitted on its training data.
 
-    Raises:
-        InputError: the file cannot be read, its shape fits none of these, or a run on MNIST gets values outside [0, 1].
+    Example:
+        run = itervae.load("runs/my-run")
+        inputs = run.prepare("clip.mp4")                    # or an array (N, H, W) of uint8, uint16, or floats in [0,
+        1] posterior = itervae.infer(run.model, run.engine, inputs.x).posterior
     """
-    path = Path(path).expanduser()
-    dim, side = prod(shape), shape[0]
-    tiled = settings.data in _TILED
-    rows = f"(N, {dim})" + (f" or (N, {', '.join(map(str, shape))})" if len(shape) > 1 else "")
-    if path.suffix.lower() in ARRAY_SUFFIXES and not path.is_dir():
-        array = read_array(path, key)
-        where = named(path, key)
-        if array.ndim > 1 and array.shape[1:] in ((dim,), tuple(shape)):
-            return Inputs(_rows(array.reshape(len(array), dim), where, settings), None)
-        sides = array.shape[:-1] if array.ndim in (3, 4) and array.shape[-1] == 3 else array.shape
-        if not tiled or len(sides) not in (2, 3) or min(sides[-2:]) < side:
-            images = f", or images of at least {side}x{side} pixels" if tiled else ""
-            raise InputError(f"{where} has shape {array.shape}, but this run takes {rows}{images}; reshape or crop it.")
-        return _tiles(images_from_array(array, where, side), settings, side)
-    if not tiled:
-        raise InputError(f"{path} is no .npy or .npz file, but this run takes arrays {rows}; save the data as such.")
-    return _tiles(read_images(path, key, side), settings, side)
 
+    settings: DataSettings
+    shape: tuple[int, ...]
+    fitted: Fitted = field(default_factory=dict)
 
-def _rows(array: np.ndarray, where: str, settings: DataSettings) -> Tensor:
-    x = as_rows(array, where)
-    low, high = x.aminmax()
-    if settings.data == "mnist" and not 0 <= low <= high <= 1:
-        raise InputError(
-            f"{where} holds values from {low:g} to {high:g}, but this run takes intensities in [0, 1]; divide by the "
-            "largest possible intensity, such as 255."
+    def __call__(self, given: Any, kind: Kind | None = None, key: str | None = None) -> Inputs:
+        """Prepare a file, or an array.
+
+        Args:
+            given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in colour (N, H, W, 3).
+            Of a
+                run on video a stack is film, its frames in order.
+            kind: what to take it for, where that is not what its shape or suffix says.
+            key: name of the array in an .npz file.
+
+        Raises:
+            InputError: it cannot be read, its shape fits nothing that the run takes, or values are out of range.
+        """
+        if not isinstance(given, str | Path):
+            if key is not None:
+                raise InputError(f"the key '{key}' does not apply to an array; leave it out.")
+            array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+            return self._of_array(array, "the array", kind)
+        path = Path(given).expanduser()
+        if path.suffix.lower() in ARRAY_SUFFIXES and not path.is_dir():
+            return self._of_array(read_array(path, key), named(path, key), kind)
+        if not self._on_pictures:
+            raise InputError(
+                f"{path} is no .npy or .npz file, but this run takes arrays {self._rows}; save the data as such."
+            )
+        if kind == "rows":
+            raise InputError(f"{path} holds pictures, which are no rows; leave out --as rows.")
+        film = path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and self.settings.data == "video")
+        if kind == "video" or (kind is None and film):
+            return self._clip(path)
+        return self._pictures(read_images(path, key, self.side, white=self.fitted.get("white")), str(path))
+
+    @property
+    def side(self) -> int:
+        """Side of a patch, pixels."""
+        return self.shape[0]
+
+    @property
+    def _on_pictures(self) -> bool:
+        return self.settings.data in _PICTURES and len(self.shape) == 2 and self.shape[0] == self.shape[1]
+
+    @property
+    def _rows(self) -> str:
+        """The shapes of rows, for messages."""
+        dim = prod(self.shape)
+        return f"(N, {dim})" + (f" or (N, {', '.join(map(str, self.shape))})" if len(self.shape) > 1 else "")
+
+    def _of_array(self, array: np.ndarray, where: str, kind: Kind | None) -> Inputs:
+        dim = prod(self.shape)
+        fits = array.ndim > 1 and array.shape[1:] in ((dim,), tuple(self.shape))
+        if kind is None:
+            kind = "rows" if array.ndim == 2 or fits or not self._on_pictures else None
+        if kind == "rows":
+            return self._of_rows(array, where, fits)
+        if not self._on_pictures:
+            raise InputError(
+                f"{where} was to be taken as {kind}, but this run takes arrays {self._rows}; leave that out."
+            )
+        colour = array.ndim in (3, 4) and array.shape[-1] == 3
+        sides = array.shape[-3:-1] if colour else array.shape[-2:]
+        if array.ndim not in (2, 3, 4) or (array.ndim == 4 and not colour) or min(sides, default=0) < self.side:
+            raise InputError(
+                f"{where} has shape {array.shape}, but this run takes {self._rows}, or pictures of at least "
+                f"{self.side}x{self.side} pixels, (N, H, W) or (N, H, W, 3); reshape or crop it."
+            )
+        film = self.settings.data == "video" and kind in (None, "video") and array.ndim - colour == 3
+        if film:
+            return self._film(array, where)
+        if kind == "video":
+            raise InputError(
+                f"{where} of shape {array.shape} is no film for this run; give a stack (T, H, W) to a run on video."
+            )
+        return self._pictures(images_from_array(array, where, self.side, white=self.fitted.get("white")), where)
+
+    def _of_rows(self, array: np.ndarray, where: str, fits: bool) -> Inputs:
+        dim = prod(self.shape)
+        if not fits:
+            remedy = "reshape or crop it"
+            if array.ndim == 2 and array.shape[0] == dim:
+                remedy = "transpose it, as its rows are what should be columns"
+            elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
+                remedy = "reshape it or, if it is one picture, take it as images (--as images)"
+            raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
+        x = large_rows(array.reshape(len(array), dim), where)
+        low, high = float(x.min()), float(x.max())
+        if self.settings.data == "mnist" and not 0 <= low <= high <= 1:
+            raise InputError(
+                f"{where} holds values from {low:g} to {high:g}, but this run takes intensities in [0, 1]; divide by "
+                "the largest possible intensity, such as 255."
+            )
+        return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, as they are")
+
+    def _clip(self, path: Path) -> Inputs:
+        clips = read_clips(path, white=self.fitted.get("white"))
+        if len(clips.clips) != 1:
+            names = ", ".join(clip.name for clip in clips.clips[:3])
+            raise InputError(f"{path} holds {len(clips.clips)} clips ({names}, ...); give one at a time.")
+        frames = clips.clips[0].frames
+        if min(frames.shape[1:]) < self.side:
+            raise InputError(
+                f"{path} has frames of {frames.shape[1]}x{frames.shape[2]} pixels, less than a patch of "
+                f"{self.side}x{self.side}; give a larger one."
+            )
+        if self.settings.data == "video":
+            return self._film(frames, str(path))
+        return self._pictures(images_from_array(frames, str(path), self.side), str(path))
+
+    def _film(self, frames: np.ndarray, where: str) -> Inputs:
+        """Frames (T, H, W) or (T, H, W, 3) in order, all of them, whitened as `video` does."""
+        if frames.dtype.kind == "f":
+            check_intensities(frames, where)
+        deep = frames.dtype.str[1:] == "u2"
+        white = self.fitted.get("white") or (white_level(int(frames.max())) if deep else None)
+        grey = (to_grey(frame, white) for frame in frames)
+        scenes = (0, *scene_cuts(frames)) if frames.dtype == np.uint8 and frames.ndim == 3 else (0,)
+        return self._tiles(grey, list(range(len(frames))), where, scenes)
+
+    def _pictures(self, images: ImageSet, where: str) -> Inputs:
+        numbers = [facts.number for facts in images.images]
+        if self.settings.data == "video":
+            return self._tiles(map(images.grey, range(len(images))), numbers, where, None)
+        return self._tiles(prepare_images(images, self.settings), numbers, where, None)
+
+    def _tiles(
+        self, pictures: Iterable[Tensor], numbers: list[int], where: str, scenes: tuple[int, ...] | None
+    ) -> Inputs:
+        """Patches of pictures that are prepared or, for a run on video, grey in [0, 1]."""
+        video = self.settings.data == "video"
+        x, positions, sizes = [], [], set()
+        for number, picture in zip(numbers, pictures, strict=True):
+            sizes.add("x".join(map(str, picture.shape)))
+            image = filter_image(picture.double()).float() if video else picture
+            patches, corners = tile_image(image, self.side)
+            x.append(patches * self.fitted["scale"] if video else patches)
+            positions.append(torch.cat([torch.full((len(corners), 1), number), corners], 1))
+        what = "frames of film" if scenes is not None else "picture" if len(x) == 1 else "pictures"
+        how = "whitened as the frames that the run was trained on" if video else "prepared as those of the run"
+        pixels = sizes.pop() if len(sizes) == 1 else "several sizes of"
+        return Inputs(
+            torch.cat(x),
+            torch.cat(positions),
+            f"{where} was taken for {len(x)} {what} of {pixels} pixels, {how}, in {sum(map(len, x))} patches of "
+            f"{self.side}x{self.side}",
+            scenes,
         )
-    return x
-
-
-def _tiles(images: ImageSet, settings: DataSettings, patch_size: int) -> Inputs:
-    x, positions = [], []
-    for facts, image in zip(images.images, prepare_images(images, settings), strict=True):
-        patches, corners = tile_image(image, patch_size)
-        x.append(patches)
-        positions.append(torch.cat([torch.full((len(corners), 1), facts.number), corners], 1))
-    return Inputs(torch.cat(x), torch.cat(positions))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import Pool, PoolSource
-from itervae.data.source import FIXED_SEED, VALIDATION, random_stream
+from itervae.data.source import FIXED_SEED, NOTHING_FITTED, VALIDATION, Fitted, random_stream
 
 VALIDATION_PATCHES = 2000
 
@@ -72,10 +72,13 @@ class PatchSource(PoolSource):
         facts: what `describe` adds to the counts.
         validation_patches: how many patches are cut for validation, once, the same for every seed.
         device: where batches are wanted, wherever the images are.
+        fitted: see `Source`.
 
     Raises:
         InputError: hardly any patch has variance.
     """
+
+    pool: PatchPool  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -87,8 +90,9 @@ class PatchSource(PoolSource):
         facts: dict[str, int | float | str | bool] | None = None,
         validation_patches: int = VALIDATION_PATCHES,
         device: str | torch.device = "cpu",
+        fitted: Fitted = NOTHING_FITTED,
     ):
-        self.name, self.seed = name, seed
+        self.name, self.seed, self.fitted = name, seed, fitted
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
         self._facts = facts or {}

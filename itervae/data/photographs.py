@@ -14,7 +14,7 @@ from itervae.data.patches import PatchPool, PatchSource
 from itervae.data.pixels import keep_pixels
 from itervae.data.progress import watched
 from itervae.data.settings import DataSettings
-from itervae.data.source import held_out
+from itervae.data.source import Fitted, held_out
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
 from itervae.errors import InputError
 
@@ -54,7 +54,7 @@ def _prepared(images: ImageSet, settings: DataSettings, indices: Sequence[int]) 
             yield from image
 
 
-def photos_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+def photos_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
     """The two photographs that come with scikit-learn; a band of columns, `val_share` of the width, is for validation.
 
     Raises:
@@ -67,7 +67,7 @@ def photos_source(settings: DataSettings, seed: int, device: str | torch.device)
     return _regions_source("photos", images, settings, seed, device, _facts(images, settings))
 
 
-def images_source(settings: DataSettings, seed: int, device: str | torch.device) -> PatchSource:
+def images_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
     """The user's images.
 
     Validation is another file or array where one is named; else a fixed random share of the images; of a single image,
@@ -78,7 +78,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
     path = Path(settings.data_path).expanduser()
-    images = read_images(path, settings.data_key, settings.patch_size)
+    images = read_images(path, settings.data_key, settings.patch_size, white=fitted.get("white"))
     facts = {"path": str(path), **_facts(images, settings)}
     if settings.val_path is None and settings.val_key is None:
         if len(images) == 1:
@@ -90,7 +90,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device)
         raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
-    return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device)
+    return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
 
 
 def shared_source(
@@ -99,7 +99,7 @@ def shared_source(
     """Several images, a fixed random `val_share` of which are held out: no image gives patches to both sets."""
     train, validation = held_out(len(images), settings.val_share, "images")
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
 
 
 def _regions_source(
@@ -130,7 +130,7 @@ def _regions_source(
         parts = (prepared()[number][:, start:end] for number, start, end in regions)
         pixels = keep_pixels(parts, _area(sizes), (*_made_from(images, settings), regions), device)
         pools.append(PatchPool(pixels, sizes, size))
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
 
 
 def _pool(
@@ -152,6 +152,10 @@ def _made_from(images: ImageSet, settings: DataSettings) -> tuple[object, ...]:
     return ("images", images.content, images.white, settings.whiten, settings.local_contrast)
 
 
+def _fitted(images: ImageSet) -> Fitted:
+    return {} if images.white is None else {"white": images.white}
+
+
 def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | str | bool]:
     return {
         "skipped_files": images.skipped,
@@ -159,5 +163,5 @@ def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | 
         "whiten": settings.whiten,
         "local_contrast": settings.local_contrast,
         "content": images.content,
-        **({} if images.white is None else {"white": images.white}),
+        **_fitted(images),
     }

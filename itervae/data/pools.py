@@ -70,21 +70,26 @@ class PoolSource(Source):
     """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `device`, `pool`, `held_positions` and
     `seed`."""
 
-    pool: Pool
+    pool: Pool | None
+    """What is trained on; None where all is held out."""
     held_positions: int
     seed: int
 
     @property
     def ahead(self) -> bool:
+        if self.pool is None:
+            return False
         pixels = self.pool.pixels
         return pixels.file is not None or pixels.values.device != self.device
 
     @property
     def held_share(self) -> float:
-        return self.held_positions / (self.pool.positions + self.held_positions)
+        return self.held_positions / ((self.pool.positions if self.pool is not None else 0) + self.held_positions)
 
     def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
         check_batch(index, size)
+        if self.pool is None:
+            raise InputError(f"all of {self.name} is held out, and nothing is left to train on; hold out a part of it.")
         drawn, dropped = self.pool.sample(random_stream(self.seed, TRAINING, index), size, rows)
         self.dropped += dropped
         return deliver(drawn, self.device)

@@ -1,8 +1,9 @@
 """Which data a run reads, and how they are prepared: one flat record for the command line and for configs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from itervae.errors import InputError
 
@@ -25,6 +26,10 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "drift": ("val_share", "patch_size", "frames"),
     "cifar16": ("val_share", "whiten", "local_contrast"),
 }
+
+
+_PLACES = ("data_path", "data_key", "val_path", "val_key", "val_sequences")
+"""Settings that name a file, or a part of one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class DataSettings:
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
     """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
+    all, where a run is measured, holds out every one.
     A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
     Names may hold commas; one that is a number is given as '7,'."""
     whiten: bool = True
@@ -94,6 +100,22 @@ class DataSettings:
             raise InputError(f"--frames {self.frames} is too few; give at least 1.")
         self.held_sequences()
 
+    def overlaid(self, given: Mapping[str, Any]) -> "DataSettings":
+        """These settings with others in their place, by name.
+
+        Of another kind of data, what that kind reads too stays as it is, but for the place; of another file, all but
+        what names a part of the old one.
+        """
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        kind = given.get("data", self.data)
+        if kind != self.data:
+            kept = {
+                name: value for name, value in kept.items() if name in _READ_BY.get(kind, ()) and name not in _PLACES
+            }
+        elif "data_path" in given:
+            kept = {name: value for name, value in kept.items() if name not in _PLACES}
+        return DataSettings(**{**kept, **given, "data": kind})
+
     @property
     def sequential(self) -> bool:
         """Whether these are sequences of frames."""
@@ -107,6 +129,8 @@ class DataSettings:
         """
         if self.val_sequences is None:
             return DataSettings.val_share
+        if self.val_sequences == "all":
+            return 1.0
         try:
             share = float(self.val_sequences)
         except ValueError:

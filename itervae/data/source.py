@@ -5,8 +5,9 @@ goes on bit for bit by asking for the next index; and processes that share a bat
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -25,6 +26,12 @@ SMALL = 2**28
 
 # What is held out, and the validation patches, are the same for every seed of a run: runs stay comparable.
 FIXED_SEED = 0
+
+
+Fitted = Mapping[str, float]
+"""What was fitted on the training data of a run, by name, and prepares every later input of it: `scale` of the frames
+of video, `white` of 16-bit pictures."""
+NOTHING_FITTED: Fitted = MappingProxyType({})
 
 
 def random_stream(seed: int, purpose: int, index: int = 0) -> np.random.Generator:
@@ -48,6 +55,7 @@ class Source(ABC):
         ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied to the device.
         labels, validation_labels: (N,) int64 class of each row of train and of validation, None where there are none.
         dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no batch depends on.
+        fitted: what was fitted on the training data, or given from a run: saved with a run, for its later inputs.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Source(ABC):
     labels: Tensor | None = None
     validation_labels: Tensor | None = None
     dropped: int = 0
+    fitted: Fitted = NOTHING_FITTED
 
     @property
     def dim(self) -> int:

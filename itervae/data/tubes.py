@@ -13,7 +13,17 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
-from itervae.data.source import FIXED_SEED, TRAINING, VALIDATION, Source, check_batch, deliver, random_stream
+from itervae.data.source import (
+    FIXED_SEED,
+    NOTHING_FITTED,
+    TRAINING,
+    VALIDATION,
+    Fitted,
+    Source,
+    check_batch,
+    deliver,
+    random_stream,
+)
 from itervae.errors import InputError
 
 VALIDATION_TUBES = 500
@@ -93,12 +103,13 @@ class TubeSource(PoolSource):
 
     Args:
         name: see `Source`.
-        train: where the training tubes come from.
+        train: where the training tubes come from; None where all is held out.
         held: where those of each held-out sequence come from, by its name; they share no pixel with `train`.
         seed: seed of the training tubes.
         facts: what `describe` adds to the counts.
         validation_tubes: how many tubes are drawn for validation, once, the same for every seed.
         device: where batches are wanted, wherever the frames are.
+        fitted: see `Source`.
 
     Raises:
         InputError: hardly any tube has variance.
@@ -107,7 +118,7 @@ class TubeSource(PoolSource):
     def __init__(
         self,
         name: str,
-        train: Pool,
+        train: Pool | None,
         held: Mapping[str, Pool],
         seed: int,
         frames: int,
@@ -115,9 +126,10 @@ class TubeSource(PoolSource):
         facts: dict[str, int | float | str | bool] | None = None,
         validation_tubes: int = VALIDATION_TUBES,
         device: str | torch.device = "cpu",
+        fitted: Fitted = NOTHING_FITTED,
     ):
-        self.name, self.seed, self.frames = name, seed, frames
-        self.shape = (train.patch_size, train.patch_size)
+        self.name, self.seed, self.frames, self.fitted = name, seed, frames, fitted
+        self.shape = (next(iter(held.values())).patch_size,) * 2
         self.pool, self.held = train, held
         self.held_positions = sum(pool.positions for pool in held.values())
         self.device = torch.empty(0, device=device).device  # with its number
@@ -126,7 +138,8 @@ class TubeSource(PoolSource):
         self._latest: tuple[tuple[int, int, slice], Tensor] | None = None
         each = self.sequences(-(-validation_tubes // len(held)))
         self.validation = torch.stack(list(each.values()), 1).flatten(0, 1)
-        train.sample(random_stream(seed, VALIDATION), 1)  # scenes without any tube are refused now, not in training
+        if train is not None:  # scenes without any tube are refused now, not in training
+            train.sample(random_stream(seed, VALIDATION), 1)
 
     def sequences(self, count: int) -> dict[str, Tensor]:
         """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every seed."""
@@ -177,8 +190,8 @@ class TubeSource(PoolSource):
             "data": self.name,
             "shape": "x".join(map(str, self.shape)),
             "frames": self.frames,
-            "train_scenes": self.pool.count,
-            "train_positions": self.pool.positions,
+            "train_scenes": self.pool.count if self.pool is not None else 0,
+            "train_positions": self.pool.positions if self.pool is not None else 0,
             "validation_scenes": sum(pool.count for pool in self.held.values()),
             "validation_tubes": len(self.validation),
             "dropped_tubes": self.dropped,
@@ -243,7 +256,7 @@ class Stills(Source):
 
     def __init__(self, tubes: TubeSource) -> None:
         self.name, self.shape, self.validation = tubes.name, tubes.shape, tubes.validation[:, 0]
-        self.device, self._tubes = tubes.device, tubes
+        self.device, self.fitted, self._tubes = tubes.device, tubes.fitted, tubes
 
     @property
     def ahead(self) -> bool:

@@ -18,7 +18,7 @@ from itervae.data.pools import MIN_VARIANCE
 from itervae.data.progress import progress_bar, watched
 from itervae.data.scenes import split_scenes
 from itervae.data.settings import DataSettings
-from itervae.data.source import held_out
+from itervae.data.source import NOTHING_FITTED, Fitted, held_out
 from itervae.data.tubes import TubePool, TubeSource
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
@@ -26,7 +26,7 @@ from itervae.errors import InputError
 CHUNK_FRAMES = 64  # filtered together, which bounds the memory of the Fourier transform
 
 
-def load_video(settings: DataSettings, seed: int, device: str | torch.device) -> TubeSource:
+def load_video(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> TubeSource:
     """Tubes of `settings.data_path`, decoded with a progress bar; what could not be read is said.
 
     Raises:
@@ -38,6 +38,7 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
         task = bar.add_task("", total=None)
         clips = read_clips(
             settings.data_path,
+            white=fitted.get("white"),
             advance=lambda done, total, name: bar.update(task, completed=done, total=total, description=name),
         )
     for name, reason in clips.skipped:
@@ -61,6 +62,7 @@ def load_video(settings: DataSettings, seed: int, device: str | torch.device) ->
         patch_size=settings.patch_size,
         held=settings.held_sequences(),
         device=device,
+        fitted=fitted,
     )
     if left_out := source.describe()["skipped_scenes"]:
         console.print(
@@ -81,20 +83,22 @@ def video_source(
     patch_size: int = 16,
     held: float | Sequence[str] = 0.2,
     device: str | torch.device = "cpu",
+    fitted: Fitted = NOTHING_FITTED,
 ) -> TubeSource:
     """Tubes of the clips' scenes; whole sequences are held out for validation.
 
-    A sequence is a clip. Of a single clip it is a scene, called NAME#0, NAME#1, ..., since nothing else is left to
-    divide; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than `frames` frames, or
-    smaller than the patch, are counted and left out.
+    A sequence is a clip. Of a single clip that is to be divided it is a scene, called NAME#0, NAME#1, ..., since
+    nothing else is left; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than
+    `frames` frames, or smaller than the patch, are counted and left out.
 
     Args:
         clips: as from `read_clips`.
         seed: of the training tubes.
         frames, patch_size: T and P of the tubes.
         held: names of the sequences to hold out, each one or several with commas between, or the share of them, chosen
-            at random but the same for every seed.
+            at random but the same for every seed; 1 for all, where `fitted` has the scale.
         device: where the frames live.
+        fitted: the `scale` of a run, in place of that of these training sequences.
 
     Raises:
         InputError: no scene is long enough; an unknown sequence; nothing left to train on, or to hold out; a frames
@@ -103,7 +107,7 @@ def video_source(
     if frames < 1 or patch_size < 2:
         raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
     sequences = {clip.name: split_scenes(clip.frames) for clip in clips.clips}
-    if len(sequences) == 1:
+    if len(sequences) == 1 and held != 1:
         ((name, scenes),) = sequences.items()
         if len(scenes) == 1 and not isinstance(held, Sequence) and 0 < held < 1:
             cut = round((1 - held) * len(scenes[0]))
@@ -132,17 +136,25 @@ def video_source(
         made_from = ("video", clips.content, [(name, [scene.shape for scene in usable[name]]) for name in names])
         return keep_pixels(_filtered(scenes), sum(scene.size for scene in scenes), made_from, device)
 
-    seen = pixels(train_names)
-    if not seen.mean_square > MIN_VARIANCE:
+    seen = pixels(train_names) if train_names else None
+    if "scale" in fitted:
+        scale = fitted["scale"]
+    elif seen is None:
+        raise InputError(
+            "all sequences are held out, and the scale of whitening is fitted on the others; hold out a part of them."
+        )
+    elif not seen.mean_square > MIN_VARIANCE:
         raise InputError("the frames of the training sequences are constant; give video with structure.")
-    scale = seen.mean_square**-0.5
+    else:
+        scale = seen.mean_square**-0.5
 
     def pool(pixels: Pixels, names: list[str]) -> TubePool:
         sizes = [scene.shape for name in names for scene in usable[name]]
         return TubePool(pixels, sizes, frames, patch_size, scale)
 
-    train = pool(seen, train_names)
+    train = None if seen is None else pool(seen, train_names)
     validation = {name: pool(pixels([name]), [name]) for name in held_names}
+    now_fitted = {"scale": scale, **({} if clips.white is None else {"white": clips.white})}
     facts = {
         "content": clips.content,
         "skipped_files": len(clips.skipped),
@@ -150,10 +162,9 @@ def video_source(
         "skipped_scenes": len(every) - sum(map(len, usable.values())),
         "train_sequences": len(train_names),
         "validation_sequences": ", ".join(held_names),
-        "scale": scale,
-        **({} if clips.white is None else {"white": clips.white}),
+        **now_fitted,
     }
-    return TubeSource("video", train, validation, seed, frames, facts=facts, device=device)
+    return TubeSource("video", train, validation, seed, frames, facts=facts, device=device, fitted=now_fitted)
 
 
 def _fits(scene: np.ndarray, frames: int, patch_size: int) -> bool:
@@ -178,6 +189,8 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
                 "leave at least one."
             )
         return left, [name for name in usable if name in held]
+    if held == 1:
+        return [], usable
     if not 0 < held < 1:
         raise InputError(f"a share of {held} of the sequences cannot be held out; give a number between 0 and 1.")
     if len(usable) == 1:

@@ -6,7 +6,7 @@ from itervae.distributions.family import Family, total_kl, unit_kl
 from itervae.distributions.gaussian import ACTIVATIONS, Gaussian, LogNormal, RectifiedGaussian
 from itervae.distributions.laplace import Laplace
 from itervae.distributions.poisson import RelaxedPoisson, poisson_kl
-from itervae.distributions.sparse_code import SparseCode, SparsityCost
+from itervae.distributions.sparse_code import PriorDistribution, SparseCode, SparsityCost
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,6 +17,7 @@ __all__ = [
     "Indicator",
     "Laplace",
     "LogNormal",
+    "PriorDistribution",
     "RectifiedGaussian",
     "RelaxedPoisson",
     "SparseCode",

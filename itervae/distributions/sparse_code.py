@@ -99,6 +99,10 @@ class SparseCode(Family):
         raise InputError("a sparse code has nothing to sample; use the exact estimator")
 
 
+PriorDistribution = Family | SparsityCost
+"""What a model has for p(z): a distribution or, of sparse coding, a cost."""
+
+
 @register_kl(SparseCode, SparsityCost)
 def _cost_of_sparse_code(posterior: SparseCode, prior: SparsityCost) -> Tensor:
     """C(a), which is −log p(a) up to a constant: what is left of the KL for a point estimate."""

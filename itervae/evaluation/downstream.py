@@ -1,8 +1,10 @@
 """What linear classifiers read from a code: shattering, and a readout of all classes.
 
-Shattering: Bernardi et al. (2020), "The geometry of abstraction in the hippocampus and prefrontal cortex"; the data are
-halved as in Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Both are logistic regression by
-scikit-learn with its penalty ‖w‖²/2 beside the sum of the losses, on features standardized by the half that is fitted.
+Shattering: Bernardi et al. (2020), "The geometry of abstraction in the hippocampus and prefrontal cortex". The first
+half of the data is fitted and the second scored, features standardized by the first: the protocol of the nearest
+neighbours, so that all read-outs see the same data. (The code of Vafaii, Galor & Yates (2024), "Poisson variational
+autoencoder", fits the 60,000 training digits and scores the test digits, with features as they are.) Both are logistic
+regression by scikit-learn with its penalty ‖w‖²/2 beside the sum of the losses.
 """
 
 import warnings

@@ -1,24 +1,18 @@
 """What `infer` refuses: arguments that do not fit each other, and engines that do not fit a model."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole
-from itervae.distributions import Family, SparsityCost
+from itervae.distributions import Family, PriorDistribution, SparsityCost
 from itervae.errors import InputError, described
-from itervae.inference.state import State
+from itervae.inference.engine import Engine, State
 from itervae.model import CAPABILITIES, GenerativeModel
 
-if TYPE_CHECKING:
-    from itervae.inference.base import Engine
-
 RECORDS = ("free_energy", "certificate", "u")
-Prior = Family | SparsityCost
-CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable optimum"})
-"""What a model needs for its best posterior, or code, to be proved."""
 
 
 def check_kinds(
@@ -94,9 +88,9 @@ def check_data(model: Any, x: Any) -> None:
 
 def check_inputs(
     model: GenerativeModel,
-    engine: "Engine",
+    engine: Engine,
     x: Tensor,
-    prior: Prior,
+    prior: PriorDistribution,
     state: State | None,
     steps: int | None,
     record: Collection[str],
@@ -148,29 +142,34 @@ def check_inputs(
         )
 
 
-def check_fit(engine: "type[Engine]", model: GenerativeModel) -> None:
-    """Raise InputError, naming what is missing and the engines that would fit, where `engine` cannot run on `model`."""
-    missing = engine.requires - model.capabilities
-    if not missing:
+def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
+    """Raise InputError, naming what is missing, where `engine` cannot run on `model`."""
+    if engine.requires <= model.capabilities:
         return
+    raise InputError(
+        f"{engine.__name__} {lacking(engine, model)}; itervae.inference.fitting(model) names the engines that fit"
+    )
+
+
+def lacking(engine: type[Engine], model: GenerativeModel) -> str:
+    """In words, what an engine needs that a model has not.
+
+    Raises:
+        InputError: it needs what no model here has.
+    """
+    missing = engine.requires - model.capabilities
     if unknown := missing - CAPABILITIES:
         raise InputError(
             f"{engine.__name__} requires {', '.join(map(repr, sorted(unknown)))}, which no model here has; expected "
             f"some of {', '.join(sorted(CAPABILITIES))}: mend its `requires`"
         )
-    from itervae.inference import ENGINES  # the registry imports this module
-
-    names = {cls: name for name, cls in ENGINES.items()}
-    fitting = [name for name, cls in ENGINES.items() if cls.requires <= model.capabilities]
-    raise InputError(
-        f"{names.get(engine, engine.__name__)} needs a model with {' and '.join(sorted(missing))}, and this one has a "
-        f"{type(model.prior).__name__} and a {type(model.decoder).__name__} under a {type(model.likelihood).__name__}; "
-        f"engines that fit: "
-        f"{', '.join(fitting)}"
+    return (
+        f"needs a model with {' and '.join(sorted(missing))}, and this one has a {type(model.prior).__name__} and a "
+        f"{type(model.decoder).__name__} under a {type(model.likelihood).__name__}"
     )
 
 
-def check_implicit(model: GenerativeModel, engine: "Engine") -> None:
+def check_implicit(model: GenerativeModel, engine: Engine) -> None:
     """Raise InputError where `Implicit` has no fixed point to differentiate, or no second derivative."""
     name = type(engine).__name__
     if not engine.steps:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from itervae.arguments import check_whole
-from itervae.inference.state import State
+from itervae.inference.engine import State
 
 Init = Callable[[State | None], State]
 """Makes the first state from None, or looks at a later one anew (with gradient, where it was reached without)."""

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_tensor
-from itervae.distributions import Categorical, Family, Gaussian, RelaxedPoisson, SparsityCost
-from itervae.inference.autograd import FamilyEnergy
-from itervae.inference.checks import CERTIFIABLE, Prior
-from itervae.inference.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
-from itervae.inference.energies import Energy, LinearEnergy, PoissonEnergy
-from itervae.inference.lasso import LassoEnergy
-from itervae.inference.sampled import SampledEnergy
-from itervae.model import GenerativeModel
+from itervae.distributions import Categorical, Family, Gaussian, PriorDistribution, RelaxedPoisson, SparsityCost
+from itervae.inference.energies.base import Energy
+from itervae.inference.energies.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
+from itervae.inference.energies.family import FamilyEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.energies.sampled import SampledEnergy
+from itervae.model import CERTIFIABLE, GenerativeModel
 
 COMPARED = 4
 """Draws of a free energy without a closed form, where two starts are compared."""
@@ -30,7 +31,7 @@ class Problem:
     """
 
     def __init__(
-        self, model: GenerativeModel, x: Tensor, prior: Prior, generator: torch.Generator | None = None
+        self, model: GenerativeModel, x: Tensor, prior: PriorDistribution, generator: torch.Generator | None = None
     ) -> None:
         check_tensor("x", x)
         self.model = model

@@ -1,10 +1,11 @@
 """The generative model: prior, decoder, likelihood, and the free energy of a posterior under them."""
 
-from itervae.model.decoders import DECODERS, ConvDecoder, LinearDecoder, MLPDecoder
+from itervae.model.decoders import DECODERS, ConvDecoder, MLPDecoder
 from itervae.model.dictionary import load_dictionary, save_dictionary
 from itervae.model.estimators import ESTIMATORS
-from itervae.model.generative import CAPABILITIES, FreeEnergy, GenerativeModel
+from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.operators import LinearDecoder
 from itervae.model.precision import full_precision
 from itervae.model.prior import CategoricalPrior, GaussianPrior, LaplacePrior, PoissonPrior, Prior, SparsityPrior
 from itervae.model.settings import (
@@ -24,6 +25,7 @@ from itervae.model.settings import (
 
 __all__ = [
     "CAPABILITIES",
+    "CERTIFIABLE",
     "DECODERS",
     "ESTIMATORS",
     "FAMILIES",

@@ -22,11 +22,11 @@ from itervae.arguments import (
     check_tensor,
     check_whole,
 )
-from itervae.distributions import Family, SparsityCost, total_kl
+from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
-from itervae.model.decoders import LinearDecoder
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.operators import LinearDecoder
 from itervae.model.prior import Prior, SparsityPrior
 
 CAPABILITIES = frozenset(
@@ -45,6 +45,8 @@ CAPABILITIES = frozenset(
     }
 )
 """What the models here may have, and engines require; see `GenerativeModel.capabilities`."""
+CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable optimum"})
+"""What a model needs for its best posterior, or code, to be proved."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class GenerativeModel(nn.Module):
         self,
         x: Tensor,
         posterior: Family,
-        prior: Family | SparsityCost | None = None,
+        prior: PriorDistribution | None = None,
         *,
         estimator: str | None = None,
         samples: int = 1,
@@ -238,9 +240,17 @@ class GenerativeModel(nn.Module):
         if estimator is None:
             estimator = offered[0]
         if estimator == "exact":
-            reconstruction = exact_reconstruction(self, x, posterior)
+            decoder, likelihood = self.decoder, self.likelihood
+            if not (isinstance(decoder, LinearDecoder) and isinstance(likelihood, GaussianLikelihood)):
+                raise InputError(
+                    "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
+                    f"likelihood: use estimator {offered[0]}"
+                )
+            reconstruction = exact_reconstruction(decoder, likelihood, x, posterior)
         elif estimator in offered:
-            reconstruction = sampled_reconstruction(self, x, posterior, estimator, samples, generator)
+            reconstruction = sampled_reconstruction(
+                self.output, self.likelihood, x, posterior, estimator, samples, generator
+            )
         else:
             raise InputError(
                 f"estimator is {described(estimator)}; this model has {', '.join(offered)}: use one of them"

@@ -38,6 +38,8 @@ class Prior(nn.Module):
     symbol: ClassVar[str] = "F"
     terms: ClassVar[tuple[str, str, str]] = ("free energy", "KL", "Σ|mean|")
     """What the objective, its second part and the activity are called."""
+    unit: ClassVar[str] = "nats"
+    """Unit of the objective and its parts; empty where they are no log-probabilities."""
 
     def __init__(self, latents: int) -> None:
         super().__init__()
@@ -198,6 +200,7 @@ class SparsityPrior(Prior):
     threshold: Tensor
     symbol = "E"
     terms = ("energy", "sparsity cost", "Σ|a|")
+    unit = ""
 
     def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
         super().__init__(latents)

@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from itervae.arguments import check_fields, check_kind, check_seed, check_shape, check_tensor
 from itervae.errors import InputError
-from itervae.model.decoders import LinearDecoder, build_decoder
+from itervae.model.decoders import build_decoder
 from itervae.model.estimators import estimators_of
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.operators import LinearDecoder
 from itervae.model.prior import (
     CategoricalPrior,
     GaussianPrior,

@@ -47,20 +47,21 @@ class Panel:
 NAMES = ("free energy", "KL", "spikes")
 
 
-def _panels(names: tuple[str, str, str]) -> tuple[Panel, ...]:
+def _panels(names: tuple[str, str, str], unit: str) -> tuple[Panel, ...]:
     total, cost, activity = names
+    each, bound = f"{unit} per datum".strip(), unit or "per datum"
     return (
-        Panel(f"{total} (nats per datum)", ((("free_energy",), total, BLUE),)),
-        Panel("nats per datum", ((("reconstruction",), "reconstruction", BLUE), (("kl",), cost, ORANGE))),
+        Panel(f"{total} ({each})", ((("free_energy",), total, BLUE),)),
+        Panel(each, ((("reconstruction",), "reconstruction", BLUE), (("kl",), cost, ORANGE))),
         Panel(f"{activity} per datum", ((("spikes",), activity, BLUE),)),
-        Panel("inference residual (nats)", ((("residual", "certificate"), "residual", BLUE),), log=True),
+        Panel(f"inference residual ({bound})", ((("residual", "certificate"), "residual", BLUE),), log=True),
     )
 
 
 SCHEDULES = ((("lr",), "learning rate", BLUE), (("beta",), "β", ORANGE), (("temperature",), "temperature", PURPLE))
 
 
-def training_figure(records: Records, names: tuple[str, str, str] = NAMES) -> "Figure":
+def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit: str = "nats") -> "Figure":
     """Free energy, its parts, spikes, inference residual and schedules against parameter updates.
 
     Limits leave the first 5 % of the run and rare outliers out of account. A value that is missing is left out, and so
@@ -72,6 +73,7 @@ def training_figure(records: Records, names: tuple[str, str, str] = NAMES) -> "F
             datum), `spikes` (per datum), `residual` or `certificate` (nats), `lr`, `beta`, `temperature`. `split` is
             "train" where it is missing; of other splits only "validation" is drawn.
         names: what the objective, its second part (`kl`) and the activity (`spikes`) are called.
+        unit: of the objective, its parts and the residual; empty for none.
 
     Raises:
         InputError: no record holds an update and a finite value of any of these.
@@ -81,7 +83,7 @@ def training_figure(records: Records, names: tuple[str, str, str] = NAMES) -> "F
 
     train = [record for record in records if record.get("split", "train") == "train"]
     validation = [record for record in records if record.get("split") == "validation"]
-    panels = [(panel, lines) for panel in _panels(names) if (lines := _lines(panel, train, validation))]
+    panels = [(panel, lines) for panel in _panels(names, unit) if (lines := _lines(panel, train, validation))]
     schedules = [(name, colours, drawn) for keys, name, colours in SCHEDULES if len((drawn := _series(train, keys))[0])]
     count = len(panels) + bool(schedules)
     if not count:

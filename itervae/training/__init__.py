@@ -3,13 +3,12 @@
 from itervae.training.checkpoint import (
     BEST,
     LAST,
-    load,
-    load_sequence,
     load_settings,
     read_checkpoint,
     write_checkpoint,
 )
 from itervae.training.choices import choose_device
+from itervae.training.loading import LoadedRun, load, load_sequence
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings, TrainingSettings
 from itervae.training.trainer import Summary, resume_settings, train
@@ -18,6 +17,7 @@ from itervae.training.validation import validate
 __all__ = [
     "BEST",
     "LAST",
+    "LoadedRun",
     "RunSettings",
     "Schedule",
     "Summary",

@@ -1,25 +1,42 @@
-"""Checkpoints of a run: written whole or not at all, loadable without executing code."""
+"""Checkpoints of a run: written whole or not at all, proved whole when they are read, loadable without executing code.
 
+Format 2 is what torch.save writes, followed by a mark and the SHA-256 of all before it; torch.load takes no notice of
+those. Format 1, of earlier versions, ends without them. The content says its format, so that a file of format 2 that
+has lost its digest is no file of format 1.
+"""
+
+import hashlib
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import ENGINES, Engine, check_fit
+from itervae.inference import ENGINES, Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.sequence import Carryover, build_carryover
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
-FORMAT = 1
+FORMAT = 2
+MARK = b"itervae sha-256:"
+"""Before the digest at the end of a file."""
+LOADED = {"config": dict, "shape": (list, tuple), "model": dict, "engine": dict}
+"""What loading needs of a checkpoint; going on needs more."""
 ENCODER_START = -1.0
 """Where prior log-rates start when an encoder is trained."""
+_UNREADABLE = (
+    OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, MemoryError, ImportError,
+)  # fmt: skip
+"""What reading bytes that are no checkpoint, or were one, can end in."""
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -30,8 +47,9 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
+    payload = buffer.getvalue()
     try:
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, payload + MARK + hashlib.sha256(payload).digest())
     except InputError as error:
         raise InputError(
             f"{error}; the earlier checkpoint, if any, is intact: go on with itervae train --resume {path.parent}"
@@ -39,27 +57,85 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, refusing anything that is not one.
+    """Read a checkpoint, refusing anything that is not one, whole.
 
     Raises:
-        InputError: no such file, or a truncated or foreign one.
+        InputError: no such file, or a damaged or foreign one.
     """
     if not path.is_file():
+        begun = (path.parent / "config.yaml").is_file() and path.name in (LAST, BEST)
         raise InputError(
             f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one"
+            + (f": begin it again with itervae train --config {path.parent}/config.yaml --run-dir {path.parent}")
+            * begun
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        other = path.with_name(BEST if path.name == LAST else LAST)
-        remedy = f"use {other}" if other.is_file() else "train again"
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read ({error}); name another") from error
+    payload, mark, digest = _parts(data)
+    sealed = mark == MARK
+    if sealed and hashlib.sha256(payload).digest() != digest:
+        raise _damaged(path, "its content and its digest disagree")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        if data.startswith(b"PK"):  # a zip archive, as torch writes them
+            raise _damaged(path, f"{len(data)} bytes") from error
         raise InputError(
-            f"checkpoint {path} is truncated or corrupt ({path.stat().st_size} bytes); expected a file written by "
-            f"itervae train: {remedy}"
+            f"{path} is no checkpoint ({len(data)} bytes); expected a file written by itervae train, such as {BEST}"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is not an itervae checkpoint of format {FORMAT}; expected one of itervae train")
+    if not isinstance(content, dict) or content.get("format") not in (1, FORMAT):
+        raise InputError(f"{path} is not an itervae checkpoint of format 1 or {FORMAT}; expected one of itervae train")
+    if content["format"] == FORMAT and not sealed:
+        raise _damaged(path, "its end is missing")
+    check_keys(path, content, LOADED)
     return content
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Payload, mark and digest, as far as there are any."""
+    end = len(data) - hashlib.sha256().digest_size
+    start = end - len(MARK)
+    return data[: max(start, 0)], data[max(start, 0) : max(end, 0)], data[max(end, 0) :]
+
+
+def _damaged(path: Path, how: str) -> InputError:
+    other = path.with_name(BEST if path.name == LAST else LAST)
+    remedy = f"use {other}" if other.is_file() else "train again"
+    if other.is_file() and path.name == LAST:
+        remedy += f"; a copy of it in place of {path} is what --resume can go on from"
+    return InputError(
+        f"checkpoint {path} is truncated or corrupt ({how}); expected a file as itervae train wrote it: {remedy}"
+    )
+
+
+def check_keys(path: Path, content: Mapping[str, Any], needed: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Refuse a checkpoint without a value, or with one of another kind.
+
+    Raises:
+        InputError: names the value.
+    """
+    for name, kind in needed.items():
+        if not isinstance(content.get(name), kind):
+            found = f"has a {type(content[name]).__name__} for {name!r}" if name in content else f"has no {name!r}"
+            raise InputError(f"checkpoint {path} {found}; expected one that this version of itervae train wrote")
+
+
+def load_values(path: str | Path, module: nn.Module, name: str, values: dict[str, Tensor]) -> None:
+    """Give a part of a run (its model, say) the values that a checkpoint has for it.
+
+    Raises:
+        InputError: they are of other names or shapes than the settings of the checkpoint say.
+    """
+    try:
+        module.load_state_dict(values)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = " ".join(str(error).split()).partition(": ")[2] or str(error)
+        raise InputError(
+            f"the {name} in checkpoint {path} does not fit the settings in it ({first[:200]}); expected one that "
+            "itervae train wrote: train again, or use another"
+        ) from error
 
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
@@ -70,7 +146,7 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
-    check_fit(ENGINES[settings.inference], model)
+    check_named(settings.inference, model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = ENGINES[settings.inference].build(settings.engine, model, shape)
@@ -93,48 +169,9 @@ def find_checkpoint(target: str | Path) -> Path:
 
 
 def load_settings(content: dict[str, Any]) -> RunSettings:
-    """The settings that a checkpoint was made with."""
+    """The settings that a checkpoint was made with.
+
+    Raises:
+        InputError: an engine or a model that is not known here.
+    """
     return RunSettings.from_flat(content["config"])
-
-
-def load(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine]:
-    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
-
-    Example:
-        model, engine = itervae.load("runs/my-run")
-        posterior = itervae.infer(model, engine, x).posterior
-
-    Raises:
-        InputError: nothing there, or a truncated or foreign file.
-    """
-    model, engine, _ = _restored(read_checkpoint(find_checkpoint(target)))
-    return model.to(device).eval(), engine.to(device).eval()
-
-
-def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine, Carryover]:
-    """The same, with the carryover of a run on sequences.
-
-    Example:
-        model, engine, carryover = itervae.load_sequence("runs/my-run")
-        with torch.no_grad():
-            filtered = itervae.filter_sequence(model, engine, frames, carryover)
-
-    Raises:
-        InputError: nothing there, a truncated or foreign file, or a run on data without order.
-    """
-    model, engine, carryover = _restored(read_checkpoint(find_checkpoint(target)))
-    if carryover is None:
-        raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
-    return model.to(device).eval(), engine.to(device).eval(), carryover.to(device).eval()
-
-
-def _restored(content: dict[str, Any]) -> tuple[GenerativeModel, Engine, Carryover | None]:
-    settings = load_settings(content)
-    model, engine = build(settings, tuple(content["shape"]))
-    model.load_state_dict(content["model"])
-    engine.load_state_dict(content["engine"])
-    if not settings.data.sequential:
-        return model, engine, None
-    carryover = make_carryover(settings, model)
-    carryover.load_state_dict(content["carryover"])
-    return model, engine, carryover

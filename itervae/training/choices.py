@@ -2,6 +2,7 @@
 
 import torch
 
+from itervae.arguments import check_seed
 from itervae.data import check_window
 from itervae.errors import InputError
 from itervae.inference import (
@@ -22,6 +23,7 @@ from itervae.training.settings import RunSettings, TrainingSettings
 def check_settings(settings: RunSettings) -> None:
     """Refuse numbers out of range before anything is made."""
     options = settings.training
+    check_seed(options.seed, "--seed")
     positive = {
         "updates": options.updates,
         "minutes": options.minutes,

@@ -130,6 +130,11 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def processes_of_run() -> int:
+    """How many processes torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[Processes]:
     """The processes that torchrun started, or this one alone; a group that is there already is used and left alone.
@@ -137,7 +142,7 @@ def joined() -> Iterator[Processes]:
     Raises:
         InputError: torch was built without what processes speak over.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes_of_run() == 1:
         yield Processes()
         return
     if not distributed.is_available() or not distributed.is_gloo_available():

@@ -4,10 +4,23 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
 from itervae.model import GenerativeModel, PoissonVAESettings, VAESettings, load_dictionary
-from itervae.training.checkpoint import find_checkpoint, load, load_settings, read_checkpoint
+from itervae.training.checkpoint import find_checkpoint, load_settings, read_checkpoint
+from itervae.training.loading import load
 from itervae.training.settings import RunSettings
+
+
+def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
+    """What was fitted on the training data of the run `target`, where these are of the same kind: its model explains
+    data that are prepared so."""
+    if target is None or target.suffix in (".npz", ".npy"):
+        return NOTHING_FITTED
+    content = read_checkpoint(find_checkpoint(target))
+    return (
+        content.get("fitted", NOTHING_FITTED) if load_settings(content).data.data == settings.data else NOTHING_FITTED
+    )
 
 
 def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) -> tuple[RunSettings, GenerativeModel]:
@@ -21,8 +34,8 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
         described = PoissonVAESettings(latents=model.latents, observation_variance=variance)
     else:
-        model, _ = load(target)
-        described = load_settings(read_checkpoint(find_checkpoint(target))).model
+        run = load(target)
+        model, described = run.model, run.settings.model
     if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
         described = replace(described, beta=model.beta.item())
     if settings.model not in (PoissonVAESettings(), described):

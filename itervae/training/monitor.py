@@ -1,8 +1,9 @@
 """What a run tells while it goes on: a live progress bar, `metrics.jsonl`, TensorBoard."""
 
-import json
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from itervae.files import strict
+from itervae.errors import InputError
+from itervae.training.checkpoint import LAST
+from itervae.training.events import Events
+from itervae.training.metrics import METRICS, Metrics
 
 PRINT_EVERY = 15.0
 """Seconds between lines where the output is not a terminal."""
@@ -21,22 +25,29 @@ class Monitor:
 
     Args:
         run_dir: where `metrics.jsonl` and the events go.
-        keep: lines of an earlier part of the run with a larger `update` are dropped (they will be made again).
+        records: of an earlier part of the run, as far as they hold.
+        again: the first update of which anything will be recorded, maybe once more: what earlier events have from
+            there on is hidden.
         terms: what the objective, its second part and the activity are called.
+
+    Raises:
+        InputError: the disk is full, here or in a later method.
     """
 
-    def __init__(self, run_dir: Path, keep: int, terms: tuple[str, str, str] = ("free energy", "KL", "spikes")) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-        self._terms = terms
-        path = run_dir / "metrics.jsonl"
-        earlier = []
-        if path.is_file():
-            earlier = [line for line in path.read_text().splitlines() if _update_of(line) <= keep]
-        path.write_text("".join(line + "\n" for line in earlier))
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in earlier]
-        self._file = path.open("a")
-        self._events = SummaryWriter(str(run_dir), purge_step=keep + 1 if keep else None)
+    def __init__(
+        self,
+        run_dir: Path,
+        records: list[dict[str, Any]],
+        again: int = 0,
+        terms: tuple[str, str, str] = ("free energy", "KL", "spikes"),
+    ) -> None:
+        self._run_dir, self._terms = run_dir, terms
+        with self._writing():
+            self._metrics = Metrics(run_dir / METRICS, records)
+            self._events = Events(run_dir, purge=again)
+            for record in records:
+                if record["update"] >= again:
+                    self._scalars(**record)
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -49,6 +60,11 @@ class Monitor:
         self._task = self._progress.add_task("training", total=1.0, text="")
         self._printed = time.monotonic()
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All lines of `metrics.jsonl`."""
+        return self._metrics.records
+
     def __enter__(self) -> "Monitor":
         if self._console.is_terminal:
             self._progress.start()
@@ -56,32 +72,33 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
-        self._file.close()
-        self._events.close()
+        for file in (self._metrics, self._events):
+            with contextlib.suppress(OSError):  # said when it was written to
+                file.close()
 
     def record(self, split: str, update: int, values: dict[str, float]) -> None:
         """Keep one line of numbers."""
-        line = {"split": split, "update": update, **values}
-        self.records.append(line)
-        self._file.write(json.dumps(strict(line)) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, update)
+        with self._writing():
+            self._metrics.add({"split": split, "update": update, **values})
+            self._scalars(split, update, **values)
 
     def picture(self, name: str, image: np.ndarray, update: int) -> None:
         """Keep a grey image (rows, columns) in [0, 1] among the events."""
-        self._events.add_image(name, image, update, dataformats="HW")
+        with self._writing():
+            self._events.picture(name, image, update)
 
     def histogram(self, name: str, values: np.ndarray, update: int) -> None:
         """Keep a histogram among the events."""
-        self._events.add_histogram(name, values, update)
+        with self._writing():
+            self._events.histogram(name, values, update)
 
     def show(self, progress: float, left: float, values: dict[str, float]) -> None:
         """Refresh the bar: free energy, its parts, spikes, inference residual, speed, time left (seconds)."""
         total, cost, activity = self._terms
+        beta = values.get("beta", 1.0)
         text = (
-            f"{total} {values['free_energy']:.1f} = rec {values['reconstruction']:.1f} + {cost} {values['kl']:.1f}"
-            f" · {activity} {values['spikes']:.1f} · residual {values['residual']:.1g}"
+            f"{total} {values['free_energy']:.1f} = rec {values['reconstruction']:.1f} + {weighted(cost, beta)} "
+            f"{values['kl']:.1f} · {activity} {values['spikes']:.1f} · residual {values['residual']:.1g}"
             f" · {values['data_per_s']:.0f}/s · {_clock(left)} left"
         )
         self._progress.update(self._task, completed=progress, text=text)
@@ -91,14 +108,28 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(text, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _scalars(self, split: str, update: int, **values: float | None) -> None:
+        self._events.scalars({f"{split}/{name}": value for name, value in values.items()}, update)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = (self._run_dir / LAST).is_file()
+            then = f"go on with itervae train --resume {self._run_dir}" if kept else "begin again"
+            raise InputError(
+                f"could not write metrics or events to {self._run_dir} ({error}); free some space, then {then}"
+            ) from error
 
 
 class Silent(Monitor):
     """Keeps nothing and shows nothing: the monitor of the processes of a run that do not lead it."""
 
     def __init__(self) -> None:
-        self.records = []
+        pass
 
     def __enter__(self) -> "Silent":
         return self
@@ -122,12 +153,10 @@ class Silent(Monitor):
         pass
 
 
+def weighted(cost: str, beta: float) -> str:
+    """The second part of the objective with its weight, unless that is 1: "0.5·KL"."""
+    return cost if beta == 1 else f"{beta:.3g}·{cost}"
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if math.isfinite(seconds) else "?"
-
-
-def _update_of(line: str) -> float:
-    try:
-        return json.loads(line)["update"]
-    except (json.JSONDecodeError, KeyError):
-        return math.inf  # the last line of a killed run may be half written

@@ -5,8 +5,9 @@
                start that is learned, over that too
     sequence   the same, the prior of a step being the posterior of the one before (Vafaii, Galor & Yates 2025)
 
-With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖ q), nats, which is F
-up to a constant and to higher order near q*, and sees nothing of the data but their best posterior.
+With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖ q), nats, which sees
+nothing of the data but their best posterior. Its least value is at q* too, but it is another objective: with a linear
+decoder F(q) − F* = ‖Φ(λ − λ*)‖²/2σ² + β·KL(q ‖ q*), which weighs the directions of λ by the dictionary as well.
 """
 
 import torch

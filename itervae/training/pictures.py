@@ -25,14 +25,17 @@ SHOWN = 16
 @torch.no_grad()
 def draw_pictures(
     run_dir: Path, model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
-) -> None:
-    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and `curves.png`."""
+) -> list[str]:
+    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and `curves.png`; the names
+    of those that there are."""
+    drawn = ["reconstructions.png"]
     generator = torch.Generator(x.device).manual_seed(seed)
     x = x[:1000]
     inference = infer(model, engine, x, generator=generator)
     if isinstance(model.decoder, LinearDecoder):
         usage = inference.posterior.mean.abs().mean(0)
         save(dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage)), run_dir / "dictionary.png")
+        drawn.append("dictionary.png")
     shown = torch.linspace(0, len(x) - 1, min(SHOWN, len(x)), device=x.device).long()
     posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
@@ -43,14 +46,21 @@ def draw_pictures(
     if "variational posterior" in model.capabilities:  # sparse coding has no prior to draw from
         samples = model.sample(64, generator)
         save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
+        drawn.append("samples.png")
     if records:
-        save(training_figure(records, model.prior.terms), run_dir / "curves.png")
+        save(training_figure(records, model.prior.terms, model.prior.unit), run_dir / "curves.png")
+        drawn.append("curves.png")
+    return drawn
 
 
-def draw_sequence(run_dir: Path, model: GenerativeModel, x: Tensor, counts: Tensor, reconstruction: Tensor) -> None:
+def draw_sequence(
+    run_dir: Path, model: GenerativeModel, x: Tensor, counts: Tensor, reconstruction: Tensor
+) -> list[str]:
     """Write `spikes.png`: frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence of images."""
-    if len(model.shape) == 2:
-        save(spikes_figure(_numpy(x), _numpy(counts), _numpy(reconstruction), model.shape), run_dir / "spikes.png")
+    if len(model.shape) != 2:
+        return []
+    save(spikes_figure(_numpy(x), _numpy(counts), _numpy(reconstruction), model.shape), run_dir / "spikes.png")
+    return ["spikes.png"]
 
 
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:

@@ -1,6 +1,10 @@
-"""What a run says of itself when it ends, well or not: `summary.json`, `failure.json`."""
+"""What a run says of itself when it ends, well or not: `summary.json`, `failure.json`.
+
+`summary.json` is written last of all, so a run that has one that says "finished" has everything else.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,11 @@ from itervae.data import Source
 from itervae.errors import InputError
 from itervae.files import write_json
 from itervae.inference import Engine
+from itervae.model import Prior
 from itervae.training.checkpoint import LAST
 from itervae.training.settings import RunSettings
+
+SUMMARY, FAILURE = "summary.json", "failure.json"
 
 
 @dataclass(frozen=True)
@@ -25,31 +32,48 @@ class Summary:
     seconds: float
     finished: bool
     validation: dict[str, float]
+    prior: type[Prior]
+    """What the model has for one, which has the words and the unit of the numbers."""
+    signal: int = 0
+    """What asked the run to stop, if anything did."""
 
 
 def has_finished(run_dir: Path) -> bool:
-    summary = run_dir / "summary.json"
-    return summary.is_file() and json.loads(summary.read_text())["finished"]
+    """Whether a run has ended and has left all that it leaves: a summary that cannot be read is none."""
+    try:
+        summary = json.loads((run_dir / SUMMARY).read_bytes())
+        pictures = summary.get("pictures", [])  # not named by earlier versions
+        return summary["finished"] is True and all((run_dir / name).is_file() for name in pictures)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
     """Write what the offending batch was like; the error to raise. The last good checkpoint stays as it is."""
     low, high = x.min().item(), x.max().item()
     batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
-    write_json(run_dir / "failure.json", {"update": update, "what": what, "batch": batch})
+    write_json(run_dir / FAILURE, {"update": update, "what": what, "batch": batch})
     kept = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "there is no checkpoint yet"
     return InputError(
         f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
-        f"{run_dir / 'failure.json'}); {kept}, with a smaller --lr"
+        f"{run_dir / FAILURE}); {kept}, with a smaller --lr"
     )
 
 
-def write_summary(summary: Summary, settings: RunSettings, source: Source, engine: Engine, processes: int = 1) -> None:
+def write_summary(
+    summary: Summary,
+    settings: RunSettings,
+    source: Source,
+    engine: Engine,
+    processes: int = 1,
+    pictures: Sequence[str] = (),
+) -> None:
     content: dict[str, Any] = {
         "updates": summary.updates,
         "seconds": round(summary.seconds, 1),
         "finished": summary.finished,
         "validation": summary.validation,
+        "pictures": list(pictures),
         "data": source.describe(),
         "inference": settings.inference,
         "engine_parameters": sum(p.numel() for p in engine.parameters()),
@@ -58,4 +82,4 @@ def write_summary(summary: Summary, settings: RunSettings, source: Source, engin
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    write_json(summary.run_dir / "summary.json", content)
+    write_json(summary.run_dir / SUMMARY, content)

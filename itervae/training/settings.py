@@ -1,15 +1,19 @@
 """Settings of a training run: how to train, and the record of everything a run depends on."""
 
-from dataclasses import asdict, dataclass, field, fields
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from itervae.data import DataSettings
+from itervae.errors import InputError
 from itervae.inference import ENGINES
 from itervae.model import MODELS, ModelSettings, PoissonVAESettings
 from itervae.sequence import SequenceSettings
 
 DEFAULT_MINUTES = 2.5
+PATHS = ("data_path", "val_path", "freeze")
+"""Settings that name files."""
 
 
 @dataclass
@@ -95,15 +99,29 @@ class RunSettings:
             values |= asdict(group)
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
+    def located(self) -> "RunSettings":
+        """The same with absolute paths, which hold wherever the run is looked at or resumed from."""
+        return replace(self, data=_located(self.data), training=_located(self.training))
+
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> "RunSettings":
-        """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's to refuse."""
-        inference = values.get("inference", "lca-unrolled")
+        """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's to refuse.
+
+        Raises:
+            InputError: an engine or a model that is not known here.
+        """
+        inference, model = values.get("inference", "lca-unrolled"), values.get("model", "poisson-vae")
+        for what, name, known in (("inference engine", inference, ENGINES), ("model", model, MODELS)):
+            if not isinstance(name, str) or name not in known:
+                raise InputError(
+                    f"the run has {what} {name!r}, which is not known here; expected one of {', '.join(known)}: one of "
+                    "your own has to be imported and listed first, as when the run was trained"
+                )
 
         def group(kind: type) -> Any:
             names = {field.name for field in fields(kind)}
             chosen = {name: value for name, value in values.items() if name in names}
-            for name in ("data_path", "val_path", "freeze"):
+            for name in PATHS:
                 if isinstance(chosen.get(name), str):
                     chosen[name] = Path(chosen[name])
             return kind(**chosen)
@@ -111,8 +129,13 @@ class RunSettings:
         return cls(
             inference,
             group(DataSettings),
-            group(MODELS[values.get("model", "poisson-vae")]),
+            group(MODELS[model]),
             group(ENGINES[inference].Settings),
             group(TrainingSettings),
             group(SequenceSettings),
         )
+
+
+def _located(group: Any) -> Any:
+    paths = {name: value for name in PATHS if (value := getattr(group, name, None)) is not None}
+    return replace(group, **{name: Path(os.path.abspath(Path(value).expanduser())) for name, value in paths.items()})

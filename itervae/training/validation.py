@@ -12,7 +12,7 @@ from itervae.training.tasks import Task
 
 @torch.no_grad()
 def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
-    """Means over held-out data at τ = 0, with the model's current β: nats, spikes, certificate.
+    """Means over held-out data at τ = 0, with the model's current β: nats, spikes, certificate, that β.
 
     The free energy is exact where it has a closed form, else that of integer counts, always with the same seed; of
     sequences per frame, over all frames. Its standard error is that of independent data, or sequences. Empty where
@@ -43,6 +43,7 @@ def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) ->
     together = [
         torch.stack(energies[start : start + task.frames]).double().mean(0) for start in range(0, parts, task.frames)
     ]
+    weight = {"beta": model.beta.item()} if "variational posterior" in model.capabilities else {}
     independent, energy = gather(torch.cat(together)), joined["free_energy"]
     return {name: value.mean().item() for name, value in joined.items()} | {
         "free_energy_se": independent.std().item() / len(independent) ** 0.5 if len(independent) > 1 else math.nan,
@@ -50,4 +51,5 @@ def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) ->
         "free_energy_max": energy.max().item(),
         "certificate_max": joined["certificate"].max().item(),
         "non_finite": int((~energy.isfinite()).sum()),
+        **weight,
     }

@@ -128,7 +128,10 @@ def _solve(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
 
 def _solve_in_tensors(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
     """Without the code compiled by numba."""
-    with patch("itervae.inference.descent.fusible", _never), patch("itervae.inference.energies.fusible", _never):
+    with (
+        patch("itervae.inference.engines.descent.fusible", _never),
+        patch("itervae.inference.energies.poisson.fusible", _never),
+    ):
         _solve(model, engine, x)
 
 

@@ -111,3 +111,9 @@ def test_files_and_keys_that_do_not_fit_are_refused(rows, tmp_path):
 def test_an_archive_with_one_array_needs_no_key(tmp_path):
     np.savez(tmp_path / "one.npz", only=np.eye(3))
     assert np.array_equal(read_array(tmp_path / "one.npz", None), np.eye(3))
+
+
+def test_rows_that_are_all_equal_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.tile(np.arange(5.0), (20, 1)))
+    with pytest.raises(InputError, match=r"x.npy is constant: all 16 rows to train on are equal"):
+        load_source(array_settings(tmp_path / "x.npy"), 0)

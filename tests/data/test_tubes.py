@@ -111,7 +111,7 @@ def test_scenes_left_out_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ITERVAE_CACHE", str(tmp_path / "cache"))
     np.savez(tmp_path / "a.npz", a=texture(0), b=texture(1), short=texture(2, 3))
     settings = DataSettings(data="video", data_path=tmp_path / "a.npz", frames=8, patch_size=8)
-    load_video(settings, 0, "cpu")
+    load_video(settings, 0, "cpu", {})
     assert "1 scene left out, with fewer than 8 frames or smaller than 8x8 pixels\n" in capsys.readouterr().err
 
 

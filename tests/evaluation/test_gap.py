@@ -174,7 +174,7 @@ def test_command_on_a_bare_dictionary(capsys, tmp_path):
 def test_command_errors(capsys, tmp_path):
     np.save(tmp_path / "phi.npy", np.eye(16))
     np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
-    np.save(tmp_path / "x.npy", np.zeros((50, 9)))
+    np.save(tmp_path / "x.npy", np.arange(450.0).reshape(50, 9))
     data = ["--data", "array", "--data-path", str(tmp_path / "x.npy")]
     for args, message in (
         (["phi.npy", *data], "the data have 9 values per datum and .* explains 16"),

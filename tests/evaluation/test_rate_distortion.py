@@ -118,7 +118,7 @@ def test_command_errors(runs, tmp_path, capsys):
         (["--num", "5"], "no run was named"),
         (["phi.npz"], "phi.npz is a dictionary file"),
         ([runs["one"], "--thresholds", "0"], "--thresholds has 0"),
-        ([runs["one"], "--data", "array", "--data-path", str(tmp_path / "y.npy")], "data are the same"),
+        ([runs["one"], "--data", "array", "--data-path", str(tmp_path / "y.npy")], "is constant: all 40 rows"),
         ([str(tmp_path / "none")], "there is no checkpoint"),
         ([runs["one"], "--dictionary", str(tmp_path / "phi.npy")], "phi.npy have 9 values and the data 16"),
     ):

@@ -11,7 +11,7 @@ from itervae import InputError
 from itervae.evaluation import sequences
 from itervae.evaluation.sequences import frames_to_filter, measure_sequences
 from itervae.inference import Amortized, LCAUnrolled, Optimal, infer
-from itervae.inference.state import State
+from itervae.inference.engine import State
 from itervae.sequence import STARTS, Leaky, Mixing, NoCarryover
 
 SIZE, LATENTS, CLIPS, FRAMES = 16, 20, 2, 4

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from itervae.inference import LCAUnrolled, Optimal, infer
-from itervae.inference import optimal as optimal_module
-from itervae.inference.active_set import active_set_step
-from itervae.inference.lasso import LassoEnergy
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.engine import State
+from itervae.inference.engines import optimal as optimal_module
 from itervae.inference.problem import Problem
-from itervae.inference.state import State
+from itervae.inference.systems.active_set import active_set_step
 from itervae.model import SparseCodingSettings, build_model
 
 SIZE, LATENTS = 24, 48

@@ -4,7 +4,8 @@ import pytest
 import torch
 from problems import random_data, random_model
 
-from itervae.inference import FISTAUnrolled, LCAUnrolled, compile_steps, descent, infer
+from itervae.inference import FISTAUnrolled, LCAUnrolled, compile_steps, infer
+from itervae.inference.engines import descent
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ import torch
 from sklearn.decomposition import sparse_encode
 
 from itervae.inference import Optimal, State, infer
-from itervae.inference import optimal as optimal_module
-from itervae.inference.coordinate_descent import minimize
-from itervae.inference.numba_code import numba_module
+from itervae.inference.engines import optimal as optimal_module
+from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
+from itervae.inference.systems.coordinate_descent import minimize
 from itervae.model import SparseCodingSettings, sparse_coding_model
 
 SIZE, LATENTS = 24, 60
@@ -120,7 +120,7 @@ def test_silent_data_and_a_warm_start():
 
 def test_without_numba_batched_steps_do_it_and_say_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "itervae.inference.coordinate_descent_numba", raising=False)
+    monkeypatch.delitem(sys.modules, "itervae.inference.kernels.coordinate_descent_numba", raising=False)
     numba_module.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"several times as long.*pip install 'itervae\[fast\]'"):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import Parameter, functional
 
-from itervae.inference import LCAUnrolled, Optimal, decoder_terms, infer
+from itervae.inference import LCAUnrolled, Optimal, infer
+from itervae.inference.energies.linear import decoder_terms
 from itervae.model import PoissonVAESettings, SparseCodingSettings, build_model
 
 
@@ -67,14 +68,14 @@ def test_what_is_kept_in_inference_mode_serves_a_gradient():
 
 def test_terms_are_computed_in_the_precision_asked_for():
     model = build_model(PoissonVAESettings(latents=8, unit_norm=True, observation_variance=0.3), (6,), 0)
-    terms, exact = decoder_terms.decoder_terms(model, torch.float64), copy.deepcopy(model).double()
+    terms, exact = decoder_terms(model, torch.float64), copy.deepcopy(model).double()
     assert torch.equal(terms.dictionary, functional.normalize(exact.decoder.weight, dim=0))
     assert torch.equal(terms.variance, exact.likelihood.log_variance.exp())
 
 
 def test_terms_are_made_once_and_again_after_every_change():
     model = build_model(PoissonVAESettings(latents=8), (6,), 0).requires_grad_(False)
-    terms = decoder_terms.decoder_terms
+    terms = decoder_terms
     first = terms(model, torch.float32)
     assert terms(model, torch.float32) is first
     assert terms(model, torch.float64).gram.dtype == torch.float64
@@ -99,7 +100,7 @@ def test_terms_are_made_once_and_again_after_every_change():
 
 def test_gradients_are_never_taken_through_what_was_kept():
     model = build_model(PoissonVAESettings(latents=8), (6,), 0)
-    terms = decoder_terms.decoder_terms
+    terms = decoder_terms
     with torch.no_grad():
         kept = terms(model, torch.float32)
         assert not kept.gram.requires_grad
@@ -110,7 +111,7 @@ def test_gradients_are_never_taken_through_what_was_kept():
 
 def test_nothing_keeps_a_model_alive():
     model = build_model(PoissonVAESettings(latents=8), (6,), 0).requires_grad_(False)
-    decoder_terms.decoder_terms(model, torch.float32)
+    decoder_terms(model, torch.float32)
     alive = weakref.ref(model)
     del model
     gc.collect()

@@ -5,7 +5,8 @@ import torch
 from problems import random_data, random_model
 
 from itervae.inference import FISTAUnrolled, LCAUnrolled, Problem, State, infer
-from itervae.inference.descent import rises, shortened
+from itervae.inference.energies.linear import rises
+from itervae.inference.engines.descent import shortened
 
 
 @pytest.mark.parametrize("latents", [48, 96])  # by the Gram matrix, and by the residual

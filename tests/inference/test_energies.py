@@ -8,7 +8,7 @@ from problems import any_model, linear_model, random_data, random_model
 
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import PoissonEnergy, SampledEnergy
-from itervae.inference import energies as energies_module
+from itervae.inference.energies import poisson as poisson_module
 
 
 def energy_of(model, x):
@@ -129,7 +129,7 @@ def test_orthonormal_dictionary_is_solved_by_one_proximal_step():
 def test_between_two_points_the_energy_is_that_of_the_mixed_rates(everywhere, monkeypatch):
     """λ(t) = (1 − t)λ + tλ'; also where rates underflow, which their logarithms survive within log 2; t = 1 changes
     nothing."""
-    monkeypatch.setattr(energies_module, "dense", lambda value: everywhere)
+    monkeypatch.setattr(poisson_module, "dense", lambda value: everywhere)
     model = random_model(size=12, latents=20).float()
     x = random_data(model, 4).float()
     energy = energy_of(model, x)

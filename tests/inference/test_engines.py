@@ -6,7 +6,7 @@ from problems import any_model, build_engine, random_data, random_model
 
 from itervae import InputError
 from itervae.distributions import RelaxedPoisson
-from itervae.inference import ENGINES, Envelope, State, base, infer
+from itervae.inference import ENGINES, Envelope, State, check_named, driver, fitting, infer
 
 ITERATIVE = [name for name, kind in ENGINES.items() if kind.steps or getattr(kind.Settings(), "steps", 0)]
 FIXED = [name for name in ITERATIVE if getattr(ENGINES[name].Settings(), "tolerance", None) is None]
@@ -35,8 +35,10 @@ def test_runs_where_it_fits_and_is_refused_where_not(name, case, fits):
     engine = build_engine(name, model)
     x = torch.rand(7, 64, generator=torch.Generator().manual_seed(0))
     if not fits:
-        with pytest.raises(InputError, match=rf"{name} needs .*engines that fit: amortized"):
+        with pytest.raises(InputError, match=rf"{type(engine).__name__} needs .*fitting\(model\) names the engines"):
             infer(model, engine, x)
+        with pytest.raises(InputError, match=rf"{name} needs .*engines that fit: {', '.join(fitting(model))}"):
+            check_named(name, model)
         return
     result = infer(model, engine, x, generator=torch.Generator().manual_seed(1))
     assert isinstance(result.posterior, RelaxedPoisson)
@@ -66,7 +68,7 @@ def test_batches_can_be_permuted_and_split(name):
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_a_large_batch_goes_through_in_parts(name, monkeypatch):
     """The same answer, statistics, trace and state, with a prior for each datum and from a state too."""
-    model, one = random_model(), base.ROWS_AT_ONCE
+    model, one = random_model(), driver.ROWS_AT_ONCE
     engine, x = build_engine(name, model), random_data(model, 11)
     prior = RelaxedPoisson(model.prior().log_rate + 0.1 * random_data(model, 11)[:, :1])
     record = ("free_energy", "u")
@@ -74,7 +76,7 @@ def test_a_large_batch_goes_through_in_parts(name, monkeypatch):
         engine.tolerance, record = 1e-18, ()  # short of it an answer is free to differ
     found = []
     for rows in (one, 4):
-        monkeypatch.setattr(base, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(driver, "ROWS_AT_ONCE", rows)
         with torch.no_grad():
             first = infer(model, engine, x, prior=prior, record=record)
             found.append((first, infer(model, engine, x, prior=prior, state=first.state)))

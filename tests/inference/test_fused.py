@@ -20,12 +20,12 @@ from itervae.inference import (
     Optimal,
     State,
     compile_steps,
-    descent,
-    energies,
     infer,
 )
-from itervae.inference.descent_numba import compiled, exp, log, log_lambertw_exp
-from itervae.inference.numba_code import SERIAL, numba_module
+from itervae.inference.energies import poisson
+from itervae.inference.engines import descent
+from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
+from itervae.inference.kernels.launch import SERIAL, numba_module
 from itervae.inference.problem import Problem
 
 KINDS = [LCAUnrolled, ISTAUnrolled, FISTAUnrolled]
@@ -69,7 +69,7 @@ def test_elementary_functions_at_the_ends(kind):
 
 
 def in_tensors(monkeypatch):
-    for module in (descent, energies):
+    for module in (descent, poisson):
         monkeypatch.setattr(module, "fusible", lambda value: False)
 
 
@@ -221,7 +221,7 @@ def test_the_certificate_is_that_in_tensors(dtype, per_datum, monkeypatch):
         u = (best + scale * noise).to(dtype)
         found = problem.energy.certificate(u)
         with monkeypatch.context() as patch:
-            patch.setattr(energies, "fusible", lambda value: False)
+            patch.setattr(poisson, "fusible", lambda value: False)
             expected = problem.energy.certificate(u)
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-18)
     assert not problem.energy.certificate(torch.full_like(u, 700.0)).isfinite().any()
@@ -297,7 +297,7 @@ def test_without_numba_steps_are_in_tensors_and_it_is_said_once(monkeypatch):
     x = random_data(model, 4)
     expected = infer(model, LCAUnrolled(5), x)
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "itervae.inference.descent_numba")
+    monkeypatch.delitem(sys.modules, "itervae.inference.kernels.descent_numba")
     numba_module.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"several times as long.*pip install 'itervae\[fast\]'"):

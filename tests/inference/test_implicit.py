@@ -20,9 +20,9 @@ from itervae.inference import (
     Unroll,
     infer,
 )
-from itervae.inference.energies import Point
-from itervae.inference.implicit import attach, solve_by_products, solve_transposed
-from itervae.inference.jacobian import gmres
+from itervae.inference.energies.base import Point
+from itervae.inference.systems.implicit import attach, solve_by_products, solve_transposed
+from itervae.inference.systems.jacobian import gmres
 from itervae.model import SparseCodingSettings, sparse_coding_model
 
 SHAPES = pytest.mark.parametrize(("size", "latents"), [(12, 20), (20, 12)], ids=["overcomplete", "undercomplete"])
@@ -279,7 +279,7 @@ def test_pieces_change_nothing(monkeypatch):
         x = draw(5, model.size, seed=1)
         whole = gradients(model, LCAUnrolled(), x, Implicit(), 100)
         with monkeypatch.context() as patch:
-            patch.setattr("itervae.inference.jacobian.SYSTEM_BYTES", 20_000)
+            patch.setattr("itervae.inference.systems.jacobian.SYSTEM_BYTES", 20_000)
             pieces = gradients(model, LCAUnrolled(), x, Implicit(), 100)
         for one, other in zip(pieces, whole, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
@@ -346,6 +346,6 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_linear_models_are_solved_in_closed_form(monkeypatch):
-    monkeypatch.setattr("itervae.inference.implicit.gmres", None)
+    monkeypatch.setattr("itervae.inference.systems.implicit.gmres", None)
     for model in (model_of(12, 20), coding()):
         gradients(model, LCAUnrolled(), draw(2, 12), Implicit(), 5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.special import wrightomega
 
-from itervae.inference.lambertw import _guess, log_lambertw_exp
+from itervae.inference.energies.lambertw import _guess, log_lambertw_exp
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 4e-16), (torch.float32, 3e-7)])

@@ -96,7 +96,7 @@ def test_optimal_certifies_every_datum_and_refuses_a_cost_that_is_not_convex():
     x = data(20)
     found = infer(coding(), Optimal(steps=5000, tolerance=1e-8), x)
     assert (found.stats["certificate"] <= 1e-8).all()
-    with pytest.raises(InputError, match="optimal needs a model with certifiable optimum"):
+    with pytest.raises(InputError, match="Optimal needs a model with certifiable optimum"):
         infer(coding(hard=True), Optimal(), x)
 
 
@@ -219,7 +219,7 @@ def test_errors():
     model, x = coding(), data()
     with pytest.raises(InputError, match="threshold is 0"):
         build_model(SparseCodingSettings(threshold=0.0), (4, 4))
-    message = "amortized needs a model with variational posterior, and this one has a SparsityPrior"
+    message = "Amortized needs a model with variational posterior, and this one has a SparsityPrior"
     with pytest.raises(InputError, match=message):
         infer(model, Amortized(torch.nn.Linear(20, 40)), x)
     other = SparsityPrior(40, 1.0, signed=True)()

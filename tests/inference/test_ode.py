@@ -12,7 +12,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 
 from itervae import InputError
 from itervae.inference import LCAODE, Checkpoint, Optimal, PoissonEnergy, State, Unroll, infer
-from itervae.inference.ode import AdaptiveMethod, FixedMethod
+from itervae.inference.engines.ode import AdaptiveMethod, FixedMethod
 from itervae.model import SparseCodingSettings, sparse_coding_model
 
 FIXED, ADAPTIVE = get_args(FixedMethod), get_args(AdaptiveMethod)

@@ -5,9 +5,9 @@ import torch
 from problems import random_data, random_model
 
 from itervae.inference import Optimal, infer
-from itervae.inference.energies import PoissonEnergy
-from itervae.inference.implicit import solve_transposed
-from itervae.inference.newton import newton_direction, newton_step
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.systems.implicit import solve_transposed
+from itervae.inference.systems.newton import newton_direction, newton_step
 
 
 @pytest.mark.parametrize("latents", [24, 96], ids=["undercomplete", "overcomplete"])

@@ -51,7 +51,8 @@ def poisson_energy(model, x, u):
 
 
 def lasso_energy(model, x, u):
-    phi, x = wide(model.dictionary.double()), wide(x)
+    phi, x = wide(model.decoder.weight), wide(x)
+    phi = phi / np.sqrt((phi**2).sum(0))
     theta, u = wide(model.prior.threshold), wide(u)
     size = np.abs(u) if model.prior.signed else u
     a = np.where(size > theta, u - np.sign(u) * theta, 0)
@@ -66,19 +67,20 @@ def check(energy, model, x, found, better, bound):
     assert (missing <= 1e3 * np.finfo(np.longdouble).eps * size)[~np.isnan(bound.numpy())].all(), missing.max()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("latents", [24, 96, 200])
+@pytest.mark.parametrize("latents", [24, 96])
 def test_poisson(latents, scale, dtype):
     model = random_model(48, latents, variance=0.3).to(dtype).requires_grad_(False)
     x = random_data(model, 6, scale=scale).to(dtype)
-    best = infer(model, Optimal(), x.double()).posterior.u
+    best = infer(model, Optimal(steps=150), x.double()).posterior.u
     for name in FIRST_ORDER:
         found = infer(model, ENGINES[name](20), x)
         proof = found.stats["certificate"]
         check(poisson_energy, model, x, found.state.u, best, proof)
         torch.testing.assert_close(certificate(model, x, found.posterior), proof)
-    given = infer(model, Optimal(), x)
+    given = infer(model, Optimal(steps=150), x)
     check(poisson_energy, model, x, given.state.u, best, given.stats["certificate"])
     if scale <= 1:
         assert (given.stats["certificate"] <= 1.01e-6).all()
@@ -165,6 +167,7 @@ def test_gaussian(scale, dtype):
     assert (given.stats["certificate"].numpy() >= energy(given.state.u) - energy(best) - slack).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_datum_that_rounding_stops_is_not_stepped_on():
     model = random_model(48, 96, variance=0.3).requires_grad_(False)
     x = random_data(model, 4, scale=1e8)[1:]

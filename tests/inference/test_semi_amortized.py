@@ -55,7 +55,7 @@ def test_the_refiner_by_default_is_the_first_that_fits():
     gaussian = build_model(GaussianVAESettings(latents=6), (4, 4))
     for model, kind in ((random_model(), FISTAUnrolled), (any_model("mlp"), Recurrent), (gaussian, Recurrent)):
         assert type(made(model).refine) is kind
-    with pytest.raises(InputError, match=r"fista-unrolled needs a model with .*engines that fit"):
+    with pytest.raises(InputError, match=r"FISTAUnrolled needs a model with .*the engines that fit"):
         made(gaussian, refine="fista-unrolled")
     with pytest.raises(InputError, match="steps is 0"):
         made(random_model(), steps=0)

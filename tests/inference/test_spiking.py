@@ -18,7 +18,7 @@ from itervae.inference import (
     Unroll,
     infer,
 )
-from itervae.inference.spiking import TEMPERATURE, drive
+from itervae.inference.engines.spiking import TEMPERATURE, drive
 
 
 def closed_form(model, x, mean):

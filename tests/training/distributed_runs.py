@@ -76,7 +76,7 @@ class Interrupted(Interrupt):
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     trainer.load_source = in_double
-    trainer.draw_pictures = trainer.draw_sequence = lambda *_: None
+    trainer.draw_pictures = trainer.draw_sequence = lambda *_: []
     trainer.Interrupt = Interrupted
     trainer.torch.nn.utils.clip_grad_norm_ = Watched.clipped
     with joined() as processes:

@@ -1,0 +1,87 @@
+"""Energies, the points at which they are evaluated, and the choice between points, datum by datum.
+
+An energy is a function of unconstrained parameters u, log-rates or membrane potentials, that give latents of mean μ(u):
+
+    E(u) = reconstruction(μ) + cost(u),        ∂E/∂μ = smooth + leak
+
+The flow of the LCA is du/dt = −∂E/∂μ.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def dense(value: Tensor) -> bool:
+    """Whether to treat all data alike rather than look for those that a case concerns: on a GPU a look would
+    synchronize, in compiled code break the graph."""
+    return value.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+class Point(NamedTuple):
+    """An energy evaluated at u.
+
+    `value` (B,), without gradient, up to a constant per datum; `mean` μ (B, K), a rate or a coefficient; `smooth` the
+    gradient of the reconstruction term in μ (B, K), linear in μ for a linear decoder; `gradient` ∂E/∂μ = smooth + leak
+    (B, K); `diagonal` that of the curvature of the reconstruction term, c/σ² (K,) for a linear decoder.
+    """
+
+    value: Float[Tensor, " batch"]
+    mean: Float[Tensor, "batch latents"]
+    smooth: Float[Tensor, "batch latents"]
+    gradient: Float[Tensor, "batch latents"]
+    diagonal: Float[Tensor, "*batch latents"]
+
+
+class Energy(ABC):
+    """A function of unconstrained parameters u to be minimized, for a batch of data."""
+
+    exact: ClassVar[bool]
+    """Whether `evaluate` is free of sampling noise, so that two values can be compared."""
+
+    def certificate(self, u: Tensor) -> Float[Tensor, " batch"]:
+        """A proved bound of E(u) − E* (B,), float64, without gradient; NaN where there is none.
+
+        It is computed anew, in float64, and includes what rounding can have done to it."""
+        return torch.full_like(u[:, 0], torch.nan, dtype=torch.float64)
+
+    def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Float[Tensor, " batch"]:
+        """A proved bound at `given` (B, P), which is u in a lower precision, where `certificate` (B,) is one at u."""
+        return self.certificate(given)
+
+
+class SolvableEnergy(Energy):
+    """An energy that a solver goes down on."""
+
+    @abstractmethod
+    def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
+        """The energy and its gradients at u (B, K)."""
+
+
+def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Per datum one value (B, …) where `first` (B, 1), else the other; on a CPU nothing is copied where none is."""
+    if dense(first):
+        return torch.where(first if one.ndim > 1 else first[:, 0], one, other)
+    rows = first[:, 0].nonzero()[:, 0]
+    return other.index_copy(0, rows, one.index_select(0, rows)) if len(rows) else other
+
+
+def without(first: Tensor, value: Tensor) -> Tensor:
+    """`value` (B, K), zero where `first` (B, 1)."""
+    if dense(first):
+        return torch.where(first, 0, value)
+    return value.index_fill(0, first[:, 0].nonzero()[:, 0], 0)
+
+
+def choose(first: Tensor, one: Point, other: Point) -> Point:
+    """Per datum one point where `first` (B, 1), else the other."""
+    return Point(
+        pick(first, one.value, other.value),
+        pick(first, one.mean, other.mean),
+        pick(first, one.smooth, other.smooth),
+        pick(first, one.gradient, other.gradient),
+        one.diagonal,
+    )

@@ -1,0 +1,113 @@
+"""The energy of sparse coding: the lasso, or its hard-threshold relative.
+
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits"; Beck & Teboulle (2009).
+"""
+
+import torch
+from torch import Tensor
+
+from itervae.distributions import SparsityCost
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import LinearEnergy, decoder_terms
+from itervae.inference.energies.rounding import HALF, SPARE, Residual, residual
+from itervae.model import GenerativeModel, full_precision
+
+
+class LassoEnergy(LinearEnergy):
+    """E(a) = ½‖x − Φa‖² + Σ_k C(a_k), a = T(u), with the cost C and threshold T of a `SparsityCost`.
+
+    u − a is the (sub)gradient of the cost that the LCA carries: θ·sign(a) where a ≠ 0, and within [−θ, θ] elsewhere. So
+    ∂E/∂a = ΦᵀΦa − Φᵀx + (u − a), and du/dt = −∂E/∂a is the LCA: du/dt = Φᵀx − u − (ΦᵀΦ − I)a.
+
+    With a soft threshold E is convex, and the certificate is the gap to the dual at ν = s·(x − Φa), s ≤ 1 the scale
+    that makes it feasible (|φ_kᵀν| ≤ θ; φ_kᵀν ≤ θ where a ≥ 0); written without cancellation:
+
+        E(a) − D(ν) = ½(1 − s)²‖x − Φa‖² + Σ_k (θ|a_k| − a_k φ_kᵀν)
+
+    With a hard threshold there is none: E has many local minima.
+    """
+
+    def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
+        super().__init__(model, x, spread=False)
+        self._model = model
+        self.terms = decoder_terms(model, x.dtype)
+        self.sparsity = prior
+        self.threshold = prior.threshold.to(x.dtype)
+
+    def activation(self, u: Tensor) -> Tensor:
+        return self.sparsity.activation(u)
+
+    def cost(self, u: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sparsity.cost(mean.detach()).sum(-1), u - mean
+
+    def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
+        """Soft or hard thresholding of the gradient step y = mean − smooth/h.
+
+        soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its subgradient
+        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and h ≥ c, E does not
+               rise; where several go at once it may, and `Descent` takes the step back
+        """
+        if self.sparsity.hard:
+            return mean - smooth / torch.maximum(curvature, self.diagonal)
+        scaled = curvature * mean - smooth  # h·y
+        size = scaled.abs() if self.sparsity.signed else scaled
+        a = torch.where(size > self.threshold, (scaled - torch.sign(scaled) * self.threshold) / curvature, 0)
+        return torch.where(a == 0, scaled, a + torch.sign(scaled) * self.threshold)
+
+    def flow_step(self, point: Point, damping: Tensor) -> Tensor:
+        """Δu = −∂E/∂a / max(κ·c, 1): an Euler step of the LCA with the time constant max(κ·c, 1)."""
+        return -point.gradient / (damping * point.diagonal).clamp_min(1)
+
+    @torch.no_grad()
+    def at(self, mean: Tensor, smooth: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, smooth gradient and
+        `drive()`.
+
+        Where a unit is silent its potential is that of the LCA at rest, φ_kᵀ(x − Φa), as far as it is below θ.
+        """
+        least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
+        u = mean.sign().mul_(self.threshold).add_(mean)
+        u = torch.where(mean == 0, smooth.neg().clamp_(least, self.threshold), u)
+        cost, leak = self.cost(u, mean)
+        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self.offset + cost
+        return u, Point(value, mean, smooth, leak.add_(smooth), self.diagonal)
+
+    @full_precision
+    @torch.no_grad()
+    def certificate(self, u: Tensor) -> Tensor:
+        """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,); NaN for a hard threshold.
+
+        ν = s·r with the residual r as it was computed, which is not quite x − Φa: ½‖(x − Φa) − s·r‖² takes the place of
+        ½(1 − s)²‖x − Φa‖². s makes ν feasible whatever true value of φ_kᵀr its rounding stands for."""
+        if self.sparsity.hard:
+            return super().certificate(u)
+        a, r = self._residual(u)
+        threshold, size = self.sparsity.threshold.double(), a.abs()
+        violation = ((r.slope.abs() if self.sparsity.signed else r.slope) + r.error).amax(-1)
+        scale = ((1 - SPARE * HALF) * threshold / violation.clamp_min(threshold))[:, None]
+        cost = threshold * size
+        slack = (cost - scale * (a * r.slope)).sum(-1)
+        rounded = (scale * (size * r.error)).sum(-1) + HALF * (SPARE + 2 * a.shape[1]) * cost.sum(-1)
+        apart = (1 - scale[:, 0]) * (1 + HALF * (SPARE + self.x.shape[1])) * r.norm + r.off
+        return 0.5 * apart.square() + slack + rounded
+
+    @full_precision
+    @torch.no_grad()
+    def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Tensor:
+        """By what E rises from u, where that is less: the duality gap grows by the rounding of u, E by its square."""
+        a, r = self._residual(u)
+        moved = self.sparsity.activation(given.double()) - a
+        threshold, norms = self.sparsity.threshold.double(), self._dictionary.square().sum(0).sqrt()
+        cost = threshold * ((a + moved).abs() - a.abs())
+        error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
+        rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * (moved.abs() @ norms).square()
+        return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
+
+    @property
+    def _dictionary(self) -> Tensor:
+        return decoder_terms(self._model, torch.float64).dictionary
+
+    def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
+        """a = T(u) (B, K) and its residual, float64."""
+        a = self.sparsity.activation(u.double())
+        return a, residual(self.x.double(), a, self._dictionary, (a != 0).sum(-1).double())

@@ -1,0 +1,69 @@
+"""One-shot amortized inference: an encoder that gives the posterior as a residual on the prior.
+
+Kingma & Welling (2014), "Auto-encoding variational Bayes"; Vafaii, Galor & Yates (2024), "Poisson variational
+autoencoder": log λ = log r + encoder(x), the encoder giving log δr.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from itervae.arguments import check_fields, check_kind
+from itervae.errors import InputError
+from itervae.inference.checks import check_fit
+from itervae.inference.engine import Engine, State
+from itervae.inference.engines.encoders import build_encoder, values_taken
+from itervae.inference.problem import Problem
+from itervae.model import GenerativeModel
+
+
+@dataclass
+class AmortizedSettings:
+    """Settings of `amortized`."""
+
+    encoder: Literal["linear", "mlp", "conv"] = "linear"
+    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families."""
+
+
+class Amortized(Engine):
+    """One pass of an encoder that gives the residual on the prior (log δr of a Poisson).
+
+    u = clamp(u of the prior + encoder(x)), with the family's soft clamp (`Family.clamp`: log-rates and log-scales above
+    5). It is applied once, so KL and sample see the same posterior; `stats["clamped"]` counts, per datum, the
+    parameters that hit it.
+    """
+
+    requires = frozenset({"variational posterior"})
+    learned = True
+    Settings = AmortizedSettings
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        check_kind("encoder", encoder, nn.Module, "a module; Amortized.build makes one by its name")
+        self.encoder = encoder
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Amortized":
+        check_fields(settings, cls.Settings)
+        check_fit(cls, model)
+        prior = model.prior()
+        return cls(build_encoder(settings.encoder, shape, len(prior.u), bias=prior.parts > 1))
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        x, start = problem.x, problem.start()
+        size = values_taken(self.encoder)
+        if size not in (None, x.shape[1]):
+            raise InputError(
+                f"the encoder of {type(self).__name__} takes {size} values per datum, and these have {x.shape[1]} "
+                "values; train one on this model"
+            )
+        residual = self.encoder(x.to(next(self.encoder.parameters(), x).dtype)).to(x.dtype)
+        if residual.shape != start.shape:
+            raise InputError(
+                f"the encoder of {type(self).__name__} gives {tuple(residual.shape)} for {len(x)} data; expected "
+                f"{tuple(start.shape)}, the parameters of this model: train one on this model"
+            )
+        u = start + residual
+        u, clamped = problem.prior.clamp(u)  # pyright: ignore[reportAttributeAccessIssue]
+        return State(u, counts={"clamped": clamped})

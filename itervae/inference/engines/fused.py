@@ -1,0 +1,76 @@
+"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code (`descent_numba`)."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.linear import ROUNDING
+from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
+from itervae.inference.engine import State
+from itervae.inference.kernels.launch import numbers, run
+
+
+class Rule(NamedTuple):
+    """A kind of step: of the LCA or proximal, and whether a share of the last step is repeated."""
+
+    lca: bool
+    momentum: bool
+
+
+@torch.no_grad()
+def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...]) -> State:
+    """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
+    old, memory, (size, latents) = state.point, state.memory, state.u.shape
+    repeats = rule.momentum and "velocity" in memory
+    diagonal, metric, prior, beta, offset, mass, shift, share, precision = energy.constants
+    point = tuple(numbers(value) for value in (state.u, old.mean, old.smooth, old.gradient))
+    before = _memory(memory, old.mean)
+
+    def rows(*shape: int) -> Tensor:
+        return old.value.new_empty(shape)
+
+    u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
+    terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
+    run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
+    smooth, residual = energy.product(mean)
+
+    found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
+    if rule.momentum:
+        found["velocity"] = rows(size, latents)
+        if not rule.lca:
+            found["velocity_smooth"] = rows(size, latents)
+    rejected = state.counts["rejected"].clone()
+    decay, least, most, still = limits
+    eps = torch.finfo(mean.dtype).eps
+    run(
+        "settle",
+        u,
+        (rule.lca, rule.lca and repeats, repeats, rule.momentum),
+        (*point, numbers(old.value)),
+        before,
+        (diagonal, prior, beta, offset, mass, shift, share, precision),
+        numbers(residual),
+        (decay, least, most, still * eps, ROUNDING * eps),
+        tuple(part.numpy() for part in (u, mean, smooth, gradient, value)),
+        _memory(found, mean),
+        rejected.numpy(),
+    )
+    new = Point(value, mean, smooth, gradient, energy.diagonal)
+    return replace(state, u=u, memory=found, point=new, counts={**state.counts, "rejected": rejected})
+
+
+def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
+    """Damping, momentum, and the last step, for which something stands in where there is none."""
+    size, found = len(stand_in), []
+    for name in ("damping", "momentum", "velocity", "velocity_smooth"):
+        value = memory.get(name, stand_in)
+        if len(value) != size or value.dtype != stand_in.dtype:  # compiled code would read on regardless
+            raise ValueError(
+                f"{name} is {value.dtype} of {len(value)} data; expected {stand_in.dtype} of {size}, those of the state"
+            )
+        found.append(numbers(value))
+    return found[0][:, 0], found[1][:, 0], found[2], found[3]

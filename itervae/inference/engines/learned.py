@@ -1,0 +1,126 @@
+"""What learned engines share: a solver's step with a learned modulation, safeguarded by the solver itself.
+
+A learned step has the form of the solver's own, with step size, threshold and momentum modulated for each latent; a
+modulation of zero is the solver. It is made safe per datum, where F is known exactly: a step at whose end F rises again
+is shortened (`descent.shortened`), and where F would still rise the solver's own step from the same point is taken in
+its place. So F never rises, whatever was learned. Iterative amortized inference: Marino, Yue & Mandt (2018).
+"""
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from itervae.inference.energies.base import choose, pick
+from itervae.inference.energies.linear import LinearEnergy, rises
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.engine import State
+from itervae.inference.engines.descent import Proposal, shortened
+from itervae.inference.engines.ista import FISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.problem import Problem
+
+FEATURES = 6
+"""Of each latent, of `proximal_features`."""
+MODULATIONS = 3
+"""Of each parameter of a latent: log-curvature, threshold and momentum."""
+REACH = (2.0, 3.0, 1.0)
+"""Largest modulation of log-curvature, threshold and momentum by a network."""
+
+
+class LearnedProximal(FISTAUnrolled):
+    """Proximal steps on the Poisson free energy with learned α, δ, γ for each latent, where they lower F:
+
+        h = e^α·κ·c/σ²      y = λ + (inertia + γ)·(last Δλ)      λ' = prox_h(y), with log r + δ in place of log r
+
+    κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it falls back on.
+    After `steps` steps, those that it is trained for, it goes on with steps of the LCA. Subclasses write `modulate`.
+    """
+
+    requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
+    learned = True
+    lr = 0.01
+
+    def __init__(self, steps: int = 5) -> None:
+        super().__init__(steps)
+        self._solver = LCAUnrolled()
+
+    @abstractmethod
+    def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        """(α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        return replace(super().init(problem, state), age=0 if state is None else state.age)
+
+    def step(self, problem: Problem, state: State) -> State:
+        assert isinstance(problem.energy, PoissonEnergy)
+        if state.age >= self.steps:
+            return self._solver_step(problem, state)
+        modulation, kept = self.modulate(problem.energy, state)
+        state = replace(state, memory=state.memory | {"modulation": modulation.to(state.u.dtype)})
+        new = super().step(problem, state)
+        return replace(new, memory=new.memory | kept, age=state.age + 1)
+
+    def _solver_step(self, problem: Problem, state: State) -> State:
+        memory = state.memory
+        if state.age == self.steps:  # the solver takes over: what curvature was seen it knows, but it has not moved yet
+            damping = memory["damping"]
+            memory = {"damping": damping, "momentum": torch.ones_like(damping), "velocity": torch.zeros_like(state.u)}
+        return replace(self._solver.step(problem, replace(state, memory=memory)), age=state.age + 1)
+
+    def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> Proposal:
+        assert isinstance(energy, PoissonEnergy)
+        learned = shortened(energy, state, *self._learned_step(energy, state, inertia))
+        risen = rises(energy, state.point, learned.point)[:, None]
+        if risen.device.type == "cpu" and not risen.any():  # elsewhere a look would synchronize
+            return learned
+        own = super().candidate(energy, state, inertia)
+        return Proposal(
+            pick(risen, own.u, learned.u),
+            choose(risen, own.point, learned.point),
+            choose(risen, own.whole, learned.whole),
+            pick(risen, own.slope, learned.slope),
+            pick(risen, own.mean, learned.mean),
+            pick(risen, own.smooth, learned.smooth),
+            True,
+        )
+
+    def smooth_slope(self, energy: PoissonEnergy, state: State, smooth: Tensor) -> Tensor:
+        """The gradient of the reconstruction term that a learned step is made from; here that at y, as it is."""
+        return smooth
+
+    def _learned_step(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The u to try, and the mean and smooth gradient that the step is made from."""
+        log_curvature, threshold, momentum = state.memory["modulation"].unbind(-1)
+        mean, smooth = state.point.mean, state.point.smooth
+        if "velocity" in state.memory:
+            mean = mean + (inertia + momentum) * state.memory["velocity"]
+            smooth = smooth + (inertia + momentum) * state.memory["velocity_smooth"]
+        slope = self.smooth_slope(energy, state, smooth) - energy.beta * threshold
+        return energy.proximal_step(mean, slope, log_curvature.exp() * self.metric(state)), mean, smooth
+
+
+def squash(value: Tensor) -> Tensor:
+    """value / (1 + |value|/3): a feature of order one, whatever its scale."""
+    return value / (1 + value.abs() / 3)
+
+
+def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
+    """What a network sees of each latent (B, K, 6), each of order one: its log-rate relative to the prior, its
+    gradient, its curvature and its last step, in units of the leak; and of its datum: the curvature of all, and κ."""
+    point, beta = state.point, energy.beta
+    curvature = point.diagonal * point.mean / beta
+    moved = state.memory.get("velocity", torch.zeros_like(point.mean))
+    load = curvature.sum(-1, keepdim=True)
+    return torch.stack(
+        [
+            (state.u - energy.prior_log_rate) / 5,
+            squash(point.gradient / beta) / 2,
+            torch.log1p(curvature),
+            squash(point.diagonal * moved / beta),
+            (torch.log1p(load) / 3).expand_as(state.u),
+            state.memory["damping"].log().expand_as(state.u),
+        ],
+        -1,
+    )

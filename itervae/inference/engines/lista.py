@@ -1,0 +1,108 @@
+"""Learned ISTA on the Poisson free energy: FISTA whose step sizes, thresholds and momentum are learned.
+
+Gregor & LeCun (2010), "Learning fast approximations of sparse coding": iterations of ISTA as the layers of a network.
+Here the shrinkage is the Lambert-W one and Φ stays that of the model, so a trained engine runs on any dictionary. Each
+layer learns a few scalars, and a small network that modulates them by each latent's own state, as in iterative
+amortized inference (Marino, Yue & Mandt 2018, "Iterative amortized inference").
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from itervae.arguments import check_fields, check_whole
+from itervae.errors import InputError
+from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.engine import State
+from itervae.inference.engines.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
+from itervae.model import GenerativeModel
+
+
+@dataclass
+class LISTASettings:
+    """Settings of `lista`."""
+
+    steps: int = 5
+    """Number of inference steps, and of learned layers."""
+    tied: bool = False
+    """The same parameters in every layer."""
+    hidden: int = 16
+    """Width of the network that modulates the step of each latent; 0 for learned scalars alone."""
+    matrices: bool = False
+    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits one dictionary
+    only."""
+
+
+class Layer(nn.Module):
+    """What one layer learns, all zero before training but the inner weights of the network.
+
+    Args:
+        hidden: width of the network, 0 for none.
+        mixed: K, to learn a matrix (K, K) besides; 0 for none.
+    """
+
+    reach: Tensor
+
+    def __init__(self, hidden: int, mixed: int) -> None:
+        super().__init__()
+        self.scalars = nn.Parameter(torch.zeros(MODULATIONS))
+        self.register_buffer("reach", torch.tensor(REACH), persistent=False)
+        self.network = None
+        if hidden:
+            self.network = nn.Sequential(nn.Linear(FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, MODULATIONS))
+            for parameter in self.network[-1].parameters():
+                nn.init.zeros_(parameter)
+        self.mixing = nn.Parameter(torch.zeros(mixed, mixed)) if mixed else None
+
+    def forward(self, energy: PoissonEnergy, state: State) -> Tensor:
+        """Modulation of log-curvature, threshold and momentum (B, K, 3)."""
+        if self.network is None:
+            return self.scalars.expand(*state.u.shape, MODULATIONS)
+        features = proximal_features(energy, state).to(self.scalars.dtype)
+        return self.scalars + self.reach * self.network(features).tanh()
+
+
+class LISTA(LearnedProximal):
+    """Learned proximal steps where they lower F, and steps of FISTA; after the last layer, of the LCA.
+
+    Layer i gives α, δ and γ of `LearnedProximal` for each latent, by three scalars and a network of the latent's own
+    state. Before training its layers are steps of `fista-unrolled`, exactly.
+    """
+
+    Settings = LISTASettings
+
+    def __init__(
+        self, steps: int = 5, tied: bool = False, hidden: int = 16, matrices: bool = False, latents: int = 0
+    ) -> None:
+        super().__init__(steps)
+        check_whole("hidden", hidden)  # 0: learned scalars alone
+        check_whole("latents", latents)
+        if matrices and not latents:
+            raise InputError("latents is 0, and matrices are K × K; expected the number of latents K of the model")
+        self.layers = nn.ModuleList(Layer(hidden, latents if matrices else 0) for _ in range(1 if tied else steps))
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "LISTA":
+        check_fields(settings, cls.Settings)
+        return cls(**vars(settings), latents=model.latents)
+
+    def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._layer(state)(energy, state), {}
+
+    def smooth_slope(self, energy: PoissonEnergy, state: State, smooth: Tensor) -> Tensor:
+        mixing = self._layer(state).mixing
+        if mixing is None:
+            return smooth
+        if len(mixing) != smooth.shape[1]:
+            raise InputError(
+                f"the matrices of this engine are for {len(mixing)} latents and the model has "
+                f"{smooth.shape[1]}; train it on this model, or without --matrices"
+            )
+        return smooth + smooth @ mixing.to(smooth.dtype)
+
+    def _layer(self, state: State) -> Layer:
+        layer = self.layers[state.age % len(self.layers)]
+        assert isinstance(layer, Layer)
+        return layer

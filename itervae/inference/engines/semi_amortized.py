@@ -1,0 +1,95 @@
+"""Semi-amortized inference: an encoder's answer, refined by the steps of another engine.
+
+Kim, Wiseman, Miller, Sontag & Rush (2018), "Semi-amortized variational autoencoders". Encoder and steps are trained
+together, through the steps.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from itervae.arguments import check_fields, check_kind
+from itervae.inference.checks import check_engine, check_fit
+from itervae.inference.engine import Engine, State
+from itervae.inference.engines.amortized import Amortized, AmortizedSettings
+from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lista import LISTA
+from itervae.inference.engines.recurrent import Recurrent
+from itervae.inference.problem import Problem
+from itervae.model import GenerativeModel
+
+REFINERS: dict[str, type[Engine]] = {
+    "fista-unrolled": FISTAUnrolled,
+    "recurrent": Recurrent,
+    "lca-unrolled": LCAUnrolled,
+    "ista-unrolled": ISTAUnrolled,
+    "lista": LISTA,
+}
+"""What may follow the encoder; by default the first that fits the model."""
+
+
+@dataclass
+class SemiAmortizedSettings:
+    """Settings of `semi-amortized`."""
+
+    steps: int = 3
+    """Number of inference steps after the encoder."""
+    start_encoder: Literal["linear", "mlp", "conv"] = "mlp"
+    """Encoder that gives the start, as a residual on the prior."""
+    refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
+    """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent where that does not
+    fit."""
+
+
+class SemiAmortized(Engine):
+    """Steps of `refine` from the better of two starts per datum: the encoder's answer and the prior.
+
+    An encoder is catastrophically wrong on a few inputs, and that tail survives several steps of a solver; so each
+    datum starts where F is lower. F is exact where it has a closed form, else the mean of a few draws. While it is
+    trained every datum starts from the encoder, which would learn nothing from those that start elsewhere; and F of
+    the start is trained with that of the steps, or the comparison would mean nothing.
+    `stats["from_prior"]` says which data started from the prior, `stats["clamped"]` is that of `Amortized`.
+    """
+
+    requires = frozenset({"variational posterior"})
+    learned = True
+    loss = "steps"
+    learned_start = True
+    Settings = SemiAmortizedSettings
+
+    def __init__(self, encoder: Amortized, refine: Engine) -> None:
+        super().__init__()
+        check_kind("encoder", encoder, Amortized, "an engine Amortized(encoder)")
+        check_engine(refine)
+        self.encoder, self.refine = encoder, refine
+        self.steps = refine.steps
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "SemiAmortized":
+        check_fields(settings, cls.Settings)
+        fitting = (name for name, kind in REFINERS.items() if kind.requires <= model.capabilities)
+        kind = REFINERS[settings.refine or next(fitting)]
+        check_fit(kind, model)
+        encoder = Amortized.build(AmortizedSettings(settings.start_encoder), model, shape)
+        return cls(encoder, kind.build(kind.Settings(steps=settings.steps), model, shape))
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        if state is not None:
+            begun = self.refine.init(problem, state)
+            none = torch.zeros_like(begun.u[:, 0], dtype=torch.long)
+            return replace(begun, counts=begun.counts | {"clamped": none, "from_prior": none})
+        guess = self.encoder.init(problem, None)
+        prior = problem.start()
+        better = torch.ones_like(prior[:, :1], dtype=torch.bool)
+        if not (self.training and torch.is_grad_enabled()):
+            better = (problem.free_energy(guess.u) <= problem.free_energy(prior))[:, None]
+        begun = self.refine.init(problem, State(torch.where(better, guess.u, prior)))
+        return replace(begun, counts=begun.counts | guess.counts | {"from_prior": (~better[:, 0]).long()})
+
+    def step(self, problem: Problem, state: State) -> State:
+        if not problem.energy.exact:  # there are no second derivatives to send back; each step is taught by its own F
+            state = replace(state, u=state.u.detach())
+        new = self.refine.step(problem, state)
+        return replace(new, counts=state.counts | new.counts)

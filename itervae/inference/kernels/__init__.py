@@ -1,0 +1,6 @@
+"""Compiled code, and how it is found and run: everything of numba is here, everything of it is optional.
+
+launch                      whether compiled code can be used, and on how many threads
+descent_numba               the steps of descent on a Poisson model, and the divergence of its certificate
+coordinate_descent_numba    the lasso, one datum after the other
+"""

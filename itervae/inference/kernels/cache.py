@@ -1,0 +1,94 @@
+"""numba's cache of compiled code, kept from standing in the way where it is damaged or cannot be written.
+
+numba reads and writes it when a function is first called, and lets what goes wrong there through to the caller. Here
+the function is compiled then, as if there were no cache, and that is said once.
+"""
+
+import contextlib
+import pickle
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_DAMAGED = (
+    OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+    ImportError, MemoryError,
+)  # fmt: skip
+"""What reading a pickle of other bytes can end in, and a full disk."""
+
+
+class SafeCache:
+    """The cache of one function, which gives nothing where it cannot, and keeps nothing."""
+
+    def __init__(self, kept: Any) -> None:
+        self._kept = kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def load_overload(self, *given: Any) -> Any:
+        try:
+            return self._kept.load_overload(*given)
+        except _DAMAGED as error:
+            _say(f"{self._kept.cache_path}: {type(error).__name__} {error}")
+            with contextlib.suppress(*_DAMAGED):
+                self._kept.flush()  # an empty index, for what is compiled now
+            return None
+
+    def save_overload(self, *given: Any) -> None:
+        try:
+            self._kept.save_overload(*given)
+        except _DAMAGED as error:
+            _say(f"{self._kept.cache_path}: {type(error).__name__} {error}")
+
+
+def import_compiled(name: str) -> ModuleType:
+    """Import a module whose functions numba compiles and caches.
+
+    Raises:
+        ImportError, OSError, RuntimeError: numba cannot be used at all.
+    """
+    try:
+        module = import_module(name)
+    except (OSError, RuntimeError) as error:  # no folder for the cache, say
+        with _uncached():
+            module = import_module(name)
+        _say(str(error))
+    for value in vars(module).values():
+        kept = getattr(value, "_cache", None)
+        if hasattr(kept, "load_overload") and not isinstance(kept, SafeCache):
+            value._cache = SafeCache(kept)
+    return module
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Functions that are made meanwhile have no cache, though they ask for one."""
+    from numba.core.dispatcher import Dispatcher
+
+    before = Dispatcher.enable_caching
+    Dispatcher.enable_caching = lambda self: None
+    try:
+        yield
+    finally:
+        Dispatcher.enable_caching = before
+
+
+@cache
+def _once() -> list[str]:
+    return []
+
+
+def _say(why: str) -> None:
+    said = _once()
+    if not said:
+        said.append(why)
+        first = why.partition("\n")[0]
+        warnings.warn(
+            f"compiled code could not be read or kept ({first}) and is made anew, in some seconds; if this comes "
+            "again, empty that folder, free some space, or name another with NUMBA_CACHE_DIR",
+            stacklevel=3,
+        )

@@ -1,0 +1,67 @@
+"""How code compiled by numba is found and run: the `*_numba.py` of this package, imported where they are needed."""
+
+import threading
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from itervae.inference.kernels.cache import import_compiled
+
+SERIAL = 2**15
+"""So many numbers (B, K) and fewer are not worth a second thread."""
+_one_at_a_time = threading.Lock()  # some of numba's pools of threads end the process where two callers meet
+
+
+@cache
+def numba_module(name: str) -> Any:
+    """A module of this package; None, with a warning, where numba cannot be used."""
+    try:
+        return import_compiled(f"itervae.inference.kernels.{name}")
+    except (ImportError, OSError, RuntimeError) as error:  # not there, or not for this numpy
+        first = str(error).partition("\n")[0]
+        warnings.warn(
+            f"inference on a CPU takes several times as long without numba ({first}): pip install 'itervae[fast]'",
+            stacklevel=2,
+        )
+        return None
+
+
+def fusible(value: Tensor) -> bool:
+    """Whether what depends on this is for `descent_numba`: numbers on a CPU through which no gradient goes back."""
+    if value.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
+        return False
+    if forward_ad.unpack_dual(value).tangent is not None:
+        return False
+    return numba_module("descent_numba") is not None
+
+
+def numbers(value: Tensor) -> Any:
+    """The numbers of a tensor, in a contiguous array of numpy's, or the number where it is only one."""
+    return value.detach().contiguous().numpy()[()]
+
+
+def run(name: str, like: Tensor, *given: Any) -> None:
+    """A kernel of `descent_numba` on all data, in as many threads as torch has where (B, K) is worth it."""
+    code = numba_module("descent_numba")
+    torch_threads = torch.get_num_threads()
+    threads = 1 if like.numel() <= SERIAL else min(torch_threads, len(like))
+    if threads == 1:
+        getattr(code, f"{name}_rows")(0, len(like), *given)
+        return
+    from numba import config, get_num_threads, set_num_threads
+
+    with _one_at_a_time:
+        own = get_num_threads()
+        try:
+            set_num_threads(min(threads, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
+            getattr(code, name)(threads, *given)
+        finally:
+            set_num_threads(own)
+            if torch.get_num_threads() != torch_threads:  # numba's threads, when they are made, set those of torch
+                torch.set_num_threads(torch_threads)

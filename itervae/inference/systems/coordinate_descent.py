@@ -1,0 +1,43 @@
+"""The optimum of the lasso on a CPU, one datum after the other, in compiled code (`coordinate_descent_numba`)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from itervae.inference.energies.base import Point
+from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.kernels.launch import numba_module
+
+CHUNK = 64
+"""Data that a thread takes at a time."""
+
+
+@torch.no_grad()
+def minimize(
+    energy: LassoEnergy, u: Float[Tensor, "batch latents"], tolerance: float
+) -> tuple[Float[Tensor, "batch latents"], Point]:
+    """Potentials and energy at the optimum, from potentials u (B, K), float64 on a CPU, with a soft threshold.
+
+    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it. Threads as torch has.
+    """
+    code: Any = numba_module("coordinate_descent_numba")
+    drive, mean = energy.drive(), energy.activation(u)
+    smooth = torch.empty_like(mean)
+    gram, inner, squares = energy.terms.gram.numpy(), drive.numpy(), energy.x.square().sum(1).numpy()
+    a, out, threshold, signed = mean.numpy(), smooth.numpy(), float(energy.threshold.detach()), energy.sparsity.signed
+
+    def part(start: int) -> None:
+        rows = slice(start, start + CHUNK)
+        code.solve(gram, inner[rows], squares[rows], a[rows], out[rows], threshold, signed, tolerance / 2)
+
+    threads, starts = torch.get_num_threads(), range(0, len(mean), CHUNK)
+    if threads == 1 or len(starts) == 1:
+        for start in starts:
+            part(start)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, starts))
+    return energy.at(mean, smooth, drive)

@@ -1,0 +1,92 @@
+"""A trained run, read again: its model, its engine, and how it prepared its data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itervae.data import Preparation
+from itervae.errors import InputError
+from itervae.inference import Engine
+from itervae.model import GenerativeModel
+from itervae.sequence import Carryover
+from itervae.training.checkpoint import (
+    build,
+    check_keys,
+    find_checkpoint,
+    load_settings,
+    load_values,
+    make_carryover,
+    read_checkpoint,
+)
+from itervae.training.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a checkpoint holds.
+
+    Attributes:
+        model, engine: as trained; `model, engine = run` too.
+        carryover: of a run on sequences, else None.
+        settings: of the run.
+        prepare: makes what the model explains of raw pictures, film or rows, as the run prepared its own data.
+    """
+
+    model: GenerativeModel
+    engine: Engine
+    carryover: Carryover | None
+    settings: RunSettings
+    prepare: Preparation
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.model
+        yield self.engine
+
+
+def load(target: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
+    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
+
+    Example:
+        model, engine = itervae.load("runs/my-run")
+        posterior = itervae.infer(model, engine, x).posterior
+
+        run = itervae.load("runs/my-run")
+        x = run.prepare("photograph.png").x                 # patches, prepared as those that the run was trained on
+
+    Raises:
+        InputError: nothing there, or a damaged or foreign file.
+    """
+    path = find_checkpoint(target)
+    content = read_checkpoint(path)
+    settings, shape = load_settings(content), tuple(content["shape"])
+    model, engine = build(settings, shape)
+    load_values(path, model, "model", content["model"])
+    load_values(path, engine, "engine", content["engine"])
+    carryover = None
+    if settings.data.sequential:
+        check_keys(path, content, {"carryover": dict})
+        carryover = make_carryover(settings, model)
+        load_values(path, carryover, "carryover", content["carryover"])
+        carryover = carryover.to(device).eval()
+    prepare = Preparation(settings.data, shape, content.get("fitted", {}))
+    return LoadedRun(model.to(device).eval(), engine.to(device).eval(), carryover, settings, prepare)
+
+
+def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine, Carryover]:
+    """The same, with the carryover of a run on sequences.
+
+    Example:
+        model, engine, carryover = itervae.load_sequence("runs/my-run")
+        with torch.no_grad():
+            filtered = itervae.filter_sequence(model, engine, frames, carryover)
+
+    Raises:
+        InputError: nothing there, a damaged or foreign file, or a run on data without order.
+    """
+    run = load(target, device)
+    if run.carryover is None:
+        raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
+    return run.model, run.engine, run.carryover
