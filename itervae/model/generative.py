@@ -22,7 +22,7 @@ from itervae.arguments import (
     check_tensor,
     check_whole,
 )
-from itervae.distributions import Family, SparsityCost, total_kl
+from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
@@ -187,7 +187,7 @@ class GenerativeModel(nn.Module):
         self,
         x: Tensor,
         posterior: Family,
-        prior: Family | SparsityCost | None = None,
+        prior: PriorDistribution | None = None,
         *,
         estimator: str | None = None,
         samples: int = 1,
