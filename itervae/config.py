@@ -18,6 +18,8 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES
 from itervae.model import FAMILIES, MODELS
+from itervae.options import parse
+from itervae.paths import check_path
 from itervae.sequence import SequenceSettings
 from itervae.training import RunSettings, TrainingSettings, resume_settings
 
@@ -80,12 +82,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         base["data"] = "drift"
     # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
     kept = {name: value for name, value in base.items() if name in names and name not in given}
-    settings = tyro.cli(
-        _command(inference, model),
-        prog="itervae train",
-        args=[*_tokens(kept | {"model": model}), *args],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    command: Any = _command(inference, model)
+    settings = parse(command, "itervae train", [*_tokens(kept | {"model": model}), *args])
     run = RunSettings(
         inference, settings.data, settings.generative_model, settings.engine, settings.training, settings.sequence
     )
@@ -246,7 +244,7 @@ def _flag(name: str) -> str:
 
 def _path(given: dict[str, str | None], name: str) -> Path | None:
     value = given.get(name)
-    return None if value is None else Path(value)
+    return None if value is None else check_path(value)
 
 
 def _asks_help(args: Sequence[str]) -> bool:

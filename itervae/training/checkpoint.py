@@ -7,6 +7,7 @@ has lost its digest is no file of format 1.
 
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import ENGINES, Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
+from itervae.paths import check_path
 from itervae.sequence import Carryover, build_carryover
 from itervae.training.settings import RunSettings
 
@@ -62,7 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or a damaged or foreign one.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         begun = (path.parent / "config.yaml").is_file() and path.name in (LAST, BEST)
         raise InputError(
             f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one"
@@ -162,8 +164,8 @@ def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:
 
 def find_checkpoint(target: str | Path) -> Path:
     """The checkpoint that `target` names: itself, or the best (else the last) of a run folder."""
-    target = Path(target)
-    if not target.is_dir():
+    target = check_path(target)
+    if not os.path.isdir(target):
         return target
     return next((target / name for name in (BEST, LAST) if (target / name).is_file()), target / BEST)
 

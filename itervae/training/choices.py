@@ -118,6 +118,8 @@ def choose_device(name: str, number: int | None = None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not available here ({error}); use auto, cpu, cuda or cuda:N") from error
     return device
