@@ -104,7 +104,7 @@ def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:
         elif "Positional" in str(marked[field.name]):
             positional.append(field.name)
         else:
-            hints[field.name] = hint
+            hints[field.name.rstrip("_")] = hint  # as_ stands for a word of Python
             if field.default is MISSING and field.default_factory is MISSING:
                 required.append(field.name)
     return hints, required, positional

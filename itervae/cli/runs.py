@@ -59,7 +59,7 @@ def chosen_data(own: DataSettings | None, given: Mapping[str, Any]) -> DataSetti
     if own is None:
         return DataSettings().overlaid(given)
     chosen = own.overlaid(given)
-    if chosen.data == "video" and "data_path" in given and "val_sequences" not in given:
+    if own.data == chosen.data == "video" and "data_path" in given and "val_sequences" not in given:
         return replace(chosen, val_sequences="all")
     return chosen
 

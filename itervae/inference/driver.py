@@ -180,6 +180,7 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
     taken = torch.zeros(size, dtype=torch.long, device=device)
     best = problem.x.new_full((size, 2), torch.inf)  # certificate and energy at the last progress
     waited = torch.zeros(size, dtype=torch.long, device=device)  # looks since
+    least = problem.x.new_full((size,), torch.inf)  # energy of what is to be handed back
     done = 0
     while True:
         proof, energy = _certificate(problem, engine, state), _energy(state, rows)
@@ -190,13 +191,19 @@ def _until_certified(problem: Problem, engine: Engine, state: State | None, step
             **{f"memory {name}": value for name, value in state.memory.items()},
             **{f"count {name}": value for name, value in state.counts.items()},
         }
-        # what is handed back is the best that was seen, as rounding may lead away from it again
-        seen = finished.get("certificate")
-        better = torch.ones_like(rows, dtype=torch.bool) if seen is None else ~(proof >= seen[rows])
+        # what is handed back has the least energy and, of what rounding cannot tell apart, the least certificate
+        resolution, seen = _resolution(problem, state), finished.get("certificate")
+        if seen is None:
+            better = torch.ones_like(rows, dtype=torch.bool)
+        else:
+            falls = energy < least[rows] - resolution
+            level = (proof < seen[rows]) & (energy <= least[rows] + resolution)
+            better = falls | level | ~seen[rows].isfinite()
+        least[rows[better]] = energy[better]
         for name, value in here.items():
             kept = finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))
             kept[rows[better]] = value[better]
-        progress = (proof < PROGRESS * best[rows, 0]) | (energy < best[rows, 1] - _resolution(problem, state))
+        progress = (proof < PROGRESS * best[rows, 0]) | (energy < best[rows, 1] - resolution)
         best[rows[progress]] = torch.stack([proof, energy], 1)[progress]
         waited[rows] = torch.where(progress, 0, waited[rows] + 1)
         unfinished = ~(proof <= tolerance)

@@ -152,6 +152,21 @@ def test_rows_of_another_width_are_refused_with_what_to_do(folder, capsys):
     assert "if the atoms of its dictionary lie in rows, transpose it" in capsys.readouterr().err
 
 
+def test_film_measured_on_a_run_of_photographs_is_divided_as_ever(folder, capsys):
+    """Such a run has no scale of frames to hold all of it out with."""
+    film = ["--data", "video", "--data-path", str(folder / "own.npz"), "--frames", "4"]
+    main(["gap", str(folder / "still"), *film, "--num", "10", "--engines", "lca-unrolled:2"])
+    assert "video validation" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_an_input_cannot_be_taken_for_is_said(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(
+            ["infer", str(folder / "still"), "--input", "x.npy", "--as", "pictures", "--output", str(folder / "o.npz")]
+        )
+    assert "--as is 'pictures'; expected one of rows, images, video" in capsys.readouterr().err
+
+
 def test_a_frozen_model_gets_film_in_the_scale_that_it_was_trained_on(folder, tmp_path):
     data = DataSettings(data="video", data_path=folder / "other.npz", patch_size=8, frames=4, val_sequences="e")
     training = TrainingSettings(freeze=folder / "video", updates=2, batch_size=10)

@@ -178,3 +178,16 @@ def test_a_datum_that_rounding_stops_is_not_stepped_on():
     assert found.stats["steps"].max() < 500
     easy = infer(model, Optimal(), random_data(model, 4))
     assert not easy.stats["stalled"].any()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_more_steps_never_hand_back_a_higher_energy():
+    """Also while nothing is proved yet: certificates of this problem are infinite for the first 100 steps."""
+    model = random_model(48, 96, variance=0.3).requires_grad_(False)
+    x = random_data(model, 4, scale=1e4)
+    before = model.free_energy(x, model.posterior(model.prior().u.expand(4, -1))).total
+    for steps in (20, 30, 60, 100, 140, 300):
+        found = infer(model, Optimal(steps=steps), x)
+        energy = model.free_energy(x, found.posterior).total
+        assert (energy < before).all() or (steps == 300 and (energy <= before * (1 + 1e-12)).all())
+        before = energy
