@@ -1,10 +1,9 @@
 """Inference as an exchangeable part: the driver, the engines, and the ways back for gradients.
 
-`ENGINES` is the registry; only the command line and configurations use its strings.
+`ENGINES` lists the engines by name.
 """
 
-from itervae.errors import InputError
-from itervae.inference.checks import check_fit, check_implicit, lacking
+from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.compile import compile_steps
 from itervae.inference.driver import Inference, certificate, infer
 from itervae.inference.energies.base import Energy, SolvableEnergy
@@ -26,37 +25,7 @@ from itervae.inference.engines.semi_amortized import SemiAmortized
 from itervae.inference.engines.spiking import SpikingLCA
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
 from itervae.inference.problem import Problem
-from itervae.model import GenerativeModel
-
-ENGINES: dict[str, type[Engine]] = {
-    "amortized": Amortized,
-    "lca-unrolled": LCAUnrolled,
-    "ista-unrolled": ISTAUnrolled,
-    "fista-unrolled": FISTAUnrolled,
-    "lista": LISTA,
-    "recurrent": Recurrent,
-    "semi-amortized": SemiAmortized,
-    "lca-ode": LCAODE,
-    "spiking-lca": SpikingLCA,
-    "optimal": Optimal,
-}
-
-
-def fitting(model: GenerativeModel) -> list[str]:
-    """The names of the engines that run on a model."""
-    return [name for name, kind in ENGINES.items() if kind.requires <= model.capabilities]
-
-
-def check_named(name: str, model: GenerativeModel) -> None:
-    """Refuse an engine of the registry that cannot run on a model.
-
-    Raises:
-        InputError: names what the model lacks and the engines that fit.
-    """
-    if not ENGINES[name].requires <= model.capabilities:
-        why = lacking(ENGINES[name], model)
-        raise InputError(f"{name} {why}; engines that fit: {', '.join(fitting(model))}")
-
+from itervae.inference.registry import ENGINES, check_named, engine_class, engine_name, fitting, split_steps
 
 __all__ = [
     "ENGINES",
@@ -96,6 +65,9 @@ __all__ = [
     "check_implicit",
     "check_named",
     "compile_steps",
+    "engine_class",
+    "engine_name",
     "fitting",
     "infer",
+    "split_steps",
 ]

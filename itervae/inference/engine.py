@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,22 @@ LOOK_EVERY = 10
 """Steps between looks for finished data, where an engine stops per datum."""
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How an engine is trained where the user does not say otherwise.
+
+    Attributes:
+        lr: peak learning rate of an engine with parameters on a model with an exact free energy. With an encoder,
+            rates above 0.002 leave a tail of data that it gets catastrophically wrong.
+        loss: what of the steps is trained: "final", "steps" or "sequence" (see `itervae.training.objective`).
+        learned_start: whether the state before the first step is learned too, and counts as a step in the loss "steps".
+    """
+
+    lr: float = 0.002
+    loss: Literal["final", "steps", "sequence"] = "final"
+    learned_start: bool = False
+
+
 class Engine(nn.Module):
     """A method of inference: it writes `init` and `step`, and owns nothing of the model.
 
@@ -60,13 +76,8 @@ class Engine(nn.Module):
     requires: ClassVar[frozenset[str]] = frozenset()
     learned: ClassVar[bool] = False
     """Whether the engine has to be trained."""
-    lr: ClassVar[float] = 0.002
-    """Peak learning rate by default, where it is learned and the free energy is exact. With an encoder, larger rates
-    leave a tail of data that it gets catastrophically wrong."""
-    loss: ClassVar[str] = "final"
-    """What of its steps is trained by default (`itervae.training.objective`)."""
-    learned_start: ClassVar[bool] = False
-    """Whether the state before the first step is learned too, and counts as a step where every step is trained."""
+    recipe: ClassVar[Recipe] = Recipe()
+    """How it is trained by default; read by training alone."""
     stochastic: ClassVar[bool] = False
     """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
     Settings: ClassVar[type]

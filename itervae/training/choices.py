@@ -141,7 +141,7 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
                 "not depend on them; use unroll, checkpoint or truncate"
             )
         check_implicit(model, engine)
-    every = engine.steps and (settings.training.loss or engine.loss) != "final"
+    every = engine.steps and (settings.training.loss or engine.recipe.loss) != "final"
     name = settings.training.gradient or ("unroll" if learned or every else "envelope")
     if name == "truncate":
         return Truncate(settings.training.truncate_steps)
@@ -150,7 +150,7 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
 
 def check_objective(settings: RunSettings, engine: Engine, model: GenerativeModel, gradient: Gradient) -> None:
     """Refuse a loss or a target that engine, model or gradient cannot serve."""
-    loss, target = settings.training.loss or engine.loss, settings.training.target
+    loss, target = settings.training.loss or engine.recipe.loss, settings.training.target
     if loss != "final" and (not engine.steps or engine.tolerance is not None):
         raise InputError(
             f"--loss {loss} needs an engine with a fixed number of steps, and {settings.inference} has none; "
@@ -172,12 +172,12 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
 
 def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:
     """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver, that of the engine
-    where it is learned (`Engine.lr`), and 0.002 where the decoder is a network, which diverges at larger ones."""
+    where it is learned (`Engine.recipe`), and 0.002 where the decoder is a network, which diverges at larger ones."""
     if settings.training.lr is not None:
         return settings.training.lr
     if not model.exact:
         return 0.002
-    return engine.lr if has_parameters(engine) else 0.03
+    return engine.recipe.lr if has_parameters(engine) else 0.03
 
 
 def has_parameters(engine: Engine) -> bool:

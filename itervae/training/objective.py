@@ -34,11 +34,11 @@ def objective(
     Every loss but `final` needs `inference.trace["u"]`, with its gradient. `given` is the prior of each datum (B, K)
     where it is not the static one.
     """
-    batch, loss = len(x), options.loss or engine.loss
+    batch, loss = len(x), options.loss or engine.recipe.loss
     u, prior = inference.state.u, None
     if loss != "final":
         path = inference.trace["u"]
-        u = path[0 if engine.learned_start and loss == "steps" else 1 :].flatten(0, 1)
+        u = path[0 if engine.recipe.learned_start and loss == "steps" else 1 :].flatten(0, 1)
         if loss == "sequence":
             prior = model.posterior(path[:-1].flatten(0, 1))
     repeats = len(u) // batch

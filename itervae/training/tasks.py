@@ -76,7 +76,7 @@ class Task(ABC):
         self.options, self.source, self.processes = settings.training, source, processes
         self.rows = processes.rows(settings.training.batch_size)
         self.model, self.engine, self.gradient = model, engine, gradient
-        self.record = () if (settings.training.loss or engine.loss) == "final" else ("u",)
+        self.record = () if (settings.training.loss or engine.recipe.loss) == "final" else ("u",)
         self._ahead = Prefetcher(self._cut) if source.ahead else None
 
     @property

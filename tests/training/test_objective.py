@@ -12,7 +12,7 @@ from itervae.training.settings import TrainingSettings
 
 def computed(model, engine, x, options, gradient=Unroll(), **found):  # noqa: B008 (immutable)
     generator = torch.Generator().manual_seed(0)
-    record = () if (options.loss or engine.loss) == "final" else ("u",)
+    record = () if (options.loss or engine.recipe.loss) == "final" else ("u",)
     inference = infer(model, engine, x, gradient=gradient, record=record, **found)
     return objective(model, engine, x, inference, options, 0.1, generator)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from itervae.inference.energies.base import choose, pick
 from itervae.inference.energies.linear import LinearEnergy, rises
 from itervae.inference.energies.poisson import PoissonEnergy
-from itervae.inference.engine import State
+from itervae.inference.engine import Recipe, State
 from itervae.inference.engines.descent import Proposal, shortened
 from itervae.inference.engines.ista import FISTAUnrolled
 from itervae.inference.engines.lca import LCAUnrolled
@@ -40,7 +40,7 @@ class LearnedProximal(FISTAUnrolled):
 
     requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
     learned = True
-    lr = 0.01
+    recipe = Recipe(lr=0.01)
 
     def __init__(self, steps: int = 5) -> None:
         super().__init__(steps)

@@ -11,7 +11,7 @@ import torch
 
 from itervae.arguments import check_fields, check_kind
 from itervae.inference.checks import check_engine, check_fit
-from itervae.inference.engine import Engine, State
+from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.amortized import Amortized, AmortizedSettings
 from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.engines.lca import LCAUnrolled
@@ -55,8 +55,7 @@ class SemiAmortized(Engine):
 
     requires = frozenset({"variational posterior"})
     learned = True
-    loss = "steps"
-    learned_start = True
+    recipe = Recipe(loss="steps", learned_start=True)
     Settings = SemiAmortizedSettings
 
     def __init__(self, encoder: Amortized, refine: Engine) -> None:

@@ -32,7 +32,7 @@ from itervae.arguments import check_positive, check_whole
 from itervae.distributions.poisson import MAX_LOG_RATE
 from itervae.inference.energies.base import SolvableEnergy
 from itervae.inference.energies.linear import LinearEnergy
-from itervae.inference.engine import Engine, State
+from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.descent import START_CURVATURE
 from itervae.inference.engines.lca import LARGEST_SAMPLED, NEWEST
 from itervae.inference.problem import Problem
@@ -65,7 +65,7 @@ class SpikingLCA(Engine):
 
     requires = frozenset({"Poisson family"})
     stochastic = True
-    loss = "sequence"
+    recipe = Recipe(loss="sequence")
     Settings = SpikingLCASettings
 
     def __init__(self, steps: int = 16, step_size: float = 0.05) -> None:

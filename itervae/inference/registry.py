@@ -1,0 +1,89 @@
+"""The engines by name, for command lines, configurations and checkpoints; Python uses the classes.
+
+An engine of a user's own is named MODULE:CLASS.
+"""
+
+from typing import Any
+
+from itervae.arguments import check_kind, nearest
+from itervae.errors import InputError
+from itervae.inference.checks import lacking
+from itervae.inference.engine import Engine
+from itervae.inference.engines.amortized import Amortized
+from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
+from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lista import LISTA
+from itervae.inference.engines.ode import LCAODE
+from itervae.inference.engines.optimal import Optimal
+from itervae.inference.engines.recurrent import Recurrent
+from itervae.inference.engines.semi_amortized import SemiAmortized
+from itervae.inference.engines.spiking import SpikingLCA
+from itervae.model import GenerativeModel
+from itervae.own import class_name, import_class
+
+ENGINES: dict[str, type[Engine]] = {
+    "amortized": Amortized,
+    "lca-unrolled": LCAUnrolled,
+    "ista-unrolled": ISTAUnrolled,
+    "fista-unrolled": FISTAUnrolled,
+    "lista": LISTA,
+    "recurrent": Recurrent,
+    "semi-amortized": SemiAmortized,
+    "lca-ode": LCAODE,
+    "spiking-lca": SpikingLCA,
+    "optimal": Optimal,
+}
+
+
+def engine_class(name: Any) -> type[Engine]:
+    """The engine of that name, or the one that a user names as MODULE:CLASS, which is imported.
+
+    Raises:
+        InputError: no such engine.
+    """
+    check_kind("inference engine", name, str, f"a name: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own")
+    if name in ENGINES:
+        return ENGINES[name]
+    if ":" in name:
+        return import_class(name, Engine)
+    raise InputError(
+        f"inference engine {name!r} is unknown; {nearest(name, ENGINES)}expected one of {', '.join(ENGINES)}, or "
+        "MODULE:CLASS of your own"
+    )
+
+
+def engine_name(kind: type[Engine]) -> str:
+    """The name of an engine: that of the registry, or MODULE:CLASS."""
+    return next((name for name, known in ENGINES.items() if known is kind), class_name(kind))
+
+
+def split_steps(text: str) -> tuple[str, int | None]:
+    """ENGINE or ENGINE:STEPS as the name of an engine and a number of steps, None where there is none.
+
+    Raises:
+        InputError: what stands for the steps is no whole number.
+    """
+    name, colon, last = text.strip().rpartition(":")
+    if not colon:
+        return last, None
+    if last.isdecimal() and last.isascii():
+        return name, int(last)
+    if name in ENGINES or ":" in name:
+        raise InputError(f"{text!r} asks for {last!r} steps; expected ENGINE:STEPS with a whole number")
+    return text.strip(), None  # MODULE:CLASS
+
+
+def fitting(model: GenerativeModel) -> list[str]:
+    """The names of the engines that run on a model."""
+    return [name for name, kind in ENGINES.items() if kind.requires <= model.capabilities]
+
+
+def check_named(name: str, model: GenerativeModel) -> None:
+    """Refuse an engine that cannot run on a model.
+
+    Raises:
+        InputError: names what the model lacks and the engines that fit.
+    """
+    kind = engine_class(name)
+    if not kind.requires <= model.capabilities:
+        raise InputError(f"{name} {lacking(kind, model)}; engines that fit: {', '.join(fitting(model))}")

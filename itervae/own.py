@@ -1,0 +1,69 @@
+"""Classes of a user's own, written MODULE:CLASS where a word has to stand for them: on a command line, in a checkpoint.
+
+What a user names is imported; what a file names never is, and has to be handed over by the user.
+"""
+
+import sys
+from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
+
+from itervae.errors import InputError, described
+
+
+def class_name(kind: type) -> str:
+    """MODULE:CLASS."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def import_class(name: str, base: type) -> type:
+    """The subclass of `base` that a user names as MODULE:CLASS; its module may lie in the current folder.
+
+    Raises:
+        InputError: no such module, or no such class in it.
+    """
+    module, _, path = name.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found = import_module(module)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name not in _parents(module):
+            raise  # it is there, and imports what is not
+        raise InputError(
+            f"there is no module {module!r} to import {path} from; expected MODULE:CLASS, the module installed or in "
+            f"the current folder, {here}"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"{name} is {described(found)}; expected a class in {module} that is a {base.__name__}")
+    return found
+
+
+def given_class(name: str, own: Collection[type], base: type) -> type:
+    """The subclass of `base` that a file names as MODULE:CLASS, one of those that the user has handed over.
+
+    A class of a script, whose module is __main__ where it is run and has a name where it is imported, is known by its
+    own name.
+
+    Raises:
+        InputError: it was not handed over.
+    """
+    module, _, path = name.partition(":")
+    for kind in own:
+        alike = kind.__qualname__ == path and (kind.__module__ == module or "__main__" in (kind.__module__, module))
+        if alike and issubclass(kind, base):
+            return kind
+    raise InputError(
+        f"the run has a {base.__name__} of your own, {name}, and files are never trusted to name code; hand the class "
+        f"over: itervae.load(RUN, own=[{path}]), on the command line --own {name}"
+    )
+
+
+def _parents(module: str) -> list[str]:
+    """The module and the packages that it lies in."""
+    parts = module.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
