@@ -39,16 +39,16 @@ class LassoEnergy(LinearEnergy):
     def cost(self, u: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         return self.sparsity.cost(mean.detach()).sum(-1), u - mean
 
-    def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
-        """Soft or hard thresholding of the gradient step y = mean − smooth/h.
+    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+        """Soft or hard thresholding of the gradient step y = mean − data_gradient/h.
 
         soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its subgradient
         hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and h ≥ c, E does not
                rise; where several go at once it may, and `Descent` takes the step back
         """
         if self.sparsity.hard:
-            return mean - smooth / torch.maximum(curvature, self.quadratic.diagonal)
-        scaled = curvature * mean - smooth  # h·y
+            return mean - data_gradient / torch.maximum(curvature, self.quadratic.diagonal)
+        scaled = curvature * mean - data_gradient  # h·y
         size = scaled.abs() if self.sparsity.signed else scaled
         a = torch.where(size > self.threshold, (scaled - torch.sign(scaled) * self.threshold) / curvature, 0)
         return torch.where(a == 0, scaled, a + torch.sign(scaled) * self.threshold)
@@ -58,18 +58,18 @@ class LassoEnergy(LinearEnergy):
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
     @torch.no_grad()
-    def at(self, mean: Tensor, smooth: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
-        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, smooth gradient and
+    def at(self, mean: Tensor, data_gradient: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, data gradient and
         `Quadratic.drive`.
 
         Where a unit is silent its potential is that of the LCA at rest, φ_kᵀ(x − Φa), as far as it is below θ.
         """
         least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
         u = mean.sign().mul_(self.threshold).add_(mean)
-        u = torch.where(mean == 0, smooth.neg().clamp_(least, self.threshold), u)
+        u = torch.where(mean == 0, data_gradient.neg().clamp_(least, self.threshold), u)
         cost, leak = self.cost(u, mean)
-        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self.quadratic.offset + cost
-        return u, Point(value, mean, smooth, leak.add_(smooth), self.quadratic.diagonal)
+        value = 0.5 * (data_gradient - drive).mul_(mean).sum(-1) + self.quadratic.offset + cost
+        return u, Point(value, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
 
     @full_precision
     @torch.no_grad()

@@ -171,14 +171,14 @@ class LinearEnergy(SolvableEnergy):
     def proximal_step(
         self,
         mean: Float[Tensor, "batch latents"],
-        smooth: Float[Tensor, "batch latents"],
+        data_gradient: Float[Tensor, "batch latents"],
         curvature: Float[Tensor, "#batch latents"],
     ) -> Float[Tensor, "batch latents"]:
-        """u of argmin_μ smooth·(μ − mean) + ½ Σ h_k (μ_k − mean_k)² + cost(μ).
+        """u of argmin_μ data_gradient·(μ − mean) + ½ Σ h_k (μ_k − mean_k)² + cost(μ).
 
         Args:
             mean: the point of linearization (B, K), of any sign.
-            smooth: gradient of the reconstruction term there (B, K).
+            data_gradient: gradient of the reconstruction term there (B, K).
             curvature: h > 0, the metric, broadcast against (B, K).
         """
 

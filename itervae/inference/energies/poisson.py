@@ -58,10 +58,11 @@ class PoissonEnergy(LinearEnergy):
         with torch.no_grad():
             return (leak - self.beta).mul_(mean).sum(-1) + self._prior_mass, leak
 
-    def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
-        """A Lambert-W shrinkage: λ = a·W(e^s), a = β/h, s = y/a + log r − log a, y = mean − smooth/h; answers log λ."""
+    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+        """log λ of a Lambert-W shrinkage λ = a·W(e^s), with a = β/h, s = y/a + log r − log a and y = mean −
+        data_gradient/h."""
         log_a = self.beta.log() - curvature.log()
-        s = (curvature * mean - smooth) / self.beta + self.prior_log_rate - log_a
+        s = (curvature * mean - data_gradient) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
     def between(self, u: Tensor, one: Point, v: Tensor, other: Point, share: Tensor) -> tuple[Tensor, Point]:
@@ -76,7 +77,10 @@ class PoissonEnergy(LinearEnergy):
         def of(*given: Tensor) -> list[Tensor]:
             return [part if rows is None else part.index_select(0, rows) for part in given]
 
-        mean, smooth = torch.lerp(one.mean, other.mean, share), torch.lerp(one.smooth, other.smooth, share)
+        mean, data_gradient = (
+            torch.lerp(one.mean, other.mean, share),
+            torch.lerp(one.data_gradient, other.data_gradient, share),
+        )
         t, before, after, rate = of(share, u, v, mean)
         tiny = torch.finfo(rate.dtype).tiny  # rates below it are known by their logarithms alone
         larger = torch.maximum((1 - t).log() + before, t.log() + after)
@@ -84,8 +88,8 @@ class PoissonEnergy(LinearEnergy):
         log_rate = torch.where(t < 1, log_rate, v) if rows is None else v.index_copy(0, rows, log_rate)
         leak = self.beta * (log_rate - self.prior_log_rate)
         with torch.no_grad():
-            rate, slope, gradient, value = of(one.mean, one.smooth, one.gradient, one.value)
-            new_rate, new_slope, new_leak = of(mean, smooth, leak)
+            rate, slope, gradient, value = of(one.mean, one.data_gradient, one.gradient, one.value)
+            new_rate, new_slope, new_leak = of(mean, data_gradient, leak)
             # the trapezium rule is exact for the reconstruction term
             gained = (new_rate - rate).mul_(new_slope + slope).mul_(0.5)
             gained += (new_leak - self.beta).mul_(new_rate)
@@ -95,7 +99,7 @@ class PoissonEnergy(LinearEnergy):
                 value = torch.where(share[:, 0] < 1, value, other.value)
             else:
                 value = other.value.index_copy(0, rows, value)
-        return log_rate, Point(value, mean, smooth, smooth + leak, one.diagonal)
+        return log_rate, Point(value, mean, data_gradient, data_gradient + leak, one.diagonal)
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
         """Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ): the Jacobian of the flow has the diagonal β + cλ/σ²."""

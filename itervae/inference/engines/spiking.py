@@ -98,9 +98,9 @@ def drive(
         z = model.posterior(u, TEMPERATURE).rsample(generator=generator, relaxation="straight-through")
         return -energy.quadratic.gradient(z)[0], energy.quadratic.diagonal
     draw = energy.evaluate(u)
-    return -draw.smooth, draw.diagonal
+    return -draw.data_gradient, draw.diagonal
 
 
 def _bounded(u: Tensor, memory: dict[str, Tensor]) -> State:
     clamped = (u > MAX_LOG_RATE).sum(-1)
-    return State(u.clamp_max(MAX_LOG_RATE), memory, counts={"clamped": clamped})
+    return State(u.clamp_max(MAX_LOG_RATE), memory, diagnostics={"clamped": clamped})

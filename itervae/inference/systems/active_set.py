@@ -43,15 +43,15 @@ def active_set_step(
     Returns:
         The next potentials and the energy there, as `LassoEnergy.at` has them.
     """
-    gram, drive, mean, smooth = gram_of(energy), energy.quadratic.drive(), point.mean, point.smooth
-    size = smooth.abs() if energy.sparsity.signed else -smooth
+    gram, drive, mean, data_gradient = gram_of(energy), energy.quadratic.drive(), point.mean, point.data_gradient
+    size = data_gradient.abs() if energy.sparsity.signed else -data_gradient
     active = mean != 0
     waiting = ~active & (size > energy.threshold)
     number = active.sum(1)
     number = number + torch.minimum(waiting.sum(1), (number // 2).clamp_min(ENTERING))
     order = torch.where(active, torch.inf, torch.where(waiting, size, -1))
     bound = gram.abs().sum(1).amax()  # which no eigenvalue of ΦᵀΦ exceeds
-    moved = energy.activation(energy.proximal_step(mean, smooth, bound))
+    moved = energy.activation(energy.proximal_step(mean, data_gradient, bound))
     new = torch.zeros_like(mean)
     for rows, width in _groups(number):
         units = order[rows].topk(width).indices

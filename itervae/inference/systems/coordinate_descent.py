@@ -26,9 +26,9 @@ def minimize(
     """
     code: Any = numba_module("coordinate_descent_numba")
     drive, mean = energy.quadratic.drive(), energy.activation(u)
-    smooth = torch.empty_like(mean)
+    data_gradient = torch.empty_like(mean)
     gram, squares = gram_of(energy).numpy(), energy.quadratic.x.square().sum(1).numpy()
-    a, out, inner = mean.numpy(), smooth.numpy(), drive.numpy()
+    a, out, inner = mean.numpy(), data_gradient.numpy(), drive.numpy()
     threshold, signed = float(energy.threshold.detach()), energy.sparsity.signed
 
     def part(start: int) -> None:
@@ -42,4 +42,4 @@ def minimize(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, starts))
-    return energy.at(mean, smooth, drive)
+    return energy.at(mean, data_gradient, drive)
