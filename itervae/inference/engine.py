@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_fields, check_kind
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
+from itervae.own import make
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Recipe:
     learned_start: bool = False
 
 
+@dataclass
+class NoSettings:
+    """Settings of an engine that names none of its own."""
+
+
 class Engine(nn.Module):
     """A method of inference: it writes `init` and `step`, and owns nothing of the model.
 
@@ -80,7 +86,7 @@ class Engine(nn.Module):
     """How it is trained by default; read by training alone."""
     stochastic: ClassVar[bool] = False
     """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
     dtype: ClassVar[torch.dtype | None] = None
     patience: ClassVar[int | None] = None
     """Looks without progress, in certificate or energy, after which a datum that is not finished stops, where the
@@ -92,7 +98,7 @@ class Engine(nn.Module):
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":
         """The engine with these settings, for data of `shape`."""
         check_fields(settings, cls.Settings)
-        return cls(**vars(settings))
+        return make(cls, f"one argument for each field of {cls.Settings.__name__}", **vars(settings))
 
     def init(self, problem: Problem, state: State | None) -> State:
         """The state before the first step, from nothing or from a given state."""

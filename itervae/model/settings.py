@@ -2,15 +2,15 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from itervae.arguments import check_fields, check_kind, check_seed, check_shape, check_tensor
+from itervae.arguments import OneOf, check_fields, check_kind, check_seed, check_shape, check_tensor
 from itervae.errors import InputError
-from itervae.model.decoders import build_decoder
+from itervae.model.decoders import DECODERS, build_decoder
 from itervae.model.estimators import estimators_of
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
@@ -32,8 +32,10 @@ class VAESettings:
 
     latents: int = 512
     """Number of latent units K."""
-    decoder: Literal["linear", "mlp", "conv"] = "linear"
-    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy."""
+    decoder: Annotated[str, OneOf(DECODERS)] | type[nn.Module] = "linear"
+    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A module class of your
+    own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and maps z (..., K) to (..., D), D the
+    product of shape."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """Gaussian for any data, Bernoulli for data in [0, 1]."""
     observation_variance: float = 0.5
@@ -47,6 +49,17 @@ class VAESettings:
     prior: Literal["fixed", "learned"] = "fixed"
     """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0, 1), Laplace(0, 1)
     and uniform priors for the others."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether the decoder is a dictionary."""
+        own = isinstance(self.decoder, type) and issubclass(self.decoder, LinearDecoder)
+        return own or self.decoder == "linear"
+
+    @property
+    def decoder_name(self) -> str:
+        """The decoder in words: its name, or that of its class."""
+        return self.decoder if isinstance(self.decoder, str) else self.decoder.__name__
 
     def build_prior(self) -> Prior:
         """The prior of this family, over `latents` units."""
@@ -68,7 +81,7 @@ class PoissonVAESettings(VAESettings):
     def build_prior(self) -> Prior:
         start = self.start_log_rate
         if start is None:
-            start = -5.0 if self.decoder == "linear" else -1.0
+            start = -5.0 if self.linear else -1.0
         check_log_rate("start_log_rate", start)
         return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator)
 
@@ -165,7 +178,7 @@ def estimators_for(settings: VAESettings) -> tuple[str, ...]:
     """The estimators that a model with these settings will have, the default first."""
     with torch.random.fork_rng(devices=()):
         family = type(replace(settings, latents=1).build_prior()())
-    return estimators_of(family, settings.decoder == "linear" and settings.likelihood == "gaussian")
+    return estimators_of(family, settings.linear and settings.likelihood == "gaussian")
 
 
 def sparse_coding_model(

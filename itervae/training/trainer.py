@@ -18,6 +18,7 @@ Under torchrun each process has a part of the rows (`itervae.training.distribute
 
 import signal
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ from itervae.training.monitor import Monitor, Silent
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
 from itervae.training.reports import Summary, diverged, has_finished, write_summary
 from itervae.training.run import Position, Run, prepare
-from itervae.training.settings import RunSettings
+from itervae.training.settings import RunSettings, TrainingSettings, read_group
 from itervae.training.tasks import EVALUATION_BATCH, SequenceTask
 from itervae.training.validation import validate
 
@@ -104,7 +105,7 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
                 f"run {run_dir} has ended, after {at.update} updates and {at.seconds / 60:.1f} minutes; give it a "
                 "larger budget with --updates or --minutes"
             )
-        notes += _moved(run, load_settings(saved), at, spent)
+        notes += _moved(run, read_group(TrainingSettings, saved["config"]), at, spent)
     due = bool(at.update) and at.validated != at.update and (at.update % options.validate_every == 0 or spent >= 1)
     records = []
     if processes.lead:
@@ -229,9 +230,9 @@ def _train(settings: RunSettings, run_dir: Path, resume: bool, processes: Proces
     return summary
 
 
-def resume_settings(run_dir: Path) -> RunSettings:
-    """The settings that a run was started with, from its last checkpoint."""
-    return load_settings(read_checkpoint(run_dir / LAST))
+def resume_settings(run_dir: Path, own: Collection[type] = ()) -> RunSettings:
+    """The settings that a run was started with, from its last checkpoint; `own` as for `load`."""
+    return load_settings(read_checkpoint(run_dir / LAST), own)
 
 
 def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] | None) -> Run:
@@ -259,9 +260,9 @@ def _progress(update: int, seconds: float, updates: int | None, minutes: float |
     return min(1.0, max(by_updates, by_clock))
 
 
-def _moved(run: Run, before: RunSettings, at: Position, spent: float) -> list[str]:
+def _moved(run: Run, before: TrainingSettings, at: Position, spent: float) -> list[str]:
     """What another budget than before does to the schedules of a run that goes on, in words."""
-    was = _progress(at.update, at.seconds, *before.training.budget())
+    was = _progress(at.update, at.seconds, *before.budget())
     if abs(was - spent) < 1e-9:
         return []
     return [
