@@ -78,6 +78,12 @@ class Run:
         """All that are trained."""
         return [parameter for members, _ in self.peaks for parameter in members]
 
+    def follow_schedule(self, progress: float) -> None:
+        """Set the learning rates and β of the update at this point of the run."""
+        for group, (_, peak) in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = self.schedule.lr_at(progress) * peak / self.schedule.lr
+        self.model.beta.fill_(self.schedule.beta_at(progress))
+
     def state_dict(self, position: Position) -> dict[str, Any]:
         """The content of a checkpoint; every process has to ask for it."""
         return {

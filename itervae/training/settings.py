@@ -79,6 +79,13 @@ class TrainingSettings:
             return None, DEFAULT_MINUTES
         return self.updates, self.minutes
 
+    def progress(self, update: int, seconds: float) -> float:
+        """The share of the budget that is spent, in [0, 1], of whichever ends first."""
+        updates, minutes = self.budget()
+        by_updates = update / updates if updates else 0.0
+        by_clock = seconds / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(by_updates, by_clock))
+
 
 @dataclass
 class RunSettings:
