@@ -173,7 +173,7 @@ def test_rates_belong_to_their_log_rates_and_values_to_both(kind, dtype):
             state = engine.step(problem, state)
             torch.testing.assert_close(state.point.mean, state.u.exp(), rtol=100 * torch.finfo(dtype).eps, atol=1e-37)
         again = problem.energy.evaluate(state.u)
-        size = again.value.abs() + problem.energy.offset
+        size = again.value.abs() + problem.energy.quadratic.offset
         assert ((state.point.value - again.value).abs() <= 2000 * torch.finfo(dtype).eps * size).all()
 
 

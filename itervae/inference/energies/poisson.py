@@ -32,7 +32,7 @@ class PoissonEnergy(LinearEnergy):
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson) -> None:
-        super().__init__(model, x, spread=True)
+        super().__init__(model, x, counts=True)
         self._model, self._prior = model, prior
         self.prior_log_rate = prior.log_rate.to(x.dtype)
         self.beta = model.beta.to(x.dtype)
@@ -42,11 +42,12 @@ class PoissonEnergy(LinearEnergy):
     @cached_property
     def constants(self) -> tuple[Any, ...]:
         """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,),
-        β Σ r (B,), and `shift` (1 or B, K) and `share` of products, and 1/2σ²."""
-        prior, mass = self.prior_log_rate.view(-1, len(self.diagonal)), self._prior_mass.expand_as(self.offset)
-        products = self.shift(), self.share(), 0.5 / self.variance
+        β Σ r (B,), and `shift` (1 or B, K) and `weight` of products, and 1/2σ²."""
+        data = self.quadratic
+        prior, mass = self.prior_log_rate.view(-1, len(data.diagonal)), self._prior_mass.expand_as(data.offset)
+        products = data.shift(), data.weight(), 0.5 / data.variance
         return tuple(
-            map(numbers, (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, mass, *products))
+            map(numbers, (data.diagonal, metric(data.diagonal), prior, self.beta, data.offset, mass, *products))
         )
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -116,10 +117,10 @@ class PoissonEnergy(LinearEnergy):
 
         Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf where exp
         overflows."""
-        u, x, prior = u.double(), self.x.double(), self._prior.log_rate.double()
+        u, x, prior = u.double(), self.quadratic.x.double(), self._prior.log_rate.double()
         terms, beta = decoder_terms(self._model, torch.float64), self._model.beta.double()
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
-        r = residual(x, rate, terms.dictionary, u.shape[1])
+        r = residual(x, rate, terms.operator, u.shape[1])
         # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place
         spread, share, single = 0.5 * diagonal / beta, r.share / (variance * beta), HALF * SPARE
         if fusible(u):

@@ -36,7 +36,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
     run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    smooth, residual = energy.product(mean)
+    smooth, residual = energy.quadratic.product(mean)
 
     found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
@@ -59,7 +59,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         _memory(found, mean),
         rejected.numpy(),
     )
-    new = Point(value, mean, smooth, gradient, energy.diagonal)
+    new = Point(value, mean, smooth, gradient, energy.quadratic.diagonal)
     return replace(state, u=u, memory=found, point=new, counts={**state.counts, "rejected": rejected})
 
 

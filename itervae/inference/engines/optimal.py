@@ -73,7 +73,8 @@ class Optimal(Descent):
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
         age = state.age if state is not None and memory else begun
         on_cpu = problem.x.device.type == "cpu"
-        if isinstance(energy, LassoEnergy) and on_cpu and numba_module("coordinate_descent_numba") is not None:
+        compiled = _dense(problem) and on_cpu
+        if isinstance(energy, LassoEnergy) and compiled and numba_module("coordinate_descent_numba") is not None:
             u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
             return replace(self.begin(u, point, memory), age=max(age, SINGLE))
         return replace(super().init(problem, state), age=age)
@@ -96,10 +97,10 @@ class Optimal(Descent):
     def step(self, problem: Problem, state: State) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return state  # certified at once, but for rounding where the tolerance asks for less than that
-        energy, age = problem.energy, state.age
-        if isinstance(energy, PoissonEnergy) and age >= FIRST_ORDER:
+        energy, age, dense = problem.energy, state.age, _dense(problem)
+        if isinstance(energy, PoissonEnergy) and age >= FIRST_ORDER and dense:
             u, point = newton_step(energy, state.u, state.point)
-        elif isinstance(energy, LassoEnergy) and _in_active_set(age):
+        elif isinstance(energy, LassoEnergy) and _in_active_set(age) and dense:
             u, point = active_set_step(energy, state.u, state.point)
         elif isinstance(energy, PoissonEnergy) and age >= SINGLE:
             if age == SINGLE:  # another rule takes over, which has not moved yet
@@ -109,6 +110,11 @@ class Optimal(Descent):
         else:
             return replace(self._lca.step(problem, state), age=age + 1)
         return State(u, state.memory, point, state.counts, age=age + 1)
+
+
+def _dense(problem: Problem) -> bool:
+    """Whether systems with the dictionary as a matrix can be solved; first-order steps need none."""
+    return "dense dictionary" in problem.model.capabilities
 
 
 def _in_active_set(age: int) -> bool:

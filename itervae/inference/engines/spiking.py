@@ -96,7 +96,7 @@ def drive(
     diagonal of the curvature of the reconstruction: c/σ² (K,) of a linear decoder, else a draw of it (B, K)."""
     if isinstance(energy, LinearEnergy):
         z = model.posterior(u, TEMPERATURE).rsample(generator=generator, relaxation="straight-through")
-        return -energy.smooth(z)[0], energy.diagonal
+        return -energy.quadratic.gradient(z)[0], energy.quadratic.diagonal
     draw = energy.evaluate(u)
     return -draw.smooth, draw.diagonal
 
