@@ -117,7 +117,7 @@ def check_generator(generator: Any) -> None:
         check_kind("generator", generator, torch.Generator, how)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed as itself
 class OneOf:
     """What the annotation of a setting says where its names are the keys of a registry: Annotated[str, OneOf(ENGINES)].
 

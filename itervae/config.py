@@ -23,7 +23,7 @@ from torch import nn
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, Engine, engine_class, engine_name, split_steps
-from itervae.model import FAMILIES, MODELS
+from itervae.model import MODELS, families
 from itervae.options import parse
 from itervae.own import class_name, given_class, import_class, is_class_name
 from itervae.paths import check_path
@@ -231,7 +231,7 @@ def _model(given: dict[str, Any]) -> Any:
     family, model = given.get("family"), given.get("model")
     if family is None:
         return model
-    _check_name("family", family, FAMILIES)
+    _check_name("family", family, families())
     if model not in (None, f"{family}-vae"):
         raise InputError(f"family {family} was given beside model {model}; leave one of them out")
     return f"{family}-vae"
@@ -265,7 +265,7 @@ def _command(engine: type[Engine], model: str) -> type:
     options = [
         ("inference", str, engine_name(engine)),
         ("model", Literal[tuple(MODELS)], model),
-        ("family", Optional[Literal[tuple(FAMILIES)]], None),  # noqa: UP045 (| fails at run time)
+        ("family", Optional[Literal[tuple(families())]], None),  # noqa: UP045 (| fails at run time)
         ("config", Path | None, None),
         ("resume", Path | None, None),
         ("run_dir", Path | None, None),
