@@ -48,10 +48,8 @@ class Adaptive(Carryover):
     spaced: Tensor
 
     def __init__(self, size: int, experts: int = 8, level: bool = True) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
+        super().__init__(size)
         check_whole("experts", experts, 2)
-        self.size = size
         smallest, largest = torch.tensor([SMALLEST, LARGEST]).logit().tolist()
         self.register_buffer("spaced", torch.linspace(smallest, largest, experts), persistent=False)  # a
         self.offset = nn.Parameter(torch.zeros(size))  # b

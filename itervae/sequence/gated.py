@@ -37,10 +37,8 @@ class Gated(Carryover):
     lr = 0.03
 
     def __init__(self, size: int, hidden: int = 64) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
+        super().__init__(size)
         check_whole("hidden", hidden, 1)
-        self.size = size
         self.cell = nn.GRUCell(2, hidden)
         self.gates = nn.Linear(hidden, 2 * size)
         nn.init.normal_(self.gates.weight, std=START_SPREAD)

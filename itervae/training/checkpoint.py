@@ -23,7 +23,7 @@ from itervae.files import write_bytes
 from itervae.inference import Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.paths import check_path
-from itervae.sequence import Carryover, build_carryover
+from itervae.sequence import CARRYOVERS, Carryover
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
@@ -159,7 +159,7 @@ def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:
     """A new carryover for a model, its start decided by the run's seed; InputError where they do not fit each other."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 2)
-        return build_carryover(settings.sequence, model).to(model.beta.device)
+        return CARRYOVERS[settings.sequence.carryover].build(settings.carryover, model).to(model.beta.device)
 
 
 def find_checkpoint(target: str | Path) -> Path:

@@ -50,7 +50,7 @@ def objective(
         posterior.at(temperature),
         prior,
         estimator=options.estimator,
-        samples=options.samples,
+        samples=options.used("samples"),
         generator=generator,
     )
     last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])

@@ -197,7 +197,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         task,
         torch.optim.Adamax([{"params": members, "lr": peak} for members, peak in peaks]),
         peaks,
-        Schedule(lr, beta, options.beta_ramp, options.temperature),
+        Schedule(lr, beta, options.used("beta_ramp"), options.used("temperature")),
         processes.generator(device, options.seed),
         step,
     )

@@ -135,7 +135,7 @@ class Session:
         if self._processes.lead:
             _record_codes(self._monitor, run.model, run.engine, run.task.stills, at.update, self._options.seed)
         at.validated, at.validation = at.update, found
-        if self.now >= self._options.beta_ramp and found["free_energy"] < at.best:
+        if self.now >= run.schedule.beta_ramp and found["free_energy"] < at.best:
             at.best = found["free_energy"]
             self._save(BEST)
         self._save(LAST)  # which says that this is done, and knows the best so far
