@@ -58,6 +58,7 @@ from itervae.sequence import (
     NoCarryover,
     SequenceSettings,
 )
+from itervae.training import RunSettings
 
 D, K, N = 16, 5, 4
 

@@ -1,5 +1,6 @@
 """Steps in compiled code against the same steps in tensors, one by one; their exp, log and Lambert W by definition."""
 
+import re
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +23,17 @@ from itervae.inference import (
     compile_steps,
     infer,
 )
-from itervae.inference.energies import poisson
-from itervae.inference.engines import descent
+from itervae.inference.energies import lambertw, poisson
+from itervae.inference.energies.linear import Quadratic
+from itervae.inference.engines import descent, fused
+from itervae.inference.engines.ista import ProximalDescent
+from itervae.inference.engines.lca import LCADescent
+from itervae.inference.kernels import descent_numba
 from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
 from itervae.inference.kernels.launch import SERIAL, numba_module
 from itervae.inference.problem import Problem
 
-KINDS = [LCAUnrolled, ISTAUnrolled, FISTAUnrolled]
+KINDS = [LCADescent, ISTAUnrolled, FISTAUnrolled]
 LATENTS = 96
 PRECISIONS = [torch.float32, torch.float64]
 
@@ -68,6 +73,29 @@ def test_elementary_functions_at_the_ends(kind):
     assert np.isnan(ell[-1])
 
 
+def test_constants_are_those_in_tensors():
+    """Compiled code has its own copies: numba's cache knows of changes in a function's own file alone."""
+    assert (descent_numba.BELOW, descent_numba.ABOVE) == (lambertw.BELOW, lambertw.ABOVE)
+    assert np.float32(descent.LEAST_SQUARE) == descent_numba.LEAST_SQUARE
+
+
+@pytest.mark.parametrize("module", [descent_numba, fused])
+def test_the_table_of_pairs_names_what_there_is(module):
+    """Both docstrings have the same table, and each function named in it exists."""
+    pairs = [re.split(" {2,}", line.strip()) for line in module.__doc__.split("\n") if line.startswith("    ")]
+    assert pairs[0] == ["in tensors", "in compiled code"]
+    assert len(pairs) == 8
+    places = [LCADescent, ProximalDescent, poisson.PoissonEnergy, Quadratic, descent.Descent, descent, lambertw]
+    known = {f"{place.__name__.split('.')[-1]}.{name}" for place in places for name in vars(place)}
+    known |= {"log_lambertw_exp", "poisson_kl"}
+    for tensors, compiled_code in pairs[1:]:
+        names = [name.strip() for name in re.sub(r"\(.*?\)", "", tensors).split(",")]
+        assert {name for name in names if "in the" not in name} <= known
+        for name in re.findall(r"\b_?[a-z_]+\b", compiled_code.split(", where")[0].split(", otherwise")[0]):
+            assert name in ("and", "in") or hasattr(descent_numba, name)
+    assert descent_numba.__doc__.split("\n\n")[2] == fused.__doc__.rstrip().split("\n\n")[2].rstrip()
+
+
 def in_tensors(monkeypatch):
     for module in (descent, poisson):
         monkeypatch.setattr(module, "fusible", lambda value: False)
@@ -94,10 +122,10 @@ def compare(found, expected, **tolerance):
         torch.testing.assert_close(
             found.memory[name], value, **tolerance, msg=lambda text, name=name: f"{name}: {text}"
         )
-    for name in ("value", "mean", "smooth", "gradient"):
+    for name in ("value", "mean", "data_gradient", "gradient"):
         torch.testing.assert_close(getattr(found.point, name), getattr(expected.point, name), **tolerance)
-    assert found.counts.keys() == expected.counts.keys()
-    torch.testing.assert_close(found.counts["rejected"], expected.counts["rejected"])
+    assert found.diagnostics.keys() == expected.diagnostics.keys()
+    torch.testing.assert_close(found.diagnostics["rejected"], expected.diagnostics["rejected"])
 
 
 @pytest.mark.parametrize("per_datum", [False, True])
@@ -125,7 +153,7 @@ def test_each_step_is_the_step_in_tensors(kind, latents, per_datum, monkeypatch)
         again = problem.energy.evaluate(found.u)
         torch.testing.assert_close(found.point.value, again.value)
         cut += int(((found.u - target).abs().amax(1) > 1e-6).sum())
-        rejected = found.counts["rejected"].sum()
+        rejected = found.diagnostics["rejected"].sum()
         state = found
     assert cut > rejected
     assert rejected > 0 or kind is ISTAUnrolled  # what is cut by itself does not raise F
@@ -156,7 +184,7 @@ def test_a_step_that_overflows_is_taken_back(kind, dtype):
     assert new.point.value.isfinite().all()
     assert (new.point.value <= state.point.value + problem.energy.tolerance(state.point)).all()
     assert torch.equal(new.u[::2], state.u[::2])
-    assert (new.counts["rejected"][::2] == 1).all()
+    assert (new.diagnostics["rejected"][::2] == 1).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -239,7 +267,7 @@ def test_where_a_gradient_goes_back_steps_are_in_tensors():
 
 
 def test_a_subclass_that_steps_otherwise_is_not_taken_for_its_parent():
-    class Slow(LCAUnrolled):
+    class Slow(LCADescent):
         def propose(self, energy, state, inertia):
             u, mean, smooth = super().propose(energy, state, inertia)
             return state.u + 0.1 * (u - state.u), mean, smooth

@@ -1,4 +1,17 @@
-"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code (`descent_numba`)."""
+"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code.
+
+Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of
+both:
+
+    in tensors                                                      in compiled code
+    LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
+    ProximalDescent.propose, PoissonEnergy.proximal_step            propose, otherwise
+    log_lambertw_exp (energies/lambertw.py)                         log_lambertw_exp
+    Descent.step, PoissonEnergy.cost, Quadratic.value               settle
+    descent.shortened, PoissonEnergy.between                        _cut and _gained, in settle
+    LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
+    poisson_kl (distributions/poisson.py), in the certificate       gaps
+"""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,11 +36,19 @@ class Rule(NamedTuple):
 
 @torch.no_grad()
 def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...]) -> State:
-    """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
+    """The state after one step of `Descent`, from compiled code; it differs by rounding from that
+    in tensors.
+
+    Args:
+        rule: kind of step.
+        energy: of the problem.
+        state: before the step.
+        limits: the constants `DECAY`, `LEAST`, `MOST` and `STILL` of `descent`.
+    """
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
-    diagonal, metric, prior, beta, offset, mass, shift, share, precision = energy.constants
-    point = tuple(numbers(value) for value in (state.u, old.mean, old.smooth, old.gradient))
+    diagonal, metric, prior, beta, offset, mass, shift, weight, precision = energy.constants
+    point = tuple(numbers(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
     before = _memory(memory, old.mean)
 
     def rows(*shape: int) -> Tensor:
@@ -36,14 +57,14 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
     run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    smooth, residual = energy.quadratic.product(mean)
+    data_gradient, residual = energy.quadratic.product(mean)
 
     found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
         found["velocity"] = rows(size, latents)
         if not rule.lca:
-            found["velocity_smooth"] = rows(size, latents)
-    rejected = state.counts["rejected"].clone()
+            found["velocity_data_gradient"] = rows(size, latents)
+    rejected = state.diagnostics["rejected"].clone()
     decay, least, most, still = limits
     eps = torch.finfo(mean.dtype).eps
     run(
@@ -52,21 +73,22 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
         (*point, numbers(old.value)),
         before,
-        (diagonal, prior, beta, offset, mass, shift, share, precision),
+        (diagonal, prior, beta, offset, mass, shift, weight, precision),
         numbers(residual),
         (decay, least, most, still * eps, ROUNDING * eps),
-        tuple(part.numpy() for part in (u, mean, smooth, gradient, value)),
+        tuple(part.numpy() for part in (u, mean, data_gradient, gradient, value)),
         _memory(found, mean),
         rejected.numpy(),
     )
-    new = Point(value, mean, smooth, gradient, energy.quadratic.diagonal)
-    return replace(state, u=u, memory=found, point=new, counts={**state.counts, "rejected": rejected})
+    new = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
+    return replace(state, u=u, memory=found, point=new, diagnostics={**state.diagnostics, "rejected": rejected})
 
 
 def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
-    """Damping, momentum, and the last step, for which something stands in where there is none."""
+    """Damping, momentum and the last step of a memory, as arrays; `stand_in` for what is not
+    there."""
     size, found = len(stand_in), []
-    for name in ("damping", "momentum", "velocity", "velocity_smooth"):
+    for name in ("damping", "momentum", "velocity", "velocity_data_gradient"):
         value = memory.get(name, stand_in)
         if len(value) != size or value.dtype != stand_in.dtype:  # compiled code would read on regardless
             raise ValueError(

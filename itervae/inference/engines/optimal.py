@@ -1,8 +1,9 @@
 """The posterior of least free energy, with a proof; and the optimum of the lasso.
 
-For a linear decoder under a Gaussian likelihood F is strictly convex in the rates, so its minimizer is unique; the gap
-to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.certificate`, `LassoEnergy.certificate`).
-Gaussian and categorical posteriors have their optimum in closed form (`ClosedFormEnergy`).
+For a linear decoder under a Gaussian likelihood F is strictly convex in the rates, so its minimizer
+is unique; the gap to the Fenchel dual bounds, per datum, what is left to gain
+(`PoissonEnergy.certificate`, `LassoEnergy.certificate`). Gaussian and categorical posteriors have
+their optimum in closed form (`ClosedFormEnergy`).
 """
 
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ from itervae.arguments import check_positive
 from itervae.inference.energies.closed_form import ClosedFormEnergy
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
-from itervae.inference.engine import State
+from itervae.inference.engine import LOOK_EVERY, State
 from itervae.inference.engines.descent import Descent
 from itervae.inference.engines.ista import FISTAUnrolled
-from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lca import LCADescent
 from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.systems.active_set import active_set_step
@@ -25,12 +26,13 @@ from itervae.inference.systems.newton import newton_step
 from itervae.model import CERTIFIABLE
 
 SINGLE = 20
-"""Steps at first in float32, at half the cost, before it is looked whether a datum is finished."""
+"""First steps, in float32 at half the cost, before it is looked whether data are finished."""
 FIRST_ORDER = 100
-"""Steps of first order before Newton steps: most data are finished by then, at a fraction of the cost."""
+"""Steps of first order before Newton steps: most data are finished by then, at a fraction of the
+cost."""
 CYCLE, ACTIVE_SET = 10, 3
-"""Of so many batched steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA,
-bring data near their support that are far from it."""
+"""Length of a cycle of batched steps on the lasso, and how many of each are active-set steps. The
+others, of the LCA, bring data near their support that are far from it."""
 
 
 @dataclass
@@ -46,12 +48,13 @@ class OptimalSettings:
 class Optimal(Descent):
     """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
 
-    Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down less, and Newton steps
-    for the data that are left. The lasso is solved on a CPU in compiled code, which counts as no step
-    (`coordinate_descent`); on a GPU and without numba by active-set steps among those of the LCA. Gaussian and
-    categorical posteriors take no step.
-    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps, or that rounding
-    lets come no nearer (`stats["stalled"]`), are returned with a larger certificate, never silently.
+    Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down
+    less, and Newton steps for the data that are left. The lasso is solved on a CPU in compiled
+    code, which counts as no step (`coordinate_descent`); on a GPU and without numba by active-set
+    steps among those of the LCA. Gaussian and categorical posteriors take no step.
+    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps,
+    or that rounding lets come no nearer (`stats["stalled"]`), are returned with a larger
+    certificate, never silently.
     """
 
     requires = CERTIFIABLE
@@ -63,7 +66,7 @@ class Optimal(Descent):
     def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
         super().__init__(steps)
         self.tolerance = check_positive("tolerance", tolerance, " of nats")
-        self._lca, self._fista = LCAUnrolled(), FISTAUnrolled()
+        self._lca, self._fista = LCADescent(), FISTAUnrolled()
 
     def init(self, problem: Problem, state: State | None) -> State:
         energy = problem.certified
@@ -71,51 +74,65 @@ class Optimal(Descent):
             return State(energy.optimum())
         memory = {} if state is None else dict(state.memory)
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
-        age = state.age if state is not None and memory else begun
-        on_cpu = problem.x.device.type == "cpu"
-        compiled = _dense(problem) and on_cpu
-        if isinstance(energy, LassoEnergy) and compiled and numba_module("coordinate_descent_numba") is not None:
+        count = state.step_count if state is not None and memory else begun
+        if isinstance(energy, LassoEnergy) and _compiled(problem):
             u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
-            return replace(self.begin(u, point, memory), age=max(age, SINGLE))
-        return replace(super().init(problem, state), age=age)
+            return replace(self.begin(u, point, memory), step_count=max(count, SINGLE))
+        return replace(super().init(problem, state), step_count=count)
 
-    def fuses(self, problem: Problem, state: State) -> bool:
-        return state.age < FIRST_ORDER and self._lca.fuses(problem, state)
+    def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
+        steps = min(self._stride(problem, state), most)
+        if state.step_count >= SINGLE or isinstance(problem.certified, ClosedFormEnergy):
+            for _ in range(steps):
+                state = self.step(problem, state)
+            return state, steps
+        single, own = problem.to(torch.float32), problem.x.dtype
+        state = self.resume(single, state.map(lambda value: value.to(single.x.dtype)), state.diagnostics)
+        for _ in range(steps):
+            state = self.step(single, state)
+        return self.resume(problem, state.map(lambda value: value.to(own)), state.diagnostics), steps
 
-    def stride(self, problem: Problem, state: State) -> int:
-        age = state.age
-        if isinstance(problem.certified, ClosedFormEnergy) or age < SINGLE:
+    def _stride(self, problem: Problem, state: State) -> int:
+        """The number of steps until it is looked whether data are finished."""
+        count = state.step_count
+        if isinstance(problem.certified, ClosedFormEnergy) or count < SINGLE:
             return SINGLE
         if isinstance(problem.energy, PoissonEnergy):
-            return max(1, min(super().stride(problem, state), FIRST_ORDER - age))
-        return 1 if _in_active_set(age) else CYCLE - (age - SINGLE) % CYCLE
+            return max(1, min(LOOK_EVERY, FIRST_ORDER - count))
+        return 1 if _in_active_set(count) else CYCLE - (count - SINGLE) % CYCLE
 
-    def precision(self, problem: Problem, state: State) -> torch.dtype:
-        closed = isinstance(problem.certified, ClosedFormEnergy)
-        return torch.float32 if state.age < SINGLE and not closed else super().precision(problem, state)
+    def fuses(self, problem: Problem, state: State) -> bool:
+        return state.step_count < FIRST_ORDER and self._lca.fuses(problem, state)
 
     def step(self, problem: Problem, state: State) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return state  # certified at once, but for rounding where the tolerance asks for less than that
-        energy, age, dense = problem.energy, state.age, _dense(problem)
-        if isinstance(energy, PoissonEnergy) and age >= FIRST_ORDER and dense:
+        energy, count, dense = problem.energy, state.step_count, _dense(problem)
+        if isinstance(energy, PoissonEnergy) and count >= FIRST_ORDER and dense:
             u, point = newton_step(energy, state.u, state.point)
-        elif isinstance(energy, LassoEnergy) and _in_active_set(age) and dense:
+        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and dense:
             u, point = active_set_step(energy, state.u, state.point)
-        elif isinstance(energy, PoissonEnergy) and age >= SINGLE:
-            if age == SINGLE:  # another rule takes over, which has not moved yet
+        elif isinstance(energy, PoissonEnergy) and count >= SINGLE:
+            if count == SINGLE:  # another rule takes over, which has not moved yet
                 damping = state.memory["damping"]
                 state = replace(state, memory={"damping": damping, "momentum": torch.ones_like(damping)})
-            return replace(self._fista.step(problem, state), age=age + 1)
+            return replace(self._fista.step(problem, state), step_count=count + 1)
         else:
-            return replace(self._lca.step(problem, state), age=age + 1)
-        return State(u, state.memory, point, state.counts, age=age + 1)
+            return replace(self._lca.step(problem, state), step_count=count + 1)
+        return State(u, state.memory, point, state.diagnostics, step_count=count + 1)
 
 
 def _dense(problem: Problem) -> bool:
-    """Whether systems with the dictionary as a matrix can be solved; first-order steps need none."""
+    """Whether systems with the dictionary as a matrix can be solved; first-order steps need
+    none."""
     return "dense dictionary" in problem.model.capabilities
 
 
-def _in_active_set(age: int) -> bool:
-    return age >= SINGLE and (age - SINGLE) % CYCLE < ACTIVE_SET
+def _compiled(problem: Problem) -> bool:
+    """Whether the lasso is solved in compiled code."""
+    on_cpu = problem.x.device.type == "cpu"
+    return _dense(problem) and on_cpu and numba_module("coordinate_descent_numba") is not None
+
+
+def _in_active_set(count: int) -> bool:
+    return count >= SINGLE and (count - SINGLE) % CYCLE < ACTIVE_SET

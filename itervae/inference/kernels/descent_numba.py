@@ -1,12 +1,25 @@
-"""What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and compiled by numba.
+"""What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and
+compiled by numba.
 
-The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled` as `lca`, `ista`, `descent` and `energies` have them,
-without gradient and datum by datum: what there is of a datum is read once before the product (`propose`) and once
-after it (`settle`). exp and log are written out, after FDLIBM (Sun Microsystems 1993), and Lambert W as in `lambertw`,
-since a loop with a call in it would not become vector code.
+The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled`, without gradient and datum by datum:
+what there is of a datum is read once before the product (`propose`) and once after it (`settle`).
+Each function here is one in tensors, and a change of either is one of both:
 
-Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one file, and constants of
-other files are arguments, because numba's cache knows of changes in a function's own file alone.
+    in tensors                                                      in compiled code
+    LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
+    ProximalDescent.propose, PoissonEnergy.proximal_step            propose, otherwise
+    log_lambertw_exp (energies/lambertw.py)                         log_lambertw_exp
+    Descent.step, PoissonEnergy.cost, Quadratic.value               settle
+    descent.shortened, PoissonEnergy.between                        _cut and _gained, in settle
+    LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
+    poisson_kl (distributions/poisson.py), in the certificate       gaps
+
+exp and log are written out, after FDLIBM (Sun Microsystems 1993), since a loop with a call in it
+would not become vector code.
+
+Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one
+file, and constants of other files are arguments, because numba's cache knows of changes in a
+function's own file alone.
 """
 
 import math
@@ -20,13 +33,14 @@ _options: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(nogil=True, cache=True, **_options)
 compiled_parallel = njit(parallel=True, nogil=True, cache=True, **_options)
 compiled_sums = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
-"""Sums are in any order. Elsewhere order is kept: s − log a + log a, say, would be left without its rounding."""
+"""Decorator of functions whose sums may be made in any order. Elsewhere order is kept: s − log a +
+log a, say, would be left without its rounding."""
 
 ONE, TWO = np.float32(1), np.float32(2)
 """Exact in float32, so that they widen no product."""
 LEAST_SQUARE = np.float32(1e-30)
 NEAR, TERMS = np.float32(0.3), 14
-"""Within so many nats, so many terms of a series."""
+"""Distance in nats within which a divergence is summed as a series, and the number of its terms."""
 EXP = (0.16666666666666602, -2.7777777777015593e-3, 6.613756321437934e-5, -1.6533902205465252e-6, 4.1381367970572385e-8)
 LOG = (
     0.6666666666666735,
@@ -40,7 +54,8 @@ LOG = (
 POWER = (0.69511486, 0.22765367, 0.07705909)
 """2^t within 1e-4 for t in [0, 1]: 1 + c₁t + c₂t² + c₃t³."""
 BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
-"""W(e^s) within 1%, as in `lambertw`: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ + a₂/(s + a₁) above."""
+"""W(e^s) within 1%, as `lambertw` has it: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ +
+a₂/(s + a₁) above."""
 
 
 def exp(x: float) -> float:
@@ -59,7 +74,8 @@ def log_lambertw_exp(s: float) -> float:
 
 
 def _of(kind: types.Type) -> tuple[Any, Any, int, int]:
-    """The types of a number and of its bits, the bias of its exponent and the bits of its mantissa."""
+    """The types of a number and of its bits, the bias of its exponent and the bits of its
+    mantissa."""
     return (np.float32, np.int32, 127, 23) if kind == types.float32 else (np.float64, np.int64, 1023, 52)
 
 
@@ -173,10 +189,11 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
     Args:
         flow: whether the step is one of the LCA (`PoissonEnergy.flow_step`), else a proximal one.
         inertial: whether there is a last step to repeat a share of.
-        point: u, mean, smooth, gradient, before the step.
-        memory: damping (B,), momentum (B,), velocity and velocity_smooth (of any shape if not inertial; velocity_smooth
-            also if `flow`).
-        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`, `LARGEST`.
+        point: u, mean, data_gradient, gradient, before the step.
+        memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if
+            not inertial; the last also if `flow`).
+        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`,
+            `LARGEST`.
     """
     size = len(new_u)
     for part in prange(parts):
@@ -188,8 +205,8 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
 @compiled
 @no_type_check
 def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_mean):
-    u, mean, smooth, gradient = point
-    damping, momentum, velocity, velocity_smooth = memory
+    u, mean, data_gradient, gradient = point
+    damping, momentum, velocity, velocity_data_gradient = memory
     diagonal, metric, prior, beta, leak, largest = terms
     latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric), ONE / beta
     for k in range(latents):
@@ -205,10 +222,10 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
         else:
             log_kappa = log(kappa)
             for k in range(latents):
-                y, slope = mean[row, k], smooth[row, k]
+                y, slope = mean[row, k], data_gradient[row, k]
                 if inertial:
                     y += inertia * velocity[row, k]
-                    slope += inertia * velocity_smooth[row, k]
+                    slope += inertia * velocity_data_gradient[row, k]
                 log_a = log_ratio[k] - log_kappa
                 s = (kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a)
                 new_u[row, k] = log_a + log_lambertw_exp(s)
@@ -226,21 +243,23 @@ def _longer(momentum):
 @compiled_parallel
 @no_type_check
 def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
-    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the next step.
+    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the
+    next step.
 
     Args:
-        rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a last step to repeat,
-            and whether this one will be.
-        point: u, mean, smooth, gradient, value (B,), before the step.
+        rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a
+            last step to repeat, and whether this one will be.
+        point: u, mean, data_gradient, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `share` of
-            `PoissonEnergy.product`, and 1/2σ².
-        residual: of `PoissonEnergy.product` (B, D or 0).
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and
+            `weight` of `Quadratic.product`, and 1/2σ².
+        residual: of `Quadratic.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
-        new: u, mean and `PoissonEnergy.product` at the end of the whole step, in whose place u, mean and smooth of the
-            step taken are put, and where its gradient and value are put.
-        new_memory: where damping, momentum, velocity and velocity_smooth are put; the last two if there is to be a step
-            to repeat, velocity_smooth unless it is the LCA that steps.
+        new: u, mean and `Quadratic.product` at the end of the whole step, in whose place u, mean
+            and data_gradient of the step taken are put, and where its gradient and value are put.
+        new_memory: where damping, momentum, velocity and velocity_data_gradient are put; the last
+            two if there is to be a step to repeat, velocity_data_gradient unless it is the LCA that
+            steps.
         rejected: how many steps were taken back so far (B,), which is counted on.
     """
     size = len(rejected)
@@ -253,12 +272,12 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
 @no_type_check
 def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
     lca, flow, inertial, repeated = rule
-    u, mean, smooth, gradient, value = point
-    damping, momentum, velocity, velocity_smooth = memory
-    diagonal, prior, beta, offset, prior_mass, shift, share_of_product, precision = terms
+    u, mean, data_gradient, gradient, value = point
+    damping, momentum, velocity, velocity_data_gradient = memory
+    diagonal, prior, beta, offset, prior_mass, shift, weight, precision = terms
     decay, least, most, still, rounding = limits
     new_u, new_mean, new_smooth, new_gradient, new_value = new
-    new_damping, new_momentum, new_velocity, new_velocity_smooth = new_memory
+    new_damping, new_momentum, new_velocity, new_velocity_data_gradient = new_memory
     latents, zero = u.shape[1], np.float32(0)
     inertial = inertial and not lca  # the LCA linearizes at the point itself
     for row in range(first, last):
@@ -271,23 +290,23 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
             moved = end - mean[row, k]
             before += gradient[row, k] * moved
             after += (slope + leak) * moved
-            total += (share_of_product * product - constant[k] + leak - beta) * end
+            total += (weight * product - constant[k] + leak - beta) * end
         misfit = offset[row] if residual.shape[1] == 0 else precision * _square(residual, row)
         total += misfit + prior_mass[row]
-        share = before / (before - after) if before < 0 and after > 0 else ONE
-        if share < 1:
-            _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
-            total = value[row] + _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta)
+        fraction = before / (before - after) if before < 0 and after > 0 else ONE
+        if fraction < 1:
+            _cut(row, fraction, u, mean, data_gradient, new_u, new_mean, new_smooth)
+            total = value[row] + _gained(row, u, mean, data_gradient, new_u, new_mean, new_smooth, log_r, beta)
 
         seen = size = square = zero
         longer = _longer(momentum[row])
         inertia = (momentum[row] - ONE) / longer if inertial else zero
         for k in range(latents):
-            one, other, slope, new_slope = mean[row, k], new_mean[row, k], smooth[row, k], new_smooth[row, k]
+            one, other, slope, new_slope = mean[row, k], new_mean[row, k], data_gradient[row, k], new_smooth[row, k]
             new_gradient[row, k] = new_slope + beta * (new_u[row, k] - log_r[k])
             if inertial:
                 one += inertia * velocity[row, k]
-                slope += inertia * velocity_smooth[row, k]
+                slope += inertia * velocity_data_gradient[row, k]
             seen += (new_slope - slope) * (other - one)
             size += other * other * diagonal[k]
             square += (other - one) * (other - one) * diagonal[k]
@@ -303,28 +322,28 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
         new_value[row] = value[row] if worse else total
         if worse:
             rejected[row] += 1
-            for kept, changed in ((u, new_u), (mean, new_mean), (smooth, new_smooth), (gradient, new_gradient)):
+            for kept, changed in ((u, new_u), (mean, new_mean), (data_gradient, new_smooth), (gradient, new_gradient)):
                 _copy(row, kept, changed)
         if repeated:
             # the proximal step of the LCA is no direction to go on in
             _repeat(row, restart or (lca and not flow), u if lca else mean, new_u if lca else new_mean, new_velocity)
             if not lca:
-                _repeat(row, restart, smooth, new_smooth, new_velocity_smooth)
+                _repeat(row, restart, data_gradient, new_smooth, new_velocity_data_gradient)
 
 
 @compiled
 @no_type_check
-def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
+def _cut(row, fraction, u, mean, data_gradient, new_u, new_mean, new_smooth):
     """The point (1 − t)·old + t·new, for 0 ≤ t < 1 (`PoissonEnergy.between`)."""
-    tiny, rest = np.finfo(u.dtype).tiny, ONE - share
-    log_share, log_rest, near = np.log(share), np.log(rest), share < np.float32(0.5)
+    tiny, rest = np.finfo(u.dtype).tiny, ONE - fraction
+    log_fraction, log_rest, near = np.log(fraction), np.log(rest), fraction < np.float32(0.5)
     for k in range(u.shape[1]):
-        moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - smooth[row, k]
-        rate = mean[row, k] + share * moved if near else new_mean[row, k] - rest * moved
-        larger = max(log_rest + u[row, k], log_share + new_u[row, k])  # rates below tiny are known by their logarithms
+        moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - data_gradient[row, k]
+        rate = mean[row, k] + fraction * moved if near else new_mean[row, k] - rest * moved
+        larger = max(log_rest + u[row, k], log_fraction + new_u[row, k])
         new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
         new_mean[row, k] = rate
-        new_smooth[row, k] = smooth[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
+        new_smooth[row, k] = data_gradient[row, k] + fraction * turned if near else new_smooth[row, k] - rest * turned
 
 
 @compiled_sums
@@ -338,13 +357,13 @@ def _square(residual, row):
 
 @compiled_sums
 @no_type_check
-def _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta):
+def _gained(row, u, mean, data_gradient, new_u, new_mean, new_smooth, log_r, beta):
     """By how much F rises: the trapezium rule is exact for the reconstruction term."""
     gained, half = np.float32(0), np.float32(0.5)
     for k in range(u.shape[1]):
         rate, new_rate = mean[row, k], new_mean[row, k]
         leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
-        gained += half * (new_rate - rate) * (new_smooth[row, k] + smooth[row, k])
+        gained += half * (new_rate - rate) * (new_smooth[row, k] + data_gradient[row, k])
         gained += (new_leak - beta) * new_rate - (leak - beta) * rate
     return gained
 
@@ -369,8 +388,9 @@ def _repeat(row, stopped, old, new, velocity):
 
 @compiled_parallel
 @no_type_check
-def gaps(parts, u, mean, slope, norm, prior, spread, share, precision, single, gap):
-    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all float64.
+def gaps(parts, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
+    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all
+    float64.
 
     Args:
         parts: threads.
@@ -379,23 +399,23 @@ def gaps(parts, u, mean, slope, norm, prior, spread, share, precision, single, g
         norm: ‖r‖ (B,).
         prior: log r (1 or B, K).
         spread: c/2σ²β (K,).
-        share: by what part of ‖r‖ d may be wrong (K,).
+        relative: by what part of ‖r‖ d may be wrong (K,).
         precision: 1/σ²β.
         single: by what part of its terms d may be wrong.
     """
     for part in prange(parts):
         first, last = len(u) * part // parts, len(u) * (part + 1) // parts
-        gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap)
+        gaps_rows(first, last, u, mean, slope, norm, prior, spread, relative, precision, single, gap)
 
 
 @compiled_sums
 @no_type_check
-def gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap):
+def gaps_rows(first, last, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
     for row in range(first, last):
         total, log_r = 0.0, prior[min(row, len(prior) - 1)]
         for k in range(u.shape[1]):
             rate, d = mean[row, k], spread[k] - precision * slope[row, k] + (u[row, k] - log_r[k])
-            error = norm[row] * share[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
+            error = norm[row] * relative[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
             away = abs(d) + error
             d = away if d > error else -away
             series = 1.0  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels

@@ -1,4 +1,5 @@
-"""The optimum of the lasso on a CPU, one datum after the other, in compiled code (`coordinate_descent_numba`)."""
+"""The optimum of the lasso on a CPU, one datum after the other, in compiled code
+(`coordinate_descent_numba`)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,15 +21,20 @@ CHUNK = 64
 def minimize(
     energy: LassoEnergy, u: Float[Tensor, "batch latents"], tolerance: float
 ) -> tuple[Float[Tensor, "batch latents"], Point]:
-    """Potentials and energy at the optimum, from potentials u (B, K), float64 on a CPU, with a soft threshold.
+    """Solve the lasso from potentials u (B, K), float64 on a CPU, with a soft threshold and a dense
+    dictionary.
 
-    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it. Threads as torch has.
+    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it.
+    There are as many threads as torch has.
+
+    Returns:
+        The potentials (B, K) at the optimum and the energy there.
     """
     code: Any = numba_module("coordinate_descent_numba")
     drive, mean = energy.quadratic.drive(), energy.activation(u)
-    smooth = torch.empty_like(mean)
+    data_gradient = torch.empty_like(mean)
     gram, squares = gram_of(energy).numpy(), energy.quadratic.x.square().sum(1).numpy()
-    a, out, inner = mean.numpy(), smooth.numpy(), drive.numpy()
+    a, out, inner = mean.numpy(), data_gradient.numpy(), drive.numpy()
     threshold, signed = float(energy.threshold.detach()), energy.sparsity.signed
 
     def part(start: int) -> None:
@@ -42,4 +48,4 @@ def minimize(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, starts))
-    return energy.at(mean, smooth, drive)
+    return energy.at(mean, data_gradient, drive)
