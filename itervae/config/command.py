@@ -1,11 +1,12 @@
 """The command line of `itervae train`.
 
-A first pass reads what decides which settings there are: `--config`, `--resume`, `--inference`, `--model`, `--family`,
-`--data` and `--carryover`; the rest is parsed into the settings classes of those. `--family gaussian` is another way to
-say `--model gaussian-vae`, `--inference lista:5` to say `--inference lista --steps 5`.
+A first pass reads what decides which settings there are: `--config`, `--resume`, `--inference`,
+`--model`, `--family`, `--data` and `--carryover`; the rest is parsed into the settings classes of
+those. `--family gaussian` is another way to say `--model gaussian-vae`, `--inference lista:5` to
+say `--inference lista --steps 5`.
 
-An engine or a decoder of a user's own is MODULE:CLASS, which is imported where the command line says it. A file that
-says it is answered with a class that the command line names too, with `--own`.
+An engine or a decoder of a user's own is MODULE:CLASS, which is imported where the command line
+says it. A file that says it is answered with a class that the command line names too, with `--own`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,7 +112,8 @@ def _values(args: Sequence[str], name: str) -> list[str]:
 
 
 def _command(kinds: Kinds) -> type:
-    """The dataclass of everything that `itervae train` takes with an engine, a model and a carryover."""
+    """The dataclass of everything that `itervae train` takes with an engine, a model and a
+    carryover."""
     engine, model, carryover = kinds.engine, MODELS[kinds.model], CARRYOVERS[kinds.carryover]
     options = [
         ("inference", str, engine_name(engine)),

@@ -1,7 +1,7 @@
 """The settings in files: YAML of a user's own, and the `config.yaml` of a run that goes on.
 
-A file that names a class of a user's own, MODULE:CLASS, is answered with one that the user has handed over; nothing is
-imported for it.
+A file that names a class of a user's own, MODULE:CLASS, is answered with one that the user has
+handed over; nothing is imported for it.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ from itervae.training.settings import without_defaults
 OWN = {"inference": Engine, "decoder": nn.Module}
 """Settings that may name a class of a user's own."""
 CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads", "data_path", "val_path")
-"""Settings that may change when a run is resumed; of the data the place alone, which is checked by their content."""
+"""Settings that may change when a run is resumed; of the data the place alone, which is checked by
+their content."""
 
 
 def read_yaml(path: Path, own: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def read_yaml(path: Path, own: Mapping[str, type] = MappingProxyType({})) -> dic
     `own` are the classes of a user's own that it may name, by their names.
 
     Raises:
-        InputError: no such file, not a mapping, an unknown key (the nearest valid one is named), or a class that is
-            not in `own`.
+        InputError: no such file, not a mapping, an unknown key (the nearest valid one is named), or
+            a class that is not in `own`.
     """
     if not path.is_file():
         raise InputError(f"there is no config file at {path}; expected a YAML file, such as those in configs/")
@@ -64,8 +65,8 @@ def read_yaml(path: Path, own: Mapping[str, type] = MappingProxyType({})) -> dic
 
 
 def resumed(run_dir: Path, own: Mapping[str, type]) -> dict[str, Any]:
-    """The settings of a run that goes on: those of its checkpoint and, of those that may change, what its `config.yaml`
-    says now.
+    """The settings of a run that goes on: those of its checkpoint and, of those that may change,
+    what its `config.yaml` says now.
 
     Raises:
         InputError: no folder with a checkpoint, or another setting was changed in that file.

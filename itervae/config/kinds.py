@@ -14,7 +14,8 @@ from itervae.training.choices import without_order
 from itervae.training.settings import check_names, groups_of
 
 DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
-"""Engines by default, of the Poisson family and sparse coding, and of the others, which have no solver."""
+"""Engines by default, of the Poisson family and sparse coding, and of the others, which have no
+solver."""
 DEFAULT_MODEL, DEFAULT_DATA, DEFAULT_CARRYOVER = "poisson-vae", "photos", "none"
 COMMAND = ("config", "resume", "run_dir", "family", "own")
 """Options of the command that are not settings of the run."""
@@ -31,10 +32,12 @@ class Kinds:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], own: Mapping[str, type]) -> "Kinds":
-        """Those that some settings name, or the defaults; `own` are the classes of a user's own, by their names.
+        """Those that some settings name, or the defaults; `own` are the classes of a user's own, by
+        their names.
 
         Raises:
-            InputError: an unknown engine or model, or an engine of a user's own whose settings clash with others.
+            InputError: an unknown engine or model, or an engine of a user's own whose settings
+                clash with others.
         """
         model = values.get("model", DEFAULT_MODEL)
         inference = values.get("inference", _default_inference(model))
@@ -58,8 +61,8 @@ class Kinds:
 
     @property
     def names(self) -> list[str]:
-        """Every setting that a file of such a run may have: files are written whole, with all settings of data and of
-        sequences."""
+        """Every setting that a file of such a run may have: files are written whole, with all
+        settings of data and of sequences."""
         return ["inference", "model", *(setting.name for group in self.groups for setting in fields(group))]
 
     def check_option(self, name: str, show: Callable[[str], str]) -> None:

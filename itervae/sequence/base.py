@@ -1,4 +1,4 @@
-"""What every carryover is."""
+"""Carryovers: what each of them is and has."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from itervae.model import GenerativeModel
 from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2
-"""Weight of the past before training."""
+"""Weight of the past in the prior, before training."""
 
 
 def check_carryover(carryover: Any) -> None:
@@ -33,7 +33,8 @@ class NoSettings:
 
 
 class Carryover(nn.Module):
-    """The prior of the next frame, a function of the static prior and of the posterior of this frame.
+    """The prior of the next frame, a function of the static prior and of the posterior of this
+    frame.
 
     Args:
         size: parameters P of the posterior that it is made for; None where it is for any number.
@@ -45,7 +46,8 @@ class Carryover(nn.Module):
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
     lr: ClassVar[float] = 0.2
-    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
+    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to
+    go."""
 
     def __init__(self, size: int | None = None) -> None:
         super().__init__()
@@ -95,11 +97,13 @@ class Carryover(nn.Module):
             )
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
+        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the
+        posterior (B, P)."""
         raise NotImplementedError
 
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
-        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says so.
+        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says
+        so.
 
         Args:
             static: the prior without a past, over (K,) latents.

@@ -8,8 +8,8 @@
     gated        r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1}          in rates: w_t and g_t of a recurrent cell
     adaptive     r_t = Σ_j π_j ((1 − w_j) s_t r + w_j λ_{t−1})    in rates: π_j by how well w_j did so far, s_t a level
 
-A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that frame's own prior,
-bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
+A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that
+frame's own prior, bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ MAPS = ("diagonal", "low-rank", "full")
 RANK = 32
 """Rank of a low-rank map by default."""
 START_SPREAD = 0.3
-"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing take very long to
-grow."""
+"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing
+take very long to grow."""
 
 
 class NoCarryover(Carryover):
@@ -50,7 +50,8 @@ class PosteriorCarryover(Carryover):
 
 
 class Leaky(Carryover):
-    """u_t = a u_{t−1} + (1 − a) u_static for each parameter, a in (0, 1) learned: a geometric mixture of rates."""
+    """u_t = a u_{t−1} + (1 − a) u_static for each parameter, a in (0, 1) learned: a geometric
+    mixture of rates."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -63,8 +64,8 @@ class Leaky(Carryover):
 class Mixing(Carryover):
     """r_t = (1 − w) r + w λ_{t−1} for each unit, w in (0, 1) learned: the mixture of rates.
 
-    A unit that fell silent keeps (1 − w) r, and one that starts to fire pays against it, not against almost nothing; so
-    it does not fail on fast sequences, as the geometric mixture does.
+    A unit that fell silent keeps (1 − w) r, and one that starts to fire pays against it, not
+    against almost nothing; so it does not fail on fast sequences, as the geometric mixture does.
     """
 
     poisson = True
@@ -89,12 +90,13 @@ class LinearMapSettings:
 
 
 class LinearMap(Carryover):
-    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past explains,
-    e^b takes from r.
+    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past
+    explains, e^b takes from r.
 
     Args:
         size: K.
-        kind: A is `diagonal`, of `low-rank` (a product of K × rank and rank × K, both ≥ 0), or `full`.
+        kind: A is `diagonal`, of `low-rank` (a product of K × rank and rank × K, both ≥ 0), or
+            `full`.
         rank: of the low-rank kind.
     """
 

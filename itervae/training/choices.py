@@ -74,7 +74,8 @@ def without_order(name: str, data: str) -> InputError:
 
 
 def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodingSettings) -> None:
-    """Refuse an estimator that the model does not have, and settings that the estimator does not use."""
+    """Refuse an estimator that the model does not have, and settings that the estimator does not
+    use."""
     offered = estimators_for(model) if isinstance(model, VAESettings) else ("exact",)
     estimator = options.estimator or offered[0]
     if estimator not in offered:
@@ -101,11 +102,12 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
 
 
 def choose_device(name: str, number: int | None = None) -> torch.device:
-    """The device of that name; auto is the first GPU where there is one, else the CPU. One of several processes on a
-    machine takes the GPU of its own `number`.
+    """The device of that name; auto is the first GPU where there is one, else the CPU. One of
+    several processes on a machine takes the GPU of its own `number`.
 
     Raises:
-        InputError: no such device, more processes than GPUs, or one GPU named for several processes.
+        InputError: no such device, more processes than GPUs, or one GPU named for several
+            processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -129,8 +131,8 @@ def choose_device(name: str, number: int | None = None) -> torch.device:
 
 
 def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeModel) -> Gradient:
-    """The gradient mode of a run: the one named, else envelope unless the engine has parameters or every step
-    counts."""
+    """The gradient mode of a run: the one named, else envelope unless the engine has parameters or
+    every step counts."""
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
@@ -174,8 +176,9 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
 
 
 def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:
-    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver, that of the engine
-    where it is learned (`Engine.recipe`), and 0.002 where the decoder is a network, which diverges at larger ones."""
+    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver,
+    that of the engine where it is learned (`Engine.recipe`), and 0.002 where the decoder is a
+    network, which diverges at larger ones."""
     if settings.training.lr is not None:
         return settings.training.lr
     if not model.exact:

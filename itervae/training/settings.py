@@ -16,8 +16,8 @@ from itervae.sequence import CARRYOVERS, Carryover, LinearMapSettings, SequenceS
 
 DEFAULT_MINUTES = 2.5
 DEFAULTS: dict[str, Any] = {"truncate_steps": 5, "samples": 1, "temperature": 0.05, "beta_ramp": 0.0}
-"""What is used for settings of training that are not given. They are None then, as some do not apply to every run, and
-are refused where they are given and do not."""
+"""What is used for settings of training that are not given. They are None then, as some do not
+apply to every run, and are refused where they are given and do not."""
 COMMAND_NAMES = ("inference", "model", "family", "config", "resume", "run_dir", "own")
 """Options of `itervae train` that belong to no group of settings."""
 T = TypeVar("T")
@@ -34,40 +34,43 @@ class TrainingSettings:
     batch_size: int = 200
     """Data per update."""
     lr: float | None = None
-    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by default 0.03 for a
-    dictionary under a solver, 0.01 with lista and recurrent, 0.002 where an encoder is trained or the decoder is a
-    network, and a rate of its own for a carryover."""
+    """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by
+    default 0.03 for a dictionary under a solver, 0.01 with lista and recurrent, 0.002 where an
+    encoder is trained or the decoder is a network, and a rate of its own for a carryover."""
     gradient: Annotated[str, OneOf(GRADIENTS)] | None = None
-    """Gradient through inference; by default envelope for an engine without parameters of its own whose last
-    step alone counts, else unroll.
-    implicit differentiates the optimum that the steps approach, by a linear system per datum."""
+    """Gradient through inference; by default envelope for an engine without parameters of its own
+    whose last step alone counts, else unroll. `implicit` differentiates the optimum that the steps
+    approach, by a linear system per datum."""
     truncate_steps: int | None = None
     """Steps kept by --gradient truncate, by default 5."""
     estimator: Annotated[str, OneOf(ESTIMATORS)] | None = None
-    """Gradient of the reconstruction term; by default exact where there is a closed form, else eat (poisson), pathwise
-    (gaussian, laplace) or gumbel-softmax (categorical)."""
+    """Gradient of the reconstruction term; by default exact where there is a closed form, else eat
+    (poisson), pathwise (gaussian, laplace) or gumbel-softmax (categorical)."""
     samples: int | None = None
     """Samples per datum of the estimators that sample, by default 1; score needs at least 2."""
     temperature: float | None = None
-    """Final temperature of relaxed samples, by default 0.05; it falls from 1 over the first half of the run."""
+    """Final temperature of relaxed samples, by default 0.05; it falls from 1 over the first half of
+    the run."""
     loss: Literal["final", "steps", "sequence"] | None = None
-    """What of the steps of inference is trained: the last, the mean of all, or the mean of all with the KL of each step
-    to the one before. By default final; steps for semi-amortized, sequence for spiking-lca."""
+    """What of the steps of inference is trained: the last, the mean of all, or the mean of all with
+    the KL of each step to the one before. By default final; steps for semi-amortized, sequence for
+    spiking-lca."""
     target: Literal["free-energy", "optimal-rates"] = "free-energy"
-    """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to the best
-    posterior."""
+    """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to
+    the best posterior."""
     freeze: Path | None = None
-    """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is trained on it."""
+    """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is
+    trained on it."""
     beta_ramp: float | None = None
-    """Share of the run over which beta rises linearly, from a ten-thousandth of its value (published: 0.5); by default
-    it does not."""
+    """Share of the run over which beta rises linearly, from a ten-thousandth of its value
+    (published: 0.5); by default it does not."""
     clip: float = 500.0
     """Largest norm of the gradient of the mean free energy; larger ones are scaled down."""
     mixed_precision: bool = False
     """bfloat16 in encoders and in decoders that are not linear."""
     compile: bool = False
-    """Compile the steps of inference (torch.compile) where numba does not, on a GPU or with --gradient unroll, say: a
-    minute first, then faster steps on large batches."""
+    """Compile the steps of inference (torch.compile) where numba does not, on a GPU or with
+    --gradient unroll, say: a minute first, then faster steps on large batches."""
     validate_every: int = 500
     """Updates between validations, each of which also writes a checkpoint."""
     seed: int = 0
@@ -98,11 +101,12 @@ class TrainingSettings:
 
 @dataclass
 class RunSettings:
-    """Everything a run depends on. Written flat, one name a setting, in `config.yaml` and in checkpoints."""
+    """Everything a run depends on. Written flat, one name a setting, in `config.yaml` and in
+    checkpoints."""
 
     inference: str | type[Engine] = "lca-unrolled"
-    """The engine: its name in `itervae.inference.ENGINES`, or a class of your own, which is imported where it is given
-    as MODULE:CLASS."""
+    """The engine: its name in `itervae.inference.ENGINES`, or a class of your own, which is
+    imported where it is given as MODULE:CLASS."""
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=PoissonVAESettings)
     engine: Any = None
@@ -152,16 +156,18 @@ class RunSettings:
         return {name: _plain(value) for name, value in values.items()}
 
     def located(self) -> "RunSettings":
-        """The same with absolute paths, which hold wherever the run is looked at or resumed from."""
+        """The same with absolute paths, which hold wherever the run is looked at or resumed
+        from."""
         return replace(self, data=_located(self.data), training=_located(self.training))
 
     @classmethod
     def from_flat(cls, values: dict[str, Any], own: Collection[type] = ()) -> "RunSettings":
-        """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's to refuse.
+        """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's
+        to refuse.
 
         Raises:
-            InputError: an engine, a model or a carryover that is not known here, or a class of a user's own that is
-                not in `own`.
+            InputError: an engine, a model or a carryover that is not known here, or a class of a
+                user's own that is not in `own`.
         """
         inference, model = values.get("inference", "lca-unrolled"), values.get("model", "poisson-vae")
         carryover = values.get("carryover", "none")
@@ -220,11 +226,13 @@ WRITTEN_DEFAULTS: dict[type, dict[str, Any]] = {
     PoissonVAESettings: {"indicator": "cubic"},
     LinearMapSettings: {"map": "full", "rank": 32},
 }
-"""What files of earlier versions say where nothing was given (of `linear`, with any carryover); it is left out."""
+"""What files of earlier versions say where nothing was given (of `linear`, with any carryover); it
+is left out."""
 
 
 def without_defaults(values: Mapping[str, Any], groups: Collection[type]) -> dict[str, Any]:
-    """The settings in a file, of a run with these groups, without those that an earlier version wrote unasked."""
+    """The settings in a file, of a run with these groups, without those that an earlier version
+    wrote unasked."""
     kept = dict(values)
     for owner, defaults in WRITTEN_DEFAULTS.items():
         others = {setting.name for group in groups if group is not owner for setting in fields(group)}
@@ -236,8 +244,8 @@ def without_defaults(values: Mapping[str, Any], groups: Collection[type]) -> dic
 
 
 def check_names(kind: type[Engine], groups: Collection[type]) -> None:
-    """Refuse an engine of a user's own with a setting that is another group's too: all of a run are written side by
-    side.
+    """Refuse an engine of a user's own with a setting that is another group's too: all of a run are
+    written side by side.
 
     Raises:
         InputError: names the setting.
