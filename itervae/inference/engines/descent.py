@@ -53,7 +53,7 @@ class Descent(Engine):
     """How compiled code takes the steps of this very class, if it does (`fused`); no subclass
     inherits it."""
 
-    def __init__(self, steps: int = 20) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps = steps

@@ -39,6 +39,9 @@ class ProximalDescent(Descent):
     extrapolates: ClassVar[bool] = True
     """Whether a share of the last step is repeated."""
 
+    def __init__(self, steps: int = ISTASettings.steps) -> None:
+        super().__init__(steps)
+
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, data_gradient = state.point.mean, state.point.data_gradient
         if "velocity" in state.memory:

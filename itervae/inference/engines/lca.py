@@ -111,7 +111,7 @@ class LCAUnrolled(Engine):
     requires = frozenset({"Poisson family or sparse coding"})
     Settings = LCASettings
 
-    def __init__(self, steps: int = 20) -> None:
+    def __init__(self, steps: int = LCASettings.steps) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps = steps

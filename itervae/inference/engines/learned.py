@@ -48,9 +48,9 @@ class LearnedProximal(ProximalDescent):
     learned = True
     recipe = Recipe(lr=0.01)
 
-    def __init__(self, steps: int = 5) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__(steps)
-        self._solver = LCADescent()
+        self._solver = LCADescent(steps)
 
     @abstractmethod
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:

@@ -78,7 +78,12 @@ class LISTA(LearnedProximal):
     Settings = LISTASettings
 
     def __init__(
-        self, steps: int = 5, tied: bool = False, hidden: int = 16, matrices: bool = False, latents: int = 0
+        self,
+        steps: int = LISTASettings.steps,
+        tied: bool = LISTASettings.tied,
+        hidden: int = LISTASettings.hidden,
+        matrices: bool = LISTASettings.matrices,
+        latents: int = 0,
     ) -> None:
         super().__init__(steps)
         check_whole("hidden", hidden)  # 0: learned scalars alone

@@ -88,12 +88,12 @@ class LCAODE(Descent):
 
     def __init__(
         self,
-        steps: int = 20,
-        method: str = "heun3",
-        rtol: float | None = None,
-        atol: float | None = None,
-        adjoint: bool = False,
-        tolerance: float | None = None,
+        steps: int = LCAODESettings.steps,
+        method: str = LCAODESettings.method,
+        rtol: float | None = LCAODESettings.rtol,
+        atol: float | None = LCAODESettings.atol,
+        adjoint: bool = LCAODESettings.adjoint,
+        tolerance: float | None = LCAODESettings.tolerance,
     ) -> None:
         super().__init__(steps)
         fixed, adaptive = get_args(FixedMethod), get_args(AdaptiveMethod)

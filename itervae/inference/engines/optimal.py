@@ -63,10 +63,10 @@ class Optimal(Descent):
     patience = 8
     tolerance: float
 
-    def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
+    def __init__(self, steps: int = OptimalSettings.steps, tolerance: float = OptimalSettings.tolerance) -> None:
         super().__init__(steps)
         self.tolerance = check_positive("tolerance", tolerance, " of nats")
-        self._lca, self._fista = LCADescent(), FISTAUnrolled()
+        self._lca, self._fista = LCADescent(steps), FISTAUnrolled(steps)
 
     def init(self, problem: Problem, state: State | None) -> State:
         energy = problem.certified

@@ -98,7 +98,9 @@ class Recurrent(Engine):
     recipe = Recipe(lr=0.01)
     Settings = RecurrentSettings
 
-    def __init__(self, steps: int = 5, hidden: int = 16, parts: int = 1) -> None:
+    def __init__(
+        self, steps: int = RecurrentSettings.steps, hidden: int = RecurrentSettings.hidden, parts: int = 1
+    ) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         check_whole("hidden", hidden, 1)

@@ -73,7 +73,7 @@ class SpikingLCA(Engine):
     recipe = Recipe(loss="sequence")
     Settings = SpikingLCASettings
 
-    def __init__(self, steps: int = 16, step_size: float = 0.05) -> None:
+    def __init__(self, steps: int = SpikingLCASettings.steps, step_size: float = SpikingLCASettings.step_size) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps, self.step_size = steps, check_positive("step_size", step_size)
