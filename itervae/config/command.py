@@ -31,6 +31,8 @@ from itervae.training import RunSettings, TrainingSettings
 
 SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
 """Settings that mean sequences: where no data are named, those of `drift`."""
+METAVARS = {"inference": "NAME|MODULE:CLASS[:STEPS]", "own": "MODULE:CLASS ..."}
+"""What the help has for the values of options that are text."""
 
 
 def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | None]:
@@ -144,7 +146,8 @@ def _command(kinds: Kinds) -> type:
     }
     annotated = []
     for name, kind, default in options:
-        documented = Annotated[kind, tyro.conf.arg(help=helps[name])] if name in helps else kind
+        said = tyro.conf.arg(help=helps.get(name), metavar=METAVARS.get(name))
+        documented = Annotated[kind, said] if name in helps else kind
         annotated.append((name, documented, field(default_factory=lambda default=default: default)))
     command = make_dataclass("Train", annotated)
     command.__doc__ = (
