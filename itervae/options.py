@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
 
-from itervae.arguments import check_seed, nearest
+from itervae.arguments import check_seed, listed, nearest, setting_kinds
 from itervae.errors import InputError
+from itervae.own import class_name, import_class
 from itervae.paths import check_path
 
 T = TypeVar("T")
@@ -28,12 +36,46 @@ def parse(kind: type[T], prog: str, args: Sequence[str]) -> T:
     said = io.StringIO()
     try:
         with redirect_stderr(said):  # where tyro explains itself in a box of many lines
-            options = tyro.cli(kind, prog=prog, args=list(args), config=(tyro.conf.OmitArgPrefixes,))
+            options = tyro.cli(
+                kind, prog=prog, args=list(args), config=(tyro.conf.OmitArgPrefixes,), registry=_registry()
+            )
     except SystemExit as stopped:
         if not stopped.code:  # --help
             raise
         raise InputError(f"{_reason(kind, args, said.getvalue())}: see {prog} --help") from None
     return _taken(options)
+
+
+def _registry() -> ConstructorRegistry:
+    """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of a user's own."""
+    registry = ConstructorRegistry()
+    within: list[Any] = []  # the groups whose fields tyro itself is asked for
+
+    @registry.struct_rule
+    def group(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not is_dataclass(info.type) or info.type in within:
+            return None
+        within.append(info.type)
+        found = ConstructorRegistry.get_struct_spec(info)
+        within.pop()
+        if not isinstance(found, StructConstructorSpec):
+            return None
+        return replace(found, fields=tuple(replace(field, type=listed(field.type)) for field in found.fields))
+
+    @registry.primitive_rule
+    def own(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if get_origin(info.type) is not type:
+            return None
+        base = get_args(info.type)[0]
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="MODULE:CLASS",
+            instance_from_str=lambda words: import_class(words[0], base),
+            is_instance=lambda value: isinstance(value, type) and issubclass(value, base),
+            str_from_instance=lambda value: [class_name(value)],
+        )
+
+    return registry
 
 
 def _taken(options: Any) -> Any:
@@ -81,7 +123,7 @@ def _reason(kind: type, args: Sequence[str], said: str) -> str:
 
 def _unfit(hint: Any, values: list[str]) -> str:
     """What is wrong with the values of an option of that type."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    kinds = setting_kinds(hint)
     hint = next(kind for kind in kinds if kind is not types.NoneType)
     if get_origin(hint) is tuple:
         hint = get_args(hint)[0]
@@ -104,7 +146,7 @@ def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:
         elif "Positional" in str(marked[field.name]):
             positional.append(field.name)
         else:
-            hints[field.name.rstrip("_")] = hint  # as_ stands for a word of Python
+            hints[field.name.rstrip("_")] = marked[field.name]  # as_ stands for a word of Python
             if field.default is MISSING and field.default_factory is MISSING:
                 required.append(field.name)
     return hints, required, positional

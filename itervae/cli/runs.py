@@ -43,7 +43,7 @@ def open_target(path: Path, log_rate: float | None = None, observation_variance:
     run = load(path)
     settings = run.settings
     start = settings.sequence.start
-    return Target(run.model, run.engine, settings.inference, run.prepare, settings.data, run.carryover, start)
+    return Target(run.model, run.engine, settings.engine_name, run.prepare, settings.data, run.carryover, start)
 
 
 def data_given(args: Sequence[str], data: DataSettings) -> dict[str, Any]:

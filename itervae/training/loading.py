@@ -1,6 +1,6 @@
 """A trained run, read again: its model, its engine, and how it prepared its data."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from itervae.data import Preparation
 from itervae.errors import InputError
 from itervae.inference import Engine
 from itervae.model import GenerativeModel
+from itervae.own import check_own
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import (
     build,
@@ -32,7 +33,8 @@ class LoadedRun:
         model, engine: as trained; `model, engine = run` too.
         carryover: of a run on sequences, else None.
         settings: of the run.
-        prepare: makes what the model explains of raw pictures, film or rows, as the run prepared its own data.
+        prepare: makes what the model explains of raw pictures, film or rows, as the run prepared
+            its own data.
     """
 
     model: GenerativeModel
@@ -46,8 +48,12 @@ class LoadedRun:
         yield self.engine
 
 
-def load(target: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
-    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
+def load(target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()) -> LoadedRun:
+    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint
+    file.
+
+    A run with an engine or a decoder of your own names its class, and a file is never trusted to
+    name code: hand the class over in `own`.
 
     Example:
         model, engine = itervae.load("runs/my-run")
@@ -56,12 +62,15 @@ def load(target: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
         run = itervae.load("runs/my-run")
         x = run.prepare("photograph.png").x                 # patches, prepared as those that the run was trained on
 
+        model, engine = itervae.load("runs/my-run", own=[MyEngine])
+
     Raises:
-        InputError: nothing there, or a damaged or foreign file.
+        InputError: nothing there, a damaged or foreign file, or a class that was not handed over.
     """
+    check_own(own)
     path = find_checkpoint(target)
     content = read_checkpoint(path)
-    settings, shape = load_settings(content), tuple(content["shape"])
+    settings, shape = load_settings(content, own), tuple(content["shape"])
     model, engine = build(settings, shape)
     load_values(path, model, "model", content["model"])
     load_values(path, engine, "engine", content["engine"])
@@ -75,8 +84,10 @@ def load(target: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
     return LoadedRun(model.to(device).eval(), engine.to(device).eval(), carryover, settings, prepare)
 
 
-def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine, Carryover]:
-    """The same, with the carryover of a run on sequences.
+def load_sequence(
+    target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()
+) -> tuple[GenerativeModel, Engine, Carryover]:
+    """The model, engine and carryover of a run on sequences, as `load` reads them.
 
     Example:
         model, engine, carryover = itervae.load_sequence("runs/my-run")
@@ -86,7 +97,7 @@ def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tup
     Raises:
         InputError: nothing there, a damaged or foreign file, or a run on data without order.
     """
-    run = load(target, device)
+    run = load(target, device, own)
     if run.carryover is None:
         raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
     return run.model, run.engine, run.carryover

@@ -11,7 +11,7 @@ from itervae import InputError
 from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES, LCAUnrolled, Unroll
 from itervae.model import GaussianVAESettings, PoissonVAESettings, SparseCodingSettings, build_model
-from itervae.sequence import LinearMap, Mixing, SequenceSettings, filter_sequence
+from itervae.sequence import LinearMap, LinearMapSettings, Mixing, SequenceSettings, filter_sequence
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
 from itervae.training.distributed import Processes
 from itervae.training.tasks import SequenceTask
@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ITERVAE_CACHE", str(tmp_path / "cache"))
 
 
-def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence=None, **training):
+def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence=None, carryover=None, **training):
     training = {"updates": 8, "batch_size": 10, "validate_every": 4, "device": "cpu", **training}
     return RunSettings(
         inference,
@@ -46,6 +46,7 @@ def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence
         ENGINES[inference].Settings(**({"steps": 5} if engine is None else engine)),
         TrainingSettings(**training),
         SequenceSettings(**{"carryover": "linear", "window": 2, **(sequence or {})}),
+        carryover,
     )
 
 
@@ -102,9 +103,9 @@ def test_resume_is_exact_in_the_midst_of_a_sequence(videos, tmp_path, sequence):
 
 def _stop_after(run, folder, updates):
     """Train and be interrupted, as by Ctrl-C, after so many updates."""
-    from itervae.training import trainer
+    from itervae.training import session
 
-    real, seen = trainer.SequenceTask.batch, []
+    real, seen = session.SequenceTask.batch, []
 
     def batch(self, update):
         if update == updates and not seen:
@@ -113,7 +114,7 @@ def _stop_after(run, folder, updates):
         return real(self, update)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.SequenceTask, "batch", batch)
+        patch.setattr(session.SequenceTask, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
             train(run, folder)
 
@@ -164,7 +165,7 @@ def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, en
 def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     def run(message, **given):
         with monkeypatch.context() as patch:  # before data are read, which may take hours
-            patch.setattr("itervae.training.trainer.load_source", None)
+            patch.setattr("itervae.training.start.load_source", None)
             with pytest.raises(InputError, match=message):
                 train(settings(videos, **given), tmp_path / "run")
         assert not (tmp_path / "run").exists()
@@ -172,9 +173,12 @@ def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     run("a sparse code has no posterior to hand", model=SparseCodingSettings(latents=24))
     gaussian = {"inference": "amortized", "engine": {}, "model": GaussianVAESettings(latents=8)}
     run("carryover LinearMap mixes rates, and this model has a Gaussian", **gaussian)
-    unfit = {"carryover": "mixing", "map": "diagonal"}
-    run("--map diagonal needs --carryover linear, and it is mixing", sequence=unfit)
-    run("--rank 4 needs --carryover linear --map low-rank", sequence={"rank": 4})
+    unfit = {"sequence": {"carryover": "mixing"}, "carryover": LinearMapSettings("diagonal")}
+    run("carryover is a LinearMapSettings; expected NoSettings.*for mixing", **unfit)
+    run("--rank 4 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=4))
+    run("--rank 32 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=32))
+    run("map is 'fool'; expected one of diagonal, low-rank, full", carryover=LinearMapSettings("fool"))
+    run("rank is 0; expected a number ≥ 1", carryover=LinearMapSettings("low-rank", 0))
     run("--window is 0; expected a number ≥ 1", sequence={"window": 0})
     run("--window 9 does not fit sequences of 6 frames", sequence={"window": 9})
     still = RunSettings("lca-unrolled", DataSettings(), sequence=SequenceSettings(carryover="leaky"))
