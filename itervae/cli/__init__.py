@@ -1,4 +1,4 @@
-"""The command: itervae train | infer | gap | export | figure | engines."""
+"""The command: itervae COMMAND."""
 
 import atexit
 import contextlib
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
@@ -24,6 +25,7 @@ COMMANDS = {
     "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",
 }
+AFTER = "itervae COMMAND --help explains each; itervae --version says which this is."
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -51,7 +53,10 @@ def _run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-        print(f"usage: itervae COMMAND ...\n\n{lines}\n\nitervae COMMAND --help explains each.")
+        print(f"usage: itervae COMMAND ...\n\n{lines}\n\n{AFTER}")
+        return
+    if args[0] == "--version":
+        print(f"itervae {_version('itervae')}, torch {_version('torch')}")
         return
     try:
         if args[0] not in COMMANDS:
@@ -82,6 +87,13 @@ def _stop(number: int, frame: Any) -> NoReturn:
     """End the process where an exception would be a traceback, or be swallowed."""
     os.write(2, b"itervae: stopped\n")
     os._exit(128 + number)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of a folder that is not installed"
 
 
 def _print_anything() -> None:

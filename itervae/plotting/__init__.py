@@ -8,7 +8,7 @@ from itervae.plotting.curves import training_figure
 from itervae.plotting.dictionaries import dictionaries_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
 from itervae.plotting.estimators import GradientErrors, estimators_figure
-from itervae.plotting.evaluation import Evaluated, evaluation_figure
+from itervae.plotting.evaluation import Dots, Histogram, Lines, Panel, evaluation_figure
 from itervae.plotting.files import save
 from itervae.plotting.gaps import gap_figure
 from itervae.plotting.kl_residual import kl_residual_figure
@@ -23,8 +23,11 @@ from itervae.plotting.steps import Trace, gap_steps_figure
 
 __all__ = [
     "Curve",
-    "Evaluated",
+    "Dots",
     "GradientErrors",
+    "Histogram",
+    "Lines",
+    "Panel",
     "Trace",
     "dictionaries_figure",
     "dictionary_figure",

@@ -1,6 +1,6 @@
 """A trained run, read again: its model, its engine, and how it prepared its data."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class LoadedRun:
         yield self.engine
 
 
-def load(target: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
+def load(target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()) -> LoadedRun:
     """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
 
     Example:

@@ -76,7 +76,7 @@ def test_runs_that_scale_frames_differently_are_not_compared(folder, capsys):
     main(["train", *own, "--val-sequences", "d", *few, "--run-dir", str(folder / "second")])
     with pytest.raises(SystemExit):
         main(["sequence", str(folder / "video"), str(folder / "second"), "--tubes", "2"])
-    assert "as each was trained on other clips; measure them apart" in capsys.readouterr().err
+    assert "as each was trained on other data; measure them apart" in capsys.readouterr().err
 
 
 def test_film_is_inferred_as_the_run_carries_over(folder, capsys):

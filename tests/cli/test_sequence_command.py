@@ -14,6 +14,7 @@ from sklearn import datasets
 
 import itervae
 from itervae import cli
+from itervae.cli import runs as runs_module
 from itervae.cli import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import sequences
@@ -184,12 +185,23 @@ def test_settings_of_the_data_change_those_of_the_run(runs, tmp_path, said):
 
 def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
     larger = runs / "larger"
-    assert f"the data have 36 values per datum and {larger} explains 49" in said(runs / "mixing", larger)
+    assert f"the data have 36 values per datum and {larger} explains 49" in said(
+        runs / "mixing", larger, "--patch-size", 6
+    )
+    error = said(runs / "mixing", larger)
+    assert f"{runs / 'mixing'} was trained on drift (patch_size 6, frames 4) and {larger} on" in error
+    assert "name the data to measure all of them on with --patch-size" in error
     monkeypatch.setattr(command, "measure_sequences", lambda *_, **__: pytest.fail("began to work"))
-    monkeypatch.setattr(command, "load", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(runs_module, "load", lambda *_, **__: pytest.fail("began to work"))
     assert "no run was named" in said()
-    for steps in ("0", "", "1,x", "2,-1", "²"):
-        assert f"--steps is {steps!r}; expected numbers ≥ 1" in said(runs / "mixing", "--steps", steps)
+    for steps, message in (
+        ("0", "--steps is 0; expected a number ≥ 1"),
+        ("", "--steps was given no value; expected numbers ≥ 1 such as 1 2 3"),
+        ("1,x", "--steps is '1 x'; expected a whole number"),
+        ("2,-1", "--steps is -1; expected a number ≥ 1"),
+        ("²", "--steps is '²'; expected a whole number"),
+    ):
+        assert message in said(runs / "mixing", "--steps", steps)
     assert "--tubes is 0; expected a number ≥ 1" in said(runs / "mixing", "--tubes", "0")
     for name, suffix in (("figure", ".png"), ("spikes", ".png"), ("animation", ".gif")):
         error = said(runs / "mixing", f"--{name}", tmp_path / "x.mp4")

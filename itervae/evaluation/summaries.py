@@ -1,65 +1,12 @@
-"""The suites of `itervae evaluate`: what is measured of a code, as plain values."""
+"""What many codes come to, as plain values: their sparsity, and how well they reconstruct."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
 
 from itervae.evaluation.codes import Codes
-from itervae.evaluation.downstream import linear_readout, shattering
-from itervae.evaluation.neighbours import nearest_neighbours
 from itervae.evaluation.rate_distortion import total_variance
 from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
-from itervae.evaluation.units import active_units
-
-SCHEMA = 1
-KIND = "evaluation"
-LABELLED = ("knn", "shattering", "readout")
-"""Suites that need labels; each is measured of every read-out."""
-SUITES = ("units", "sparsity", *LABELLED, "reconstruction")
-
-
-def measure(codes: Codes, x: Tensor, suites: Sequence[str]) -> dict[str, Any]:
-    """The suites that need no labels, of those asked for: suite → values.
-
-    `units` is left out for a sparse code, which has no KL.
-
-    Args:
-        codes: of the data x (N, D), N ≥ 2.
-        suites: some of `SUITES`.
-    """
-    found: dict[str, Any] = {}
-    if "units" in suites and codes.unit_kl is not None:
-        found["units"] = asdict(active_units(codes.unit_kl))
-    if "sparsity" in suites:
-        found["sparsity"] = sparsity(codes)
-    if "reconstruction" in suites:
-        found["reconstruction"] = reconstruction(codes, x)
-    return found
-
-
-def measure_features(
-    features: Tensor, labels: Tensor, suites: Sequence[str], seed: int, advance: Callable[[], None] = lambda: None
-) -> Iterator[tuple[str, Any]]:
-    """The suites that need labels, of those asked for, of one read-out: (suite, values), one after the other.
-
-    Args:
-        features: (N, K).
-        labels: classes (N,).
-        suites: some of `SUITES`.
-        seed: of the labelled data drawn for nearest neighbours.
-        advance: called after each suite.
-    """
-    methods: dict[str, Callable[[], Any]] = {
-        "knn": lambda: [asdict(score) for score in nearest_neighbours(features, labels, seed)],
-        "shattering": lambda: asdict(shattering(features, labels)),
-        "readout": lambda: asdict(linear_readout(features, labels)),
-    }
-    for name in LABELLED:
-        if name in suites:
-            yield name, methods[name]()
-            advance()
 
 
 def sparsity(codes: Codes) -> dict[str, Any]:
@@ -118,16 +65,3 @@ def reconstruction(codes: Codes, x: Tensor) -> dict[str, Any]:
 
 def _se(value: Tensor) -> float:
     return value.double().std().item() / len(value) ** 0.5
-
-
-def report(runs: dict[str, dict[str, Any]], pixels: dict[str, Any], data: str, split: str, num: int) -> dict[str, Any]:
-    """The JSON report, schema 1: plain values."""
-    return {
-        "schema": SCHEMA,
-        "kind": KIND,
-        "data": data,
-        "split": split,
-        "num": num,
-        **({"pixels": pixels} if pixels else {}),
-        "runs": runs,
-    }
