@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from itervae.arguments import as_number, check_tensor
-from itervae.distributions.family import Family
+from itervae.distributions.family import Family, LinearMap
 from itervae.distributions.gumbel import gumbel_softmax
 from itervae.distributions.poisson import poisson_kl
 from itervae.errors import InputError, described
@@ -75,10 +75,10 @@ class Categorical(Family):
     def at(self, temperature: float) -> "Categorical":
         return Categorical(self.u, temperature)
 
-    def spread(self, dictionary: Tensor) -> Tensor:
+    def spread(self, operator: LinearMap) -> Tensor:
         """E‖Φz‖² − ‖Φp‖² = c·p − ‖Φp‖²: the covariance of a one-hot is diag(p) − ppᵀ."""
         mean = self.mean
-        return mean @ dictionary.square().sum(0) - (mean @ dictionary.mT).square().sum(-1)
+        return mean @ operator.atom_norms() - operator.forward(mean).square().sum(-1)
 
     def unit_kl(self, prior: Family) -> Tensor:
         """KL(Bernoulli(p_k) ‖ Bernoulli(π_k)) (..., K): that of the marginals, whose sum is not the KL of the whole."""

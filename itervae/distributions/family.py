@@ -1,7 +1,7 @@
 """What every family of posterior offers: one small interface, so that models and engines know no family by name."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +9,14 @@ from torch.distributions import Distribution, kl_divergence
 
 from itervae.arguments import check_tensor
 from itervae.errors import InputError
+
+
+class LinearMap(Protocol):
+    """What a family needs of a linear decoder Φ: Φz and the squared norms of its atoms."""
+
+    def forward(self, z: Tensor, /) -> Tensor: ...
+
+    def atom_norms(self) -> Tensor: ...
 
 
 class Family(Distribution):
@@ -74,9 +82,10 @@ class Family(Distribution):
         """The same distribution, cut from the graph."""
         return self.like(self.u.detach())
 
-    def spread(self, dictionary: Tensor) -> Tensor:
-        """E‖Φz‖² − ‖ΦE z‖² (...), the trace of the covariance of Φz; here of independent latents, c·v, c_k = ‖φ_k‖²."""
-        return self.variance @ dictionary.square().sum(0)
+    def spread(self, operator: LinearMap) -> Tensor:
+        """The trace of the covariance of Φz, E‖Φz‖² − ‖ΦE z‖² (...); here of independent latents, c·v,
+        c_k = ‖φ_k‖²."""
+        return self.variance @ operator.atom_norms()
 
     def unit_kl(self, prior: "Family") -> Tensor:
         """The KL of each latent's own (marginal) posterior to its own prior (..., K), nats."""

@@ -3,9 +3,10 @@
 `ENGINES` lists the engines by name.
 """
 
+from itervae.inference.certificates import certificate
 from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.compile import compile_steps
-from itervae.inference.driver import Inference, certificate, infer
+from itervae.inference.driver import Inference, infer
 from itervae.inference.energies.base import Energy, SolvableEnergy
 from itervae.inference.energies.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.energies.family import FamilyEnergy

@@ -7,20 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_devices, check_kind
 from itervae.distributions import Family, PriorDistribution
-from itervae.errors import InputError
-from itervae.inference.checks import check_data, check_implicit, check_inputs, check_kinds
-from itervae.inference.energies.base import Point
-from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.certificates import proved, unproved
+from itervae.inference.checks import check_inputs, check_kinds
 from itervae.inference.engine import Engine, State
-from itervae.inference.gradients import Envelope, Gradient, Implicit, Unroll
+from itervae.inference.gradients import Gradient, Unroll
 from itervae.inference.problem import Problem
-from itervae.inference.systems.implicit import attach
+from itervae.inference.stopping import until_certified
 from itervae.model import GenerativeModel
 
-PROGRESS = 0.9
-"""A certificate below this share of the best so far is progress."""
 ROWS_AT_ONCE = 2048
 """Data that go through the steps together on a CPU, at most, where no gradient goes back: the arrays of a step stay in
 its caches."""
@@ -77,11 +72,10 @@ def infer(
     check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
     given: PriorDistribution = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
-    if isinstance(gradient, Implicit):
-        check_implicit(model, engine)
+    gradient.check(model, engine)
     x, state = _in_one_precision(model, x, state)
     apart = x.device.type == "cpu" and model.exact and not engine.stochastic
-    if apart and len(x) > ROWS_AT_ONCE and (isinstance(gradient, Envelope) or not torch.is_grad_enabled()):
+    if apart and len(x) > ROWS_AT_ONCE and (gradient.detached or not torch.is_grad_enabled()):
         options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
         return _in_parts(model, engine, x, given, state, options)
     steps = engine.steps if steps is None else steps
@@ -92,7 +86,6 @@ def infer(
     problem = Problem(model, x, given, generator)
     if state is not None and state.engine != type(engine).__name__:
         state = State(state.u)  # the memory of another engine means nothing to this one
-
     trace: dict[str, list[Tensor]] = {name: [] for name in record}
 
     def keep(state: State) -> State:
@@ -103,27 +96,25 @@ def infer(
     def init(reached: State | None) -> State:
         if reached is None:
             return keep(engine.init(problem, state))
-        return replace(engine.init(problem, reached), counts=reached.counts)
+        return engine.resume(problem, reached, reached.diagnostics)
 
     if engine.tolerance is None:
-        state = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps, generator)
+        found = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps, generator)
         taken = torch.full((len(x),), steps, device=x.device)
-        certificate = _certificate(problem, engine, state)
+        # that of an engine which has not looked at its energy is not made
+        certificate = unproved(found.u) if found.point is None else proved(problem, found.u.detach())
     else:
-        state, taken, certificate = _until_certified(problem, engine, state, steps)
-    counts = state.counts
-    if isinstance(gradient, Envelope):
-        state = state.detach()
-    if isinstance(gradient, Implicit):
-        state = replace(state, u=attach(problem.energy, state.u))
+        found, taken, certificate = until_certified(problem, engine, state, steps)
+    diagnostics = found.diagnostics
+    found = gradient.finish(problem, found)
     if caller_dtype != x.dtype and (certified := problem.certified) is not None:
         with torch.no_grad():  # what is handed back is not quite what was certified
-            certificate = certified.handed_on(state.u, certificate, state.u.to(caller_dtype))
-    state = replace(state.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
+            certificate = certified.handed_on(found.u, certificate, found.u.to(caller_dtype))
+    found = replace(found.map(lambda value: value.to(caller_dtype)), engine=type(engine).__name__)
     return Inference(
-        posterior=model.posterior(state.u),
-        state=state,
-        stats={"steps": taken, "certificate": certificate, **counts},
+        posterior=model.posterior(found.u),
+        state=found,
+        stats={"steps": taken, "certificate": certificate, **diagnostics},
         trace={name: torch.stack(kept) for name, kept in trace.items()},
     )
 
@@ -162,134 +153,10 @@ def _in_parts(
         parts[0].state,
         u=torch.cat([part.state.u for part in parts]),
         memory=joined([part.state.memory for part in parts]),
-        age=max(part.state.age for part in parts),
+        step_count=max(part.state.step_count for part in parts),
     )
     stats, trace = joined([part.stats for part in parts]), joined([part.trace for part in parts], 1)
     return Inference(model.posterior(reached.u), reached, stats, trace)
-
-
-@torch.no_grad()
-def _until_certified(problem: Problem, engine: Engine, state: State | None, steps: int) -> tuple[State, Tensor, Tensor]:
-    """Step until each datum's certificate is below the engine's tolerance; finished data leave the batch."""
-    size, device = len(problem.x), problem.x.device
-    tolerance, patience = engine.tolerance, engine.patience
-    assert tolerance is not None
-    finished: dict[str, Tensor] = {}
-    rows = torch.arange(size, device=device)
-    state = engine.init(problem, state)
-    taken = torch.zeros(size, dtype=torch.long, device=device)
-    best = problem.x.new_full((size, 2), torch.inf)  # certificate and energy at the last progress
-    waited = torch.zeros(size, dtype=torch.long, device=device)  # looks since
-    least = problem.x.new_full((size,), torch.inf)  # energy of what is to be handed back
-    done = 0
-    while True:
-        proof, energy = _certificate(problem, engine, state), _energy(state, rows)
-        taken[rows] = done
-        here = {
-            "u": state.u,
-            "certificate": proof,
-            **{f"memory {name}": value for name, value in state.memory.items()},
-            **{f"count {name}": value for name, value in state.counts.items()},
-        }
-        # what is handed back has the least energy and, of what rounding cannot tell apart, the least certificate
-        resolution, seen = _resolution(problem, state), finished.get("certificate")
-        if seen is None:
-            better = torch.ones_like(rows, dtype=torch.bool)
-        else:
-            falls = energy < least[rows] - resolution
-            level = (proof < seen[rows]) & (energy <= least[rows] + resolution)
-            better = falls | level | ~seen[rows].isfinite()
-        least[rows[better]] = energy[better]
-        for name, value in here.items():
-            kept = finished.setdefault(name, value.new_zeros(size, *value.shape[1:]))
-            kept[rows[better]] = value[better]
-        progress = (proof < PROGRESS * best[rows, 0]) | (energy < best[rows, 1] - resolution)
-        best[rows[progress]] = torch.stack([proof, energy], 1)[progress]
-        waited[rows] = torch.where(progress, 0, waited[rows] + 1)
-        unfinished = ~(proof <= tolerance)
-        if patience is not None:
-            unfinished &= waited[rows] < patience
-        left = unfinished.nonzero().squeeze(1)
-        if not len(left) or done >= steps:
-            break
-        if len(left) < len(rows):
-            rows, problem = rows[left], problem.select(left)
-            counts = {name: value[left] for name, value in state.counts.items()}
-            state = _again(problem, engine, state.map(lambda value, left=left: value[left]), counts)
-        stride = min(engine.stride(problem, state), steps - done)
-        dtype, whole = engine.precision(problem, state), problem
-        if dtype != whole.x.dtype:
-            problem = whole.to(dtype)
-            state = _again(problem, engine, state.map(lambda value, dtype=dtype: value.to(dtype)), state.counts)
-        for _ in range(stride):
-            state = engine.step(problem, state)
-        done += stride
-        if problem is not whole:
-            problem, dtype = whole, whole.x.dtype
-            state = _again(problem, engine, state.map(lambda value, dtype=dtype: value.to(dtype)), state.counts)
-
-    def named(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in finished.items() if name.startswith(prefix)}
-
-    counts = named("count ")
-    if patience is not None:
-        counts["stalled"] = ~(finished["certificate"] <= tolerance) & (waited >= patience)
-    return State(finished["u"], named("memory "), counts=counts, age=state.age), taken, finished["certificate"]
-
-
-def _energy(state: State, rows: Tensor) -> Tensor:
-    """E at the state (B,); inf where the engine keeps none."""
-    if isinstance(state.point, Point):
-        return state.point.value
-    return state.u.new_full((len(rows),), torch.inf)
-
-
-def _resolution(problem: Problem, state: State) -> Tensor | float:
-    """Falls of E below this (B,) are rounding."""
-    return problem.energy.tolerance(state.point) if isinstance(problem.energy, LinearEnergy) and state.point else 0.0
-
-
-def _again(problem: Problem, engine: Engine, state: State, counts: dict[str, Tensor]) -> State:
-    """The state as the engine begins with it on another problem, nothing counted anew."""
-    return replace(engine.init(problem, state), counts=counts)
-
-
-def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: PriorDistribution | None = None) -> Tensor:
-    """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding can have done to
-    it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
-
-    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, sparse
-    codes under a hard threshold, Laplace posteriors and Gaussians under an activation.
-
-    Raises:
-        InputError: x or the posterior is of another kind, width or device than the model.
-    """
-    check_data(model, x)
-    check_kind("posterior", posterior, Family, "a distribution: infer(model, engine, x).posterior")
-    check_devices(x, {"the posterior": posterior.u, "the prior": None if prior is None else prior.u})
-    own = model.prior()
-    expected = (len(x), len(own.u))
-    if posterior.u.shape != expected:
-        raise InputError(
-            f"the posterior has parameters of shape {tuple(posterior.u.shape)}; expected {expected}, a row for each "
-            "datum: pass that of these data"
-        )
-    problem = Problem(model, x, own if prior is None else prior)
-    with torch.no_grad():
-        return _proved(problem, posterior.u)
-
-
-def _proved(problem: Problem, u: Tensor) -> Tensor:
-    energy = problem.certified
-    return u.new_full((len(u),), torch.nan, dtype=torch.float64) if energy is None else energy.certificate(u)
-
-
-def _certificate(problem: Problem, engine: Engine, state: State) -> Tensor:
-    """That of the state (B,); NaN for an engine that has not looked at its energy, and is not made to."""
-    looked = state.point is not None or engine.tolerance is not None
-    return (
-        _proved(problem, state.u.detach()) if looked else torch.full_like(state.u[:, 0], torch.nan, dtype=torch.float64)
-    )
 
 
 def _read(problem: Problem, state: State, name: str) -> Tensor:
@@ -298,5 +165,5 @@ def _read(problem: Problem, state: State, name: str) -> Tensor:
     posterior = problem.model.posterior(state.u.detach())
     with torch.no_grad():
         if name == "certificate":
-            return _proved(problem, posterior.u)
+            return proved(problem, posterior.u)
         return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total

@@ -1,7 +1,7 @@
 """What an engine is, and the state that it carries from step to step and from one call of `infer` to the next."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,20 +16,22 @@ from itervae.model import GenerativeModel
 class State:
     """The state of inference for a batch.
 
-    `u` (B, P) are the unconstrained parameters of the posterior so far (`Family.u`): log-rates of a Poisson posterior,
-    membrane potentials of a sparse code, P = K; location and log-scale of a Gaussian, P = 2K. `memory` holds what the
-    method needs besides, by name, batch first (momentum, curvature seen): start from it to continue on the same data,
-    or from `State(u)` to warm-start on new data. `point`, the energy evaluated at `u`, and `counts`, what has been
-    counted per datum (B,), belong to one call of `infer` and are not carried on. `age` counts the steps of an engine
-    whose steps differ from one to the next. `engine` is the class that the memory belongs to: another engine starts
-    from `u` alone.
+    Attributes:
+        u: unconstrained parameters (B, P) of the posterior so far (`Family.u`): log-rates of a Poisson posterior or
+            membrane potentials of a sparse code, P = K; location and log-scale of a Gaussian, P = 2K.
+        memory: what the method needs besides, by name, batch first (momentum, curvature seen). Start from the whole
+            state to go on with the same data, from `State(u)` to warm-start on new data.
+        point: the energy evaluated at u, if the engine looks at it. It belongs to one call of `infer`.
+        diagnostics: numbers of each datum (B,), for `Inference.stats`. They too belong to one call.
+        step_count: steps taken so far, of an engine whose steps differ from one to the next; else 0.
+        engine: the class that the memory belongs to; another engine starts from u alone.
     """
 
     u: Tensor
     memory: dict[str, Tensor] = field(default_factory=dict)
     point: Any = None
-    counts: dict[str, Tensor] = field(default_factory=dict)
-    age: int = 0
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    step_count: int = 0
     engine: str = ""
 
     def __post_init__(self) -> None:
@@ -38,7 +40,7 @@ class State:
     def map(self, f: Callable[[Tensor], Tensor]) -> "State":
         """Apply `f` to `u` and to every tensor of the memory."""
         memory = {name: f(value) for name, value in self.memory.items()}
-        return State(f(self.u), memory, age=self.age, engine=self.engine)
+        return State(f(self.u), memory, step_count=self.step_count, engine=self.engine)
 
     def detach(self) -> "State":
         """The state cut from the graph."""
@@ -46,7 +48,7 @@ class State:
 
 
 LOOK_EVERY = 10
-"""Steps between looks for finished data, where an engine stops per datum."""
+"""Steps between looks for finished data, of engines with a tolerance."""
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,32 @@ class Recipe:
     learned_start: bool = False
 
 
-class Engine(nn.Module):
-    """A method of inference: it writes `init` and `step`, and owns nothing of the model.
+@dataclass
+class NoSettings:
+    """Settings of an engine that has none."""
 
-    `requires` names the capabilities of a model without which the engine does not work (see
-    `GenerativeModel.capabilities`). `steps` is the default number of steps and `tolerance`, where not None, the
-    certificate in nats at which a datum is finished and leaves the batch. What is minimized is `Problem.energy`.
+
+class Engine(nn.Module):
+    """A method of inference: it writes `init` and `step`, and owns nothing of the model. It minimizes `Problem.energy`.
+
+    Attributes:
+        steps: number of steps by default; 0 of an engine that infers in one pass.
+        tolerance: the certificate in nats at which a datum is finished and leaves the batch; None for an engine whose
+            data all take the same number of steps.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities of a model without which the engine does not work (`GenerativeModel.capabilities`)."""
     learned: ClassVar[bool] = False
     """Whether the engine has to be trained."""
-    recipe: ClassVar[Recipe] = Recipe()
-    """How it is trained by default; read by training alone."""
     stochastic: ClassVar[bool] = False
     """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
-    Settings: ClassVar[type]
+    recipe: ClassVar[Recipe] = Recipe()
+    """How it is trained by default; read by training alone."""
+    Settings: ClassVar[type] = NoSettings
+    """The dataclass of its settings, whose fields are options of `itervae train` with this engine alone."""
     dtype: ClassVar[torch.dtype | None] = None
+    """Precision of the problem that it is given; None for that of the data."""
     patience: ClassVar[int | None] = None
     """Looks without progress, in certificate or energy, after which a datum that is not finished stops, where the
     engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]` says which did."""
@@ -99,17 +110,21 @@ class Engine(nn.Module):
         raise NotImplementedError
 
     def step(self, problem: Problem, state: State) -> State:
-        """One iteration."""
+        """The state after one iteration."""
         raise NotImplementedError
+
+    def resume(self, problem: Problem, state: State, diagnostics: dict[str, Tensor]) -> State:
+        """The state with which to go on with another problem: some of the data, or another precision or gradient."""
+        return replace(self.init(problem, state), diagnostics=diagnostics)
+
+    def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
+        """The state when finished data are to be looked for next, and the number of steps to it, at most `most`; of
+        engines with a tolerance."""
+        steps = min(LOOK_EVERY, most)
+        for _ in range(steps):
+            state = self.step(problem, state)
+        return state, steps
 
     def fuses(self, problem: Problem, state: State) -> bool:
         """Whether the next step is one in compiled code (`fused`)."""
         return False
-
-    def stride(self, problem: Problem, state: State) -> int:
-        """Steps to take from here before finished data are looked for, where the engine has a tolerance."""
-        return LOOK_EVERY
-
-    def precision(self, problem: Problem, state: State) -> torch.dtype:
-        """Of these steps; that of the problem, in which it is looked, unless less will do."""
-        return problem.x.dtype

@@ -1,22 +1,47 @@
 """How the gradient goes back through the steps of inference: an argument of `infer`, not a property of an engine.
 
-A mode writes `run`, which takes the steps. What `Envelope` and `Implicit` reach has no gradient: `infer` detaches it,
-or puts it back into the graph as the root of ∂E/∂μ = 0.
+A mode writes `run`, which takes the steps, and `finish`, which says what gradient the state that
+they reached has.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from itervae.arguments import check_whole
-from itervae.inference.engine import State
+from itervae.inference.checks import check_implicit
+from itervae.inference.engine import Engine, State
+from itervae.inference.problem import Problem
+from itervae.inference.systems.implicit import attach
+from itervae.model import GenerativeModel
 
 Init = Callable[[State | None], State]
 """Makes the first state from None, or looks at a later one anew (with gradient, where it was reached without)."""
 Step = Callable[[State], State]
+
+
+class Gradient(ABC):
+    """A way back through the steps of inference."""
+
+    detached: ClassVar[bool] = False
+    """Whether what is reached has no gradient."""
+
+    def check(self, model: GenerativeModel, engine: Engine) -> None:
+        """Raise InputError where the model or the engine has no such gradient."""
+        return
+
+    @abstractmethod
+    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+        """Take the steps; what is drawn from `generator` is the same when a step is run again."""
+
+    def finish(self, problem: Problem, state: State) -> State:
+        """The state that the steps reached, with the gradient of this mode."""
+        return state
 
 
 def _repeat(step: Step, state: State, steps: int) -> State:
@@ -46,7 +71,7 @@ def _replayed(step: Step, generator: torch.Generator | None) -> Callable[[State,
 
 
 @dataclass(frozen=True)
-class Unroll:
+class Unroll(Gradient):
     """Back-propagate through every step; memory grows with the number of steps."""
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
@@ -54,7 +79,7 @@ class Unroll:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Gradient):
     """The gradient of `Unroll`, recomputing segments of about √steps steps in the backward pass: memory O(√steps)."""
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
@@ -67,7 +92,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(Gradient):
     """Back-propagate through the last `steps` steps only."""
 
     steps: int = 1
@@ -84,35 +109,45 @@ class Truncate:
 
 
 @dataclass(frozen=True)
-class Envelope:
+class Envelope(Gradient):
     """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the model's parameters is
     the partial derivative at fixed λ (the envelope theorem): exact there, off by O(|λ − λ*|) near it, and free of
     memory."""
+
+    detached = True
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         with torch.no_grad():
             return _repeat(step, init(None), steps)
 
+    def finish(self, problem: Problem, state: State) -> State:
+        return state.detach()
+
 
 @dataclass(frozen=True)
-class Implicit:
+class Implicit(Gradient):
     """Differentiate the optimum itself, u* of ∂E/∂μ(u*, θ) = 0, by one linear system per datum in the backward pass:
 
         du/dθ = −(∂g/∂u)⁻¹ ∂g/∂θ,      g = ∂E/∂μ
 
-    The steps run without gradient; their number costs no memory, and u stays what they reached. `infer` then puts u
-    into the graph (`implicit.attach`). Exact at the fixed point, and off by O(|u − u*|), so by O(√gap), elsewhere.
+    The steps run without gradient, their number costs no memory, and u stays what they reached. The gradient is exact
+    at the fixed point, and off by O(|u − u*|), so by O(√gap), elsewhere.
 
-    For losses of the posterior other than F: a read-out of the code, later frames of a sequence, a part of the data
-    that was held out. For F itself take `Envelope`, which is exact at the same point and has no system to solve.
+    Use it for losses of the posterior other than F: a read-out of the code, later frames of a sequence, a part of the
+    data that was held out. For F itself take `Envelope`, which is exact at the same point and has no system to solve.
     """
+
+    def check(self, model: GenerativeModel, engine: Engine) -> None:
+        check_implicit(model, engine)
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         return Envelope().run(init, step, steps, generator)
 
+    def finish(self, problem: Problem, state: State) -> State:
+        return replace(state, u=attach(problem.energy, state.u))
 
-Gradient = Unroll | Checkpoint | Truncate | Envelope | Implicit
-GRADIENTS = {
+
+GRADIENTS: dict[str, type[Gradient]] = {
     "unroll": Unroll,
     "checkpoint": Checkpoint,
     "truncate": Truncate,

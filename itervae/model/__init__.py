@@ -5,7 +5,7 @@ from itervae.model.dictionary import load_dictionary, save_dictionary
 from itervae.model.estimators import ESTIMATORS
 from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.operators import LinearDecoder
+from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
 from itervae.model.precision import full_precision
 from itervae.model.prior import CategoricalPrior, GaussianPrior, LaplacePrior, PoissonPrior, Prior, SparsityPrior
 from itervae.model.settings import (
@@ -34,6 +34,7 @@ __all__ = [
     "CategoricalPrior",
     "CategoricalVAESettings",
     "ConvDecoder",
+    "Dense",
     "FreeEnergy",
     "GaussianLikelihood",
     "GaussianPrior",
@@ -42,8 +43,10 @@ __all__ = [
     "LaplacePrior",
     "LaplaceVAESettings",
     "LinearDecoder",
+    "LinearOperator",
     "MLPDecoder",
     "ModelSettings",
+    "OperatorDecoder",
     "PoissonPrior",
     "PoissonVAESettings",
     "Prior",

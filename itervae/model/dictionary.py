@@ -100,16 +100,16 @@ def load_dictionary(
         remedy = ": transpose the dictionary" if math.prod(shape) == latents else ", as the dictionary has"
         raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values{remedy}")
 
-    prior = PoissonPrior(latents)
+    prior, decoder = PoissonPrior(latents), LinearDecoder(size, latents)
     model = GenerativeModel(
         prior,
-        LinearDecoder(size, latents),
+        decoder,
         GaussianLikelihood(numbers["observation_variance"].item()),
         shape,
         numbers["beta"].item(),
     )
     with torch.no_grad():
-        model.dictionary.copy_(dictionary)
+        decoder.weight.copy_(dictionary)
         prior.log_rate.copy_(rates)
     return model.eval()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from itervae.distributions import Family
 from itervae.errors import InputError
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.operators import LinearDecoder
+from itervae.model.operators import LinearOperator
 from itervae.model.precision import full_precision
 
 ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score")
@@ -32,13 +32,15 @@ def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
 
 @full_precision
 def exact_reconstruction(
-    decoder: LinearDecoder, likelihood: GaussianLikelihood, x: Tensor, posterior: Family
+    operator: LinearOperator, likelihood: GaussianLikelihood, x: Tensor, posterior: Family
 ) -> Tensor:
-    """E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ² (B,), plus the normalizer where σ² is learned."""
-    dtype = posterior.u.dtype
-    dictionary, variance = decoder.dictionary_in(dtype), likelihood.variance_in(dtype)
-    spread = posterior.spread(dictionary) / (2 * variance)  # first, as the order decides how gradients are rounded
-    misfit = (x - posterior.mean @ dictionary.mT).square().sum(-1)
+    """The closed form of the reconstruction term (B,), plus the normalizer where σ² is learned:
+
+    E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
+    """
+    variance = likelihood.variance_in(posterior.u.dtype)
+    spread = posterior.spread(operator) / (2 * variance)  # first: the order decides how gradients are rounded
+    misfit = (x - operator.forward(posterior.mean)).square().sum(-1)
     return misfit / (2 * variance) + likelihood.normalizer(x.shape[-1]) + spread
 
 

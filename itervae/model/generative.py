@@ -26,7 +26,7 @@ from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
-from itervae.model.operators import LinearDecoder
+from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior, SparsityPrior
 
 CAPABILITIES = frozenset(
@@ -41,6 +41,7 @@ CAPABILITIES = frozenset(
         "variational posterior",
         "certifiable optimum",
         "linear decoder",
+        "dense dictionary",
         "Gaussian likelihood",
     }
 )
@@ -99,8 +100,8 @@ class GenerativeModel(nn.Module):
         self.likelihood = likelihood
         self.shape = check_shape(shape)
         self.register_buffer("beta", torch.tensor(beta))
-        if isinstance(decoder, LinearDecoder):
-            _ = self.linear_decoder  # refused now and not when it is used
+        if isinstance(decoder, OperatorDecoder):
+            self.operator()  # refused now and not when it is used
 
     @property
     def latents(self) -> int:
@@ -116,8 +117,12 @@ class GenerativeModel(nn.Module):
     def capabilities(self) -> frozenset[str]:
         """What an engine may require of a model: the family, the decoder and the likelihood, by name."""
         found = set(self.prior.capabilities)
-        if isinstance(self.decoder, LinearDecoder):
+        if isinstance(self.decoder, OperatorDecoder):
             found.add("linear decoder")
+            if issubclass(self.decoder.kind, Dense):
+                found.add("dense dictionary")
+            elif self.prior.dense_optimum:
+                found.discard("certifiable optimum")
         if isinstance(self.likelihood, GaussianLikelihood):
             found.add("Gaussian likelihood")
         return frozenset(found)
@@ -127,23 +132,32 @@ class GenerativeModel(nn.Module):
         """Whether the reconstruction term has a closed form: a linear decoder under a Gaussian likelihood."""
         return {"linear decoder", "Gaussian likelihood"} <= self.capabilities
 
-    @property
-    def linear_decoder(self) -> LinearDecoder:
-        """The decoder, where it is linear; InputError for another, or one that is not of D × K."""
-        if not isinstance(self.decoder, LinearDecoder):
+    def operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
+        """Φ of a linear decoder, as its parameters are now, computed in a precision, or in their own.
+
+        Raises:
+            InputError: the decoder is not linear, or its operator not of D × K.
+        """
+        if not isinstance(self.decoder, OperatorDecoder):
             raise InputError(
                 f"this model has a {type(self.decoder).__name__}, which has no dictionary; expected a linear decoder"
             )
-        found, expected = tuple(self.decoder.weight.shape), (self.size, self.latents)
+        operator = self.decoder.operator(dtype)
+        found, expected = (operator.size, operator.latents), (self.size, self.latents)
         if found != expected:
             remedy = "transpose it" if found == expected[::-1] else "make it of that shape"
             raise InputError(f"the dictionary has shape {found}; expected {expected}, one atom a column: {remedy}")
-        return self.decoder
+        return operator
 
     @property
     def dictionary(self) -> Tensor:
-        """Φ (D, K) of a linear decoder; InputError for another decoder."""
-        return self.linear_decoder.dictionary
+        """Φ (D, K) of a dense linear decoder; InputError for another decoder."""
+        operator = self.operator()
+        if not isinstance(operator, Dense):
+            raise InputError(
+                f"this model has a {type(self.decoder).__name__}, whose operator is no matrix; expected a LinearDecoder"
+            )
+        return operator.dictionary
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -240,13 +254,13 @@ class GenerativeModel(nn.Module):
         if estimator is None:
             estimator = offered[0]
         if estimator == "exact":
-            decoder, likelihood = self.decoder, self.likelihood
-            if not (isinstance(decoder, LinearDecoder) and isinstance(likelihood, GaussianLikelihood)):
+            likelihood = self.likelihood
+            if not (self.exact and isinstance(likelihood, GaussianLikelihood)):
                 raise InputError(
                     "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
                     f"likelihood: use estimator {offered[0]}"
                 )
-            reconstruction = exact_reconstruction(decoder, likelihood, x, posterior)
+            reconstruction = exact_reconstruction(self.operator(posterior.u.dtype), likelihood, x, posterior)
         elif estimator in offered:
             reconstruction = sampled_reconstruction(
                 self.output, self.likelihood, x, posterior, estimator, samples, generator

@@ -40,6 +40,8 @@ class Prior(nn.Module):
     """What the objective, its second part and the activity are called."""
     unit: ClassVar[str] = "nats"
     """Unit of the objective and its parts; empty where they are no log-probabilities."""
+    dense_optimum: ClassVar[bool] = False
+    """Whether the best posterior is found by systems with the dictionary as a matrix."""
 
     def __init__(self, latents: int) -> None:
         super().__init__()
@@ -136,6 +138,8 @@ class GaussianPrior(LocationScalePrior):
         learned: learn m and log S (K,) from 0; fixed there otherwise.
         activation: "none", "relu" or "exp".
     """
+
+    dense_optimum = True
 
     def __init__(self, latents: int, learned: bool = False, activation: str = "none") -> None:
         super().__init__(latents, learned)

@@ -73,7 +73,7 @@ class Cell:
     def __init__(self, x: Tensor, atoms: Tensor, threshold: float, signed: bool, start: Tensor | None = None) -> None:
         self.x, self.threshold, self.signed, self.start = x, threshold, signed, start
         self.model = _model(atoms, threshold, signed).to(x.device)
-        self.atoms = self.model.decoder.dictionary_in(torch.float64).detach().cpu()  # the truth, for every side
+        self.atoms = self.model.operator(torch.float64).dictionary.detach().cpu()  # the truth, for every side
         codes = None if start is None else self.model.posterior(start).mean.double().cpu().numpy()
         self.problem = Problem(x.double().cpu().numpy(), self.atoms.numpy(), threshold, signed, codes)
 

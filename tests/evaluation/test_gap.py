@@ -117,7 +117,7 @@ def test_non_finite_answers_are_counted_and_kept_out_of_the_means():
             state = super().step(problem, state)
             log_rate = state.u.clone()
             log_rate[0] = torch.nan
-            return type(state)(log_rate, state.memory, state.point, state.counts)
+            return type(state)(log_rate, state.memory, state.point, state.diagnostics)
 
     model = random_model().float()
     gap = amortization_gap(model, {"broken": (Broken(), 1)}, random_data(model, 10)).engines["broken"]

@@ -52,8 +52,8 @@ def test_the_energy_never_rises_and_its_end_is_the_optimum(threshold, signed, tw
             assert (point.value <= before.value + energy.tolerance(before)).all()
             torch.testing.assert_close(point.mean, again.mean)
             torch.testing.assert_close(point.gradient, again.gradient)
-            at_rest = point.mean == 0 if not signed else (point.mean == 0) & (point.smooth.abs() < threshold)
-            at_rest &= -point.smooth < threshold
+            at_rest = point.mean == 0 if not signed else (point.mean == 0) & (point.data_gradient.abs() < threshold)
+            at_rest &= -point.data_gradient < threshold
             assert (point.gradient[at_rest & (u != before_u)].abs() < 1e-9).all()  # as the LCA at rest has it
         assert energy.certificate(u).max() < 1e-8
 

@@ -69,7 +69,7 @@ def test_what_is_kept_in_inference_mode_serves_a_gradient():
 def test_terms_are_computed_in_the_precision_asked_for():
     model = build_model(PoissonVAESettings(latents=8, unit_norm=True, observation_variance=0.3), (6,), 0)
     terms, exact = decoder_terms(model, torch.float64), copy.deepcopy(model).double()
-    assert torch.equal(terms.dictionary, functional.normalize(exact.decoder.weight, dim=0))
+    assert torch.equal(terms.operator.dictionary, functional.normalize(exact.decoder.weight, dim=0))
     assert torch.equal(terms.variance, exact.likelihood.log_variance.exp())
 
 

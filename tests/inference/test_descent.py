@@ -19,11 +19,11 @@ def test_a_step_that_overshoots_ends_where_f_is_lower_and_nearly_flat(latents):
     old = energy.evaluate(u)
     direction = -old.gradient / (1 + old.diagonal * old.mean)
     target = u + 2.5 * direction.clamp(-1, 1)
-    found = shortened(energy, State(u, point=old), target, old.mean, old.smooth)
+    found = shortened(energy, State(u, point=old), target, old.mean, old.data_gradient)
     cut = (found.u != target).any(-1)
     assert cut.any()
     again = energy.evaluate(found.u)  # what was read off the line is what an evaluation says
-    for name in ("value", "mean", "smooth", "gradient"):
+    for name in ("value", "mean", "data_gradient", "gradient"):
         torch.testing.assert_close(getattr(found.point, name), getattr(again, name))
     assert (found.point.value[cut] < found.whole.value[cut]).all()
     shares = torch.linspace(0, 1, 1001, dtype=x.dtype)[:, None, None]
@@ -43,7 +43,7 @@ def test_where_nothing_overshoots_nothing_changes():
     u = model.prior.log_rate.detach().expand(5, -1)
     old = energy.evaluate(u)
     target = u - 1e-3 * old.gradient
-    assert torch.equal(shortened(energy, State(u, point=old), target, old.mean, old.smooth).u, target)
+    assert torch.equal(shortened(energy, State(u, point=old), target, old.mean, old.data_gradient).u, target)
 
 
 @pytest.mark.parametrize("engine", [LCAUnrolled(), FISTAUnrolled()])

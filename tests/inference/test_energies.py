@@ -80,8 +80,8 @@ def test_sampled_gradient_is_the_finite_difference_of_the_expectation():
     exact = energy_of(model, x[:1]).evaluate(log_rate[:1])
     sampled = SampledEnergy(model, x, model.prior().detach(), torch.Generator().manual_seed(0))
     point = sampled.evaluate(log_rate)
-    error = point.smooth.mean(0) - exact.smooth[0]
-    assert (error.abs() < 4 * point.smooth.std(0) / 20_000**0.5).all()
+    error = point.data_gradient.mean(0) - exact.data_gradient[0]
+    assert (error.abs() < 4 * point.data_gradient.std(0) / 20_000**0.5).all()
     curvature = point.diagonal.mean(0) - exact.diagonal
     assert (curvature.abs() < 4 * point.diagonal.std(0) / 20_000**0.5).all()
 
@@ -121,7 +121,7 @@ def test_orthonormal_dictionary_is_solved_by_one_proximal_step():
     x = random_data(model, 4)
     energy = energy_of(model, x)
     point = energy.evaluate(model.prior.log_rate.detach().expand(4, -1))
-    log_rate = energy.proximal_step(point.mean, point.smooth, point.diagonal[None])
+    log_rate = energy.proximal_step(point.mean, point.data_gradient, point.diagonal[None])
     assert (energy.evaluate(log_rate).gradient.abs() < 1e-12).all()
 
 

@@ -85,7 +85,7 @@ def test_a_large_batch_goes_through_in_parts(name, monkeypatch):
         torch.testing.assert_close(parts.posterior.log_rate, whole.posterior.log_rate, **tolerance)
         assert parts.stats.keys() == whole.stats.keys()
         assert parts.state.memory.keys() == whole.state.memory.keys()
-        assert (parts.state.age, parts.state.engine) == (whole.state.age, whole.state.engine)
+        assert (parts.state.step_count, parts.state.engine) == (whole.state.step_count, whole.state.engine)
         for name, value in whole.trace.items():
             torch.testing.assert_close(parts.trace[name], value, **tolerance)
 

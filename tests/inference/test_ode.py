@@ -98,7 +98,7 @@ def test_a_step_of_an_adaptive_method_follows_the_flow_of_scipy(method):
     model = small()
     x = random_data(model, 10) * torch.logspace(-1, 1, 10, dtype=torch.float64)[:, None]
     memory = {"damping": kappa(10), "momentum": kappa(10, 1.0)}
-    start = State(torch.full((10, 12), -1.0, dtype=torch.float64), memory, age=1, engine="LCAODE")
+    start = State(torch.full((10, 12), -1.0, dtype=torch.float64), memory, step_count=1, engine="LCAODE")
     with torch.no_grad():
         found = infer(model, LCAODE(method=method, rtol=1e-6, atol=1e-6), x, steps=1, state=start)
     assert (found.stats["rejected"] == 0).all()
@@ -241,9 +241,9 @@ def test_a_warm_start_takes_a_proximal_step_first_and_a_continued_one_does_not()
     model = small()
     x = random_data(model, 3)
     reached = infer(model, LCAODE(), x, steps=5).state
-    assert reached.age == 5
-    assert infer(model, LCAODE(), x, steps=1, state=reached).state.age == 6
-    assert infer(model, LCAODE(), x, steps=1, state=State(reached.u)).state.age == 1
+    assert reached.step_count == 5
+    assert infer(model, LCAODE(), x, steps=1, state=reached).state.step_count == 6
+    assert infer(model, LCAODE(), x, steps=1, state=State(reached.u)).state.step_count == 1
 
 
 def test_errors():

@@ -59,7 +59,7 @@ def test_exact_is_the_mean_of_samples(name):
     z = q.sample((4 * N,), seeded(3))
     values = (x - z @ model.dictionary.mT).square().sum(-1) / (2 * 0.8)
     assert_mean(values, exact)
-    spread = q.spread(model.dictionary) / (2 * 0.8)
+    spread = q.spread(model.operator()) / (2 * 0.8)
     assert (spread > 20 * values.std() / math.sqrt(len(values))).all()  # so that its absence would be seen
 
 

@@ -2,7 +2,7 @@
 
 An energy is a function of unconstrained parameters u, log-rates or membrane potentials, that give latents of mean μ(u):
 
-    E(u) = reconstruction(μ) + cost(u),        ∂E/∂μ = smooth + leak
+    E(u) = reconstruction(μ) + cost(u),        ∂E/∂μ = data gradient + leak
 
 The flow of the LCA is du/dt = −∂E/∂μ.
 """
@@ -24,14 +24,17 @@ def dense(value: Tensor) -> bool:
 class Point(NamedTuple):
     """An energy evaluated at u.
 
-    `value` (B,), without gradient, up to a constant per datum; `mean` μ (B, K), a rate or a coefficient; `smooth` the
-    gradient of the reconstruction term in μ (B, K), linear in μ for a linear decoder; `gradient` ∂E/∂μ = smooth + leak
-    (B, K); `diagonal` that of the curvature of the reconstruction term, c/σ² (K,) for a linear decoder.
+    Attributes:
+        value: E (B,), without gradient, up to a constant per datum.
+        mean: μ (B, K), a rate or a coefficient.
+        data_gradient: gradient of the reconstruction term in μ (B, K); linear in μ for a linear decoder.
+        gradient: ∂E/∂μ = data gradient + leak (B, K).
+        diagonal: of the curvature of the reconstruction term; c/σ² (K,) for a linear decoder.
     """
 
     value: Float[Tensor, " batch"]
     mean: Float[Tensor, "batch latents"]
-    smooth: Float[Tensor, "batch latents"]
+    data_gradient: Float[Tensor, "batch latents"]
     gradient: Float[Tensor, "batch latents"]
     diagonal: Float[Tensor, "*batch latents"]
 
@@ -81,7 +84,7 @@ def choose(first: Tensor, one: Point, other: Point) -> Point:
     return Point(
         pick(first, one.value, other.value),
         pick(first, one.mean, other.mean),
-        pick(first, one.smooth, other.smooth),
+        pick(first, one.data_gradient, other.data_gradient),
         pick(first, one.gradient, other.gradient),
         one.diagonal,
     )

@@ -14,7 +14,7 @@ from itervae.distributions import Categorical, Gaussian, poisson_kl
 from itervae.inference.energies.base import Energy
 from itervae.inference.energies.linear import decoder_terms
 from itervae.inference.energies.rounding import HALF, SPARE, residual
-from itervae.model import GenerativeModel, full_precision
+from itervae.model import Dense, GenerativeModel, full_precision
 
 SINGULAR = 1e-11
 """A pivot of a system below this share of its largest entry holds little but rounding."""
@@ -31,8 +31,8 @@ class ClosedFormEnergy(Energy):
     def __init__(self, model: GenerativeModel, x: Tensor) -> None:
         self.x = x.double()
         terms = decoder_terms(model, torch.float64)
-        self.dictionary, self.variance = terms.dictionary.detach(), terms.variance.detach()
-        self.norms = self.dictionary.square().sum(0).sqrt()
+        self.operator, self.variance = terms.operator.map(Tensor.detach), terms.variance.detach()
+        self.norms = self.operator.atom_norms().sqrt()
         self.beta = model.beta.detach().double()
 
     @abstractmethod
@@ -61,15 +61,15 @@ class GaussianEnergy(ClosedFormEnergy):
         super().__init__(model, x)
         self._location, log_scale = prior.u.double().chunk(2, -1)
         self._scale = log_scale.exp()
-        coupling = self.dictionary.square().sum(0) / (self.beta * self.variance)
+        coupling = self.operator.atom_norms() / (self.beta * self.variance)
         self._log_scale = -0.5 * (torch.exp(-2 * log_scale) + coupling).log()
 
     @torch.no_grad()
     def optimum(self) -> Float[Tensor, "batch parameters"]:
         y = torch.zeros_like(self._location + self.x[:, :1])
         for _ in range(2):  # once more, for what rounding left
-            r = self.x - (self._location + self._scale * y) @ self.dictionary.mT
-            y = y + self._solve(self._scale * (r @ self.dictionary) / self.variance - self.beta * y)
+            r = self.x - self.operator.forward(self._location + self._scale * y)
+            y = y + self._solve(self._scale * self.operator.adjoint(r) / self.variance - self.beta * y)
         location = self._location + self._scale * y
         return torch.cat([location, self._log_scale.expand_as(location)], -1)
 
@@ -77,7 +77,7 @@ class GaussianEnergy(ClosedFormEnergy):
     def certificate(self, u: Tensor) -> Float[Tensor, " batch"]:
         location, log_scale = u.double().chunk(2, -1)
         y = (location - self._location) / self._scale
-        r = residual(self.x, location, self.dictionary, location.shape[-1])
+        r = residual(self.x, location, self.operator, location.shape[-1])
         gradient = self.beta * y - self._scale * r.slope / self.variance
         solved = self._solve(gradient).nan_to_num(0, 0, 0)
         product = self._apply(solved)
@@ -85,7 +85,7 @@ class GaussianEnergy(ClosedFormEnergy):
         # what rounding did to Hs, and to g; √(gᵀH⁻¹g) is a norm of g, at most ‖g‖/√β, and ‖δ‖/σ of g = Aᵀδ/σ²
         atoms = self._scale * self.norms / self.variance.sqrt()
         load = (solved.abs() * atoms).sum(-1, keepdim=True)
-        rounded = HALF * (SPARE + sum(self.dictionary.shape))
+        rounded = HALF * (SPARE + self.operator.summands + self.operator.latents)
         doubt = rounded * (load * atoms + self.beta * solved.abs() + gradient.abs())
         error = self._scale * r.error / self.variance
         error = error + HALF * SPARE * (self.beta * y.abs() + self._scale * r.slope.abs() / self.variance)
@@ -101,17 +101,20 @@ class GaussianEnergy(ClosedFormEnergy):
 
     def _apply(self, y: Tensor) -> Tensor:
         """Hy (B, K)."""
-        return self._scale * ((self._scale * y) @ self.dictionary.mT @ self.dictionary) / self.variance + self.beta * y
+        product = self.operator.adjoint(self.operator.forward(self._scale * y))
+        return self._scale * product / self.variance + self.beta * y
 
     def _solve(self, right: Tensor) -> Tensor:
         """H⁻¹·right (B, K)."""
+        assert isinstance(self.operator, Dense)  # or the model is not certifiable
+        dictionary = self.operator.dictionary
         if self._scale.ndim == 1:
-            return self._solved(self.dictionary * self._scale, right)
-        size, latents = self.dictionary.shape
+            return self._solved(dictionary * self._scale, right)
+        size, latents = dictionary.shape
         at_once = max(1, SYSTEM_BYTES // (8 * size * (size + latents)))
         pieces = []
         for rows in torch.arange(len(self.x), device=self.x.device).split(at_once):
-            atoms = self.dictionary * self._scale[rows, None, :]  # (b, D, K)
+            atoms = dictionary * self._scale[rows, None, :]  # (b, D, K)
             pieces.append(self._solved(atoms, right[rows, None])[:, 0])
         return torch.cat(pieces)
 
@@ -152,12 +155,12 @@ class CategoricalEnergy(ClosedFormEnergy):
     def __init__(self, model: GenerativeModel, x: Tensor, prior: Categorical) -> None:
         super().__init__(model, x)
         # ‖x‖² is common to all k
-        squares = self.norms.square() - 2 * self.x @ self.dictionary
+        squares = self.norms.square() - self.operator.adjoint(2 * self.x)
         log_prior, scale = prior.u.double().log_softmax(-1), 2 * self.variance * self.beta
         self._log_p = (log_prior - squares / scale).log_softmax(-1)
         data = torch.linalg.vector_norm(self.x, dim=-1, keepdim=True)
         sizes = self.norms * (self.norms + 2 * data) / scale
-        self._rounded = HALF * (SPARE + sum(self.dictionary.shape))
+        self._rounded = HALF * (SPARE + self.operator.summands + self.operator.latents)
         self._error = self._rounded * sizes + HALF * SPARE * (1 + prior.u.double().abs())
 
     def optimum(self) -> Float[Tensor, "batch latents"]:

@@ -10,7 +10,7 @@ from itervae.distributions import SparsityCost
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import LinearEnergy, decoder_terms
 from itervae.inference.energies.rounding import HALF, SPARE, Residual, residual
-from itervae.model import GenerativeModel, full_precision
+from itervae.model import GenerativeModel, LinearOperator, full_precision
 
 
 class LassoEnergy(LinearEnergy):
@@ -28,9 +28,8 @@ class LassoEnergy(LinearEnergy):
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
-        super().__init__(model, x, spread=False)
+        super().__init__(model, x, counts=False)
         self._model = model
-        self.terms = decoder_terms(model, x.dtype)
         self.sparsity = prior
         self.threshold = prior.threshold.to(x.dtype)
 
@@ -40,16 +39,16 @@ class LassoEnergy(LinearEnergy):
     def cost(self, u: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         return self.sparsity.cost(mean.detach()).sum(-1), u - mean
 
-    def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
-        """Soft or hard thresholding of the gradient step y = mean − smooth/h.
+    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+        """Soft or hard thresholding of the gradient step y = mean − data_gradient/h.
 
         soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its subgradient
         hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and h ≥ c, E does not
                rise; where several go at once it may, and `Descent` takes the step back
         """
         if self.sparsity.hard:
-            return mean - smooth / torch.maximum(curvature, self.diagonal)
-        scaled = curvature * mean - smooth  # h·y
+            return mean - data_gradient / torch.maximum(curvature, self.quadratic.diagonal)
+        scaled = curvature * mean - data_gradient  # h·y
         size = scaled.abs() if self.sparsity.signed else scaled
         a = torch.where(size > self.threshold, (scaled - torch.sign(scaled) * self.threshold) / curvature, 0)
         return torch.where(a == 0, scaled, a + torch.sign(scaled) * self.threshold)
@@ -59,18 +58,18 @@ class LassoEnergy(LinearEnergy):
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
     @torch.no_grad()
-    def at(self, mean: Tensor, smooth: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
-        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, smooth gradient and
-        `drive()`.
+    def at(self, mean: Tensor, data_gradient: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, data gradient and
+        `Quadratic.drive`.
 
         Where a unit is silent its potential is that of the LCA at rest, φ_kᵀ(x − Φa), as far as it is below θ.
         """
         least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
         u = mean.sign().mul_(self.threshold).add_(mean)
-        u = torch.where(mean == 0, smooth.neg().clamp_(least, self.threshold), u)
+        u = torch.where(mean == 0, data_gradient.neg().clamp_(least, self.threshold), u)
         cost, leak = self.cost(u, mean)
-        value = 0.5 * (smooth - drive).mul_(mean).sum(-1) + self.offset + cost
-        return u, Point(value, mean, smooth, leak.add_(smooth), self.diagonal)
+        value = 0.5 * (data_gradient - drive).mul_(mean).sum(-1) + self.quadratic.offset + cost
+        return u, Point(value, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
 
     @full_precision
     @torch.no_grad()
@@ -88,7 +87,7 @@ class LassoEnergy(LinearEnergy):
         cost = threshold * size
         slack = (cost - scale * (a * r.slope)).sum(-1)
         rounded = (scale * (size * r.error)).sum(-1) + HALF * (SPARE + 2 * a.shape[1]) * cost.sum(-1)
-        apart = (1 - scale[:, 0]) * (1 + HALF * (SPARE + self.x.shape[1])) * r.norm + r.off
+        apart = (1 - scale[:, 0]) * (1 + HALF * (SPARE + self.quadratic.x.shape[1])) * r.norm + r.off
         return 0.5 * apart.square() + slack + rounded
 
     @full_precision
@@ -97,17 +96,17 @@ class LassoEnergy(LinearEnergy):
         """By what E rises from u, where that is less: the duality gap grows by the rounding of u, E by its square."""
         a, r = self._residual(u)
         moved = self.sparsity.activation(given.double()) - a
-        threshold, norms = self.sparsity.threshold.double(), self._dictionary.square().sum(0).sqrt()
+        threshold, norms = self.sparsity.threshold.double(), self._operator.atom_norms().sqrt()
         cost = threshold * ((a + moved).abs() - a.abs())
         error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
         rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * (moved.abs() @ norms).square()
         return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
 
     @property
-    def _dictionary(self) -> Tensor:
-        return decoder_terms(self._model, torch.float64).dictionary
+    def _operator(self) -> LinearOperator:
+        return decoder_terms(self._model, torch.float64).operator
 
     def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
         """a = T(u) (B, K) and its residual, float64."""
         a = self.sparsity.activation(u.double())
-        return a, residual(self.x.double(), a, self._dictionary, (a != 0).sum(-1).double())
+        return a, residual(self.quadratic.x.double(), a, self._operator, (a != 0).sum(-1).double())

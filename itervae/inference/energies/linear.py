@@ -1,10 +1,11 @@
-"""Energies with the reconstruction term of a linear decoder, and what these share for all data: Φ, its norms, its Gram
-matrix.
+"""The reconstruction term of a linear decoder, energies that have it, and what these share for all data: the operator
+Φ, the norms of its atoms, its Gram matrix.
 
-On a CPU the latter are kept per model, beside a copy of the numbers that they were made from, and used again where the
-model still has exactly those: a stream of frames, or data that are inferred batch by batch, pay for one comparison. How
-a parameter was changed (a step of training, `.data`, another tensor in its place) makes no difference. On a GPU, where
-a comparison would wait for the device and a Gram matrix costs little, they are made anew.
+On a CPU the latter are kept per model, beside a copy of the numbers that they were made from, and
+used again where the model still has exactly those: a stream of frames, or data that are inferred
+batch by batch, pay for one comparison. How a parameter was changed (a step of training, `.data`,
+another tensor in its place) makes no difference. On a GPU, where a comparison would wait for the
+device and a Gram matrix costs little, they are made anew.
 """
 
 from abc import abstractmethod
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae.inference.energies.base import Point, SolvableEnergy
-from itervae.model import GaussianLikelihood, GenerativeModel, full_precision
+from itervae.model import GaussianLikelihood, GenerativeModel, LinearOperator, full_precision
 
 ROUNDING = 8.0
 """Units in the last place by which energies may rise."""
@@ -28,28 +29,23 @@ FLOOR = 1e-12
 
 @dataclass
 class DecoderTerms:
-    """Φ (D, K) and σ², in the precision of the data.
+    """The `operator` Φ and the `variance` σ² (), in the precision of the data.
 
     `scaled` is Φ/σ² and `diagonal` c/σ² (K,), c_k = ‖φ_k‖².
     """
 
-    dictionary: Tensor
+    operator: LinearOperator
     variance: Tensor
-    scaled: Tensor
+    scaled: LinearOperator
     diagonal: Tensor
 
     @cached_property
-    def gram(self) -> Tensor:
-        """ΦᵀΦ/σ² (K, K)."""
-        if self.scaled.requires_grad:
-            return self.dictionary.mT @ self.scaled
+    def gram(self) -> Tensor | None:
+        """ΦᵀΦ/σ² (K, K), where the operator forms it."""
+        if any(value.requires_grad for value in self.scaled.tensors()):
+            return self.operator.gram(self.scaled)
         with torch.inference_mode(False), torch.no_grad():  # it may outlive the mode that it is first asked for in
-            return self.dictionary.mT @ self.scaled
-
-    @cached_property
-    def curvature_bound(self) -> Tensor:
-        """A number that no eigenvalue of ΦᵀΦ/σ² exceeds: the largest sum of a row of magnitudes."""
-        return self.gram.abs().sum(1).amax()
+            return self.operator.gram(self.scaled)
 
 
 _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
@@ -57,23 +53,24 @@ _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = W
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     """The terms of a model with a linear decoder and a Gaussian likelihood, as its parameters are now."""
-    decoder, likelihood = model.linear_decoder, model.likelihood
+    likelihood = model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
-    on_cpu = decoder.weight.device.type == "cpu"
-    if not on_cpu or (torch.is_grad_enabled() and any(p.requires_grad for p in (decoder.weight, likelihood.variance))):
-        return _terms(decoder.dictionary_in(dtype), likelihood.variance_in(dtype))
+    learned = any(p.requires_grad for p in (*model.decoder.parameters(), likelihood.variance))
+    if model.beta.device.type != "cpu" or (torch.is_grad_enabled() and learned):
+        return _terms(model.operator(dtype), likelihood.variance_in(dtype))
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():
-        dictionary, variance = decoder.dictionary_in(dtype), likelihood.variance_in(dtype)
+        operator, variance = model.operator(dtype), likelihood.variance_in(dtype)
         kept = _kept.setdefault(model, {})
         made = kept.get(dtype)
-        if made is None or not (torch.equal(made.dictionary, dictionary) and torch.equal(made.variance, variance)):
-            kept[dtype] = _terms(dictionary.clone(), variance.clone())  # Φ may be the weight itself, which changes
+        if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
+            # Φ may be the weight itself, which changes
+            kept[dtype] = _terms(operator.map(Tensor.clone), variance.clone())
         return kept[dtype]
 
 
-def _terms(dictionary: Tensor, variance: Tensor) -> DecoderTerms:
-    return DecoderTerms(dictionary, variance, dictionary / variance, dictionary.square().sum(0) / variance)
+def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:
+    return DecoderTerms(operator, variance, operator.scaled(variance), operator.atom_norms() / variance)
 
 
 def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -81,34 +78,84 @@ def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return diagonal.clamp_min(FLOOR * diagonal.max().clamp_min(FLOOR))
 
 
+class Quadratic:
+    """The reconstruction term of a linear decoder under a Gaussian likelihood, for a batch of data:
+
+        E‖x − Φz‖² / 2σ² = ‖x − Φμ‖² / 2σ² + s·μ,      its gradient in μ: (ΦᵀΦμ − Φᵀx)/σ² + s
+
+    s_k μ_k is what the variance of z_k adds. ΦᵀΦμ is one product with the Gram matrix where that
+    is the cheaper way (`LinearOperator.gram_pays`), else Φᵀ of the residual x − Φμ.
+
+    Args:
+        terms: of the model, in the precision of the data.
+        x: data (B, D).
+        counts: whether z is a count, whose variance is its mean, so that s = c/2σ²; else s = 0.
+    """
+
+    def __init__(self, terms: DecoderTerms, x: Float[Tensor, "batch size"], counts: bool) -> None:
+        self.x, self.terms = x, terms
+        self.operator, self.scaled, self.diagonal = terms.operator, terms.scaled, terms.diagonal
+        self.slope = 0.5 * self.diagonal if counts else torch.zeros_like(self.diagonal)  # s
+        self.gram = None
+        if self.operator.gram_pays:
+            self.gram = terms.gram
+            self._drive = self.drive()
+        with torch.no_grad():
+            self.variance = terms.variance.detach()
+            self.offset = x.square().sum(-1) / (2 * self.variance)  # the term at μ = 0 (B,)
+
+    @full_precision
+    def gradient(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor | None]:
+        """The gradient (B, K), at a mean μ or at counts, and the residual x − Φμ (B, D) where it is formed."""
+        if self.gram is not None:
+            return torch.addmm(self._drive, mean, self.gram, beta=-1), None
+        residual = self.operator.residual(self.x, mean)
+        return self.scaled.adjoint_residual(self.slope, residual), residual
+
+    @torch.no_grad()
+    def value(self, mean: Tensor, gradient: Tensor, residual: Tensor | None) -> Float[Tensor, " batch"]:
+        """The term (B,), of a mean with what `gradient` gives there; without gradient."""
+        if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
+            return 0.5 * (gradient - self._drive).mul_(mean).sum(-1) + self.offset
+        return residual.square().sum(-1) / (2 * self.variance) + mean @ self.slope
+
+    @full_precision
+    def product(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor]:
+        """A product P (B, K) and Φμ − x (B, D), or (B, 0) by Gram, from which compiled code makes
+
+            gradient = P − shift,      value = misfit + Σ_k (weight·P − shift)_k μ_k
+
+        with the misfit ‖Φμ − x‖²/2σ², by Gram ‖x‖²/2σ²."""
+        if self.gram is not None:
+            return mean @ self.gram, mean[:, :0]
+        residual = self.operator.forward(mean).sub_(self.x)
+        return self.scaled.adjoint(residual), residual
+
+    def shift(self) -> Float[Tensor, "#batch latents"]:
+        """The shift of `product` (1 or B, K)."""
+        return -self.slope[None] if self.gram is None else self._drive
+
+    def weight(self) -> Float[Tensor, ""]:
+        """The weight of `product`: ½ of a quadratic form, or 0 where the misfit has it all."""
+        return self.offset.new_tensor(0.0 if self.gram is None else 0.5)
+
+    def drive(self) -> Float[Tensor, "batch latents"]:
+        """Φᵀx/σ² − s (B, K): minus the gradient at μ = 0."""
+        return self.scaled.adjoint(self.x) - self.slope
+
+
 class LinearEnergy(SolvableEnergy):
-    """An energy with the reconstruction term of a linear decoder under a Gaussian likelihood, in closed form:
+    """An energy E(u) = reconstruction(μ(u)) + cost(u) with the reconstruction term of a linear decoder under a Gaussian
+    likelihood, a `Quadratic` in μ.
 
-        reconstruction = E‖x − Φz‖² / 2σ² = ‖x − Φμ‖² / 2σ² + s·μ
-        smooth = (ΦᵀΦμ − Φᵀx)/σ² + s
-
-    where s_k μ_k is the part that the variance of z_k adds. The Gram matrix ΦᵀΦ is formed where that is the cheaper way
-    to ΦᵀΦμ (K < 2D), else the residual x − Φμ is.
-
-    Subclasses write `activation` and `cost`, and what a step needs: `proximal_step` and `flow_metric`.
+    Subclasses write `activation` and `cost`, and what a step needs: `proximal_step` and `flow_step`.
     """
 
     exact = True
 
     @full_precision
-    def __init__(self, model: GenerativeModel, x: Tensor, spread: bool) -> None:
-        terms = decoder_terms(model, x.dtype)
-        self.x = x
-        self.dictionary, self._scaled, self.diagonal = terms.dictionary, terms.scaled, terms.diagonal
-        self._spread = 0.5 * self.diagonal if spread else torch.zeros_like(self.diagonal)
-        size, latents = self.dictionary.shape
-        self._gram = None
-        if latents < 2 * size:
-            self._gram = terms.gram
-            self._drive = self.drive()
-        with torch.no_grad():
-            self.variance = terms.variance.detach()
-            self.offset = x.square().sum(-1) / (2 * self.variance)
+    def __init__(self, model: GenerativeModel, x: Tensor, counts: bool) -> None:
+        self.quadratic = Quadratic(decoder_terms(model, x.dtype), x, counts)
 
     @abstractmethod
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -124,14 +171,14 @@ class LinearEnergy(SolvableEnergy):
     def proximal_step(
         self,
         mean: Float[Tensor, "batch latents"],
-        smooth: Float[Tensor, "batch latents"],
+        data_gradient: Float[Tensor, "batch latents"],
         curvature: Float[Tensor, "#batch latents"],
     ) -> Float[Tensor, "batch latents"]:
-        """u of argmin_μ smooth·(μ − mean) + ½ Σ h_k (μ_k − mean_k)² + cost(μ).
+        """u of argmin_μ data_gradient·(μ − mean) + ½ Σ h_k (μ_k − mean_k)² + cost(μ).
 
         Args:
             mean: the point of linearization (B, K), of any sign.
-            smooth: gradient of the reconstruction term there (B, K).
+            data_gradient: gradient of the reconstruction term there (B, K).
             curvature: h > 0, the metric, broadcast against (B, K).
         """
 
@@ -147,58 +194,32 @@ class LinearEnergy(SolvableEnergy):
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
         """The energy and its gradients at u (B, K): two products with Φ, or one with ΦᵀΦ."""
         mean = self.activation(u)
-        smooth, residual = self.smooth(mean)
+        slope, residual = self.quadratic.gradient(mean)
         cost, leak = self.cost(u, mean)
-        value = self._reconstruction(mean.detach(), smooth.detach(), residual) + cost
-        return Point(value, mean, smooth, smooth + leak, self.diagonal)
-
-    @full_precision
-    def smooth(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor | None]:
-        """(ΦᵀΦμ − Φᵀx)/σ² + s (B, K), at a mean μ or at counts, and the residual x − Φμ (B, D) where it is formed."""
-        if self._gram is not None:
-            return torch.addmm(self._drive, mean, self._gram, beta=-1), None
-        residual = torch.addmm(self.x, mean, self.dictionary.mT, alpha=-1)
-        return torch.addmm(self._spread, residual, self._scaled, alpha=-1), residual
-
-    @full_precision
-    def product(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor]:
-        """A product P (B, K) and Φμ − x (B, D), or (B, 0) by Gram, of which smooth = P − `shift` and, with `share`,
-        reconstruction = misfit + Σ_k (share·P − shift)_k μ_k; the misfit is ‖Φμ − x‖²/2σ², by Gram ‖x‖²/2σ²."""
-        if self._gram is not None:
-            return mean @ self._gram, mean[:, :0]
-        residual = (mean @ self.dictionary.mT).sub_(self.x)
-        return residual @ self._scaled, residual
-
-    def shift(self) -> Float[Tensor, "#batch latents"]:
-        """Of `product` (1 or B, K)."""
-        return -self._spread[None] if self._gram is None else self._drive
-
-    def share(self) -> Float[Tensor, ""]:
-        """Of `product`: ½ of a quadratic form, or nothing where the misfit has it all."""
-        return self.offset.new_tensor(0.0 if self._gram is None else 0.5)
-
-    def drive(self) -> Float[Tensor, "batch latents"]:
-        """Φᵀx/σ² − s (B, K): minus the gradient of the reconstruction term at μ = 0."""
-        return self.x @ self._scaled - self._spread
+        value = self.quadratic.value(mean.detach(), slope.detach(), residual) + cost
+        return Point(value, mean, slope, slope + leak, self.quadratic.diagonal)
 
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
         """This energy on aliases of its own tensors, and those of them that carry gradient: no alias depends on
         another, so that derivatives in one leave out the ways through the others."""
-        own = copy(self)
-        vars(own).update(
-            {name: value.view_as(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
-        return own, [value for value in vars(own).values() if isinstance(value, Tensor) and value.requires_grad]
+        own, aliases = copy(self), []
 
-    @torch.no_grad()
-    def _reconstruction(self, mean: Tensor, smooth: Tensor, residual: Tensor | None) -> Tensor:
-        if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
-            return 0.5 * (smooth - self._drive).mul_(mean).sum(-1) + self.offset
-        return residual.square().sum(-1) / (2 * self.variance) + mean @ self._spread
+        def alias(value: Tensor) -> Tensor:
+            aliases.append(value.view_as(value))
+            return aliases[-1]
+
+        own.quadratic = copy(self.quadratic)
+        for part in (own, own.quadratic):
+            for name, value in vars(part).items():
+                if isinstance(value, Tensor):
+                    setattr(part, name, alias(value))
+                elif isinstance(value, LinearOperator):
+                    setattr(part, name, value.map(alias))
+        return own, [value for value in aliases if value.requires_grad]
 
     def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
         """Rises of the energy below this (B,) are rounding."""
-        return ROUNDING * torch.finfo(point.value.dtype).eps * (point.value.abs() + self.offset)
+        return ROUNDING * torch.finfo(point.value.dtype).eps * (point.value.abs() + self.quadratic.offset)
 
 
 def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:

@@ -32,7 +32,7 @@ class PoissonEnergy(LinearEnergy):
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson) -> None:
-        super().__init__(model, x, spread=True)
+        super().__init__(model, x, counts=True)
         self._model, self._prior = model, prior
         self.prior_log_rate = prior.log_rate.to(x.dtype)
         self.beta = model.beta.to(x.dtype)
@@ -42,11 +42,12 @@ class PoissonEnergy(LinearEnergy):
     @cached_property
     def constants(self) -> tuple[Any, ...]:
         """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,),
-        β Σ r (B,), and `shift` (1 or B, K) and `share` of products, and 1/2σ²."""
-        prior, mass = self.prior_log_rate.view(-1, len(self.diagonal)), self._prior_mass.expand_as(self.offset)
-        products = self.shift(), self.share(), 0.5 / self.variance
+        β Σ r (B,), and `shift` (1 or B, K) and `weight` of products, and 1/2σ²."""
+        data = self.quadratic
+        prior, mass = self.prior_log_rate.view(-1, len(data.diagonal)), self._prior_mass.expand_as(data.offset)
+        products = data.shift(), data.weight(), 0.5 / data.variance
         return tuple(
-            map(numbers, (self.diagonal, metric(self.diagonal), prior, self.beta, self.offset, mass, *products))
+            map(numbers, (data.diagonal, metric(data.diagonal), prior, self.beta, data.offset, mass, *products))
         )
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -57,10 +58,11 @@ class PoissonEnergy(LinearEnergy):
         with torch.no_grad():
             return (leak - self.beta).mul_(mean).sum(-1) + self._prior_mass, leak
 
-    def proximal_step(self, mean: Tensor, smooth: Tensor, curvature: Tensor) -> Tensor:
-        """A Lambert-W shrinkage: λ = a·W(e^s), a = β/h, s = y/a + log r − log a, y = mean − smooth/h; answers log λ."""
+    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+        """log λ of a Lambert-W shrinkage λ = a·W(e^s), with a = β/h, s = y/a + log r − log a and y = mean −
+        data_gradient/h."""
         log_a = self.beta.log() - curvature.log()
-        s = (curvature * mean - smooth) / self.beta + self.prior_log_rate - log_a
+        s = (curvature * mean - data_gradient) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
     def between(self, u: Tensor, one: Point, v: Tensor, other: Point, share: Tensor) -> tuple[Tensor, Point]:
@@ -75,7 +77,10 @@ class PoissonEnergy(LinearEnergy):
         def of(*given: Tensor) -> list[Tensor]:
             return [part if rows is None else part.index_select(0, rows) for part in given]
 
-        mean, smooth = torch.lerp(one.mean, other.mean, share), torch.lerp(one.smooth, other.smooth, share)
+        mean, data_gradient = (
+            torch.lerp(one.mean, other.mean, share),
+            torch.lerp(one.data_gradient, other.data_gradient, share),
+        )
         t, before, after, rate = of(share, u, v, mean)
         tiny = torch.finfo(rate.dtype).tiny  # rates below it are known by their logarithms alone
         larger = torch.maximum((1 - t).log() + before, t.log() + after)
@@ -83,8 +88,8 @@ class PoissonEnergy(LinearEnergy):
         log_rate = torch.where(t < 1, log_rate, v) if rows is None else v.index_copy(0, rows, log_rate)
         leak = self.beta * (log_rate - self.prior_log_rate)
         with torch.no_grad():
-            rate, slope, gradient, value = of(one.mean, one.smooth, one.gradient, one.value)
-            new_rate, new_slope, new_leak = of(mean, smooth, leak)
+            rate, slope, gradient, value = of(one.mean, one.data_gradient, one.gradient, one.value)
+            new_rate, new_slope, new_leak = of(mean, data_gradient, leak)
             # the trapezium rule is exact for the reconstruction term
             gained = (new_rate - rate).mul_(new_slope + slope).mul_(0.5)
             gained += (new_leak - self.beta).mul_(new_rate)
@@ -94,7 +99,7 @@ class PoissonEnergy(LinearEnergy):
                 value = torch.where(share[:, 0] < 1, value, other.value)
             else:
                 value = other.value.index_copy(0, rows, value)
-        return log_rate, Point(value, mean, smooth, smooth + leak, one.diagonal)
+        return log_rate, Point(value, mean, data_gradient, data_gradient + leak, one.diagonal)
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
         """Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ): the Jacobian of the flow has the diagonal β + cλ/σ²."""
@@ -116,10 +121,10 @@ class PoissonEnergy(LinearEnergy):
 
         Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf where exp
         overflows."""
-        u, x, prior = u.double(), self.x.double(), self._prior.log_rate.double()
+        u, x, prior = u.double(), self.quadratic.x.double(), self._prior.log_rate.double()
         terms, beta = decoder_terms(self._model, torch.float64), self._model.beta.double()
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
-        r = residual(x, rate, terms.dictionary, u.shape[1])
+        r = residual(x, rate, terms.operator, u.shape[1])
         # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place
         spread, share, single = 0.5 * diagonal / beta, r.share / (variance * beta), HALF * SPARE
         if fusible(u):

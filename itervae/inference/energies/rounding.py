@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae.model import LinearOperator
+
 SPARE = 64
 """Roundings beside those of the sums: of what is in them, and of what is done with them."""
 HALF = torch.finfo(torch.float64).eps / 2
@@ -40,13 +42,13 @@ class Residual(NamedTuple):
 def residual(
     x: Float[Tensor, "batch size"],
     mean: Float[Tensor, "batch latents"],
-    dictionary: Float[Tensor, "size latents"],
+    operator: LinearOperator,
     active: Float[Tensor, " batch"] | int,
 ) -> Residual:
     """The residual of data x at a mean μ, whose own relative error is at most `SPARE` roundings / 2; all float64.
     `active`: how many latents of each datum are not 0, at most."""
-    found = torch.addmm(x, mean, dictionary.mT, alpha=-1)
-    norms = dictionary.square().sum(0).sqrt()
+    found = operator.residual(x, mean)
+    norms = operator.atom_norms().sqrt()
     data, norm = (torch.linalg.vector_norm(value, dim=-1) for value in (x, found))
     off = HALF * ((SPARE + active) * (mean.abs() @ norms) + 2 * data)
-    return Residual(found @ dictionary, norm, HALF * (SPARE + len(dictionary)) * norms, off)
+    return Residual(operator.adjoint(found), norm, HALF * (SPARE + operator.summands) * norms, off)

@@ -51,6 +51,6 @@ class SampledEnergy(SolvableEnergy):
             (projected,) = torch.autograd.grad(output, z, signs * weights)
         leak = self.beta * (u - self.prior_log_rate)
         rate = u.exp()
-        smooth = slope + 0.5 * projected.square()
+        data_gradient = slope + 0.5 * projected.square()
         kl = poisson_kl(u.detach(), self.prior_log_rate.detach()).sum(-1)
-        return Point(value.detach() + self.beta * kl, rate, smooth, smooth + leak, projected.square())
+        return Point(value.detach() + self.beta * kl, rate, data_gradient, data_gradient + leak, projected.square())

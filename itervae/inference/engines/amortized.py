@@ -66,4 +66,4 @@ class Amortized(Engine):
             )
         u = start + residual
         u, clamped = problem.prior.clamp(u)  # pyright: ignore[reportAttributeAccessIssue]
-        return State(u, counts={"clamped": clamped})
+        return State(u, diagnostics={"clamped": clamped})

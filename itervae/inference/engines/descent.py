@@ -52,7 +52,7 @@ class Descent(Engine):
         self.steps = steps
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The u to try, and the mean and smooth gradient of the point that the step was made from.
+        """The u to try, and the mean and data gradient of the point that the step was made from.
 
         `inertia` (B, 1) is the share of the last step to repeat, 0 after a restart.
         """
@@ -60,8 +60,8 @@ class Descent(Engine):
 
     def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> "Proposal":
         """What `propose` says, evaluated, and shortened where it overshoots."""
-        u, mean, smooth = self.propose(energy, state, inertia)
-        return shortened(energy, state, u, mean, smooth)
+        u, mean, data_gradient = self.propose(energy, state, inertia)
+        return shortened(energy, state, u, mean, data_gradient)
 
     def turns_back(self, old: Point, proposal: "Proposal") -> Tensor:
         """Whether momentum is to restart (B, 1): the gradient at the end of the step points against it.
@@ -103,7 +103,7 @@ class Descent(Engine):
         with torch.no_grad():
             rejected = rises(energy, old, new)[:, None]
             moved = new.mean - proposal.mean
-            seen = (new.smooth - proposal.smooth).mul_(moved).sum(-1, keepdim=True)
+            seen = (new.data_gradient - proposal.data_gradient).mul_(moved).sum(-1, keepdim=True)
             size, moved = (part.square().mul_(new.diagonal).sum(-1, keepdim=True) for part in (new.mean, moved))
             seen = seen / moved.clamp_min(1e-30)
             # under a threshold κ has to fall though nothing moves yet
@@ -120,7 +120,7 @@ class Descent(Engine):
             pick(rejected, state.u, u),
             {"damping": damping, "momentum": momentum, **velocity},
             choose(rejected, old, new),
-            {"rejected": state.counts["rejected"] + rejected[:, 0]},
+            {"rejected": state.diagnostics["rejected"] + rejected[:, 0]},
         )
 
     def metric(self, state: State) -> Tensor:
@@ -129,27 +129,34 @@ class Descent(Engine):
 
 
 class Proposal(NamedTuple):
-    """A step that was tried: its `u` and `point`, shortened where the `whole` of it overshoots if the energy allows
-    (`shortened`); dE/dt at the end of the whole, its `slope` (B, 1); and the `mean` and `smooth` gradient of the point
-    that it was made from."""
+    """A step that was tried.
+
+    Attributes:
+        u: what it comes to (B, K), and `point`, the energy there.
+        whole: the energy at the end of the whole step, which is `point` where it was not shortened.
+        slope: dE/dt at the end of the whole step (B, 1).
+        mean: of the point that the step was made from (B, K), and `data_gradient`, the gradient of its reconstruction
+            term.
+        shortened: whether the energy lets a step be shortened, whole as it may have been left.
+    """
 
     u: Tensor
     point: Point
     whole: Point
     slope: Tensor
     mean: Tensor
-    smooth: Tensor
+    data_gradient: Tensor
     shortened: bool
 
 
-def unshortened(state: State, u: Tensor, point: Point, mean: Tensor, smooth: Tensor) -> Proposal:
+def unshortened(state: State, u: Tensor, point: Point, mean: Tensor, data_gradient: Tensor) -> Proposal:
     """The step to u as it is."""
     with torch.no_grad():
         slope = (point.gradient * (point.mean - state.point.mean)).sum(-1, keepdim=True)
-    return Proposal(u, point, point, slope, mean, smooth, False)
+    return Proposal(u, point, point, slope, mean, data_gradient, False)
 
 
-def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smooth: Tensor) -> Proposal:
+def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, data_gradient: Tensor) -> Proposal:
     """The step to u, cut per datum where the free energy of a Poisson model rises again at its end.
 
     With F'(t) along the step, its share is t = F'(0)/(F'(0) − F'(1)) where F'(0) < 0 < F'(1), the zero of the secant,
@@ -157,10 +164,10 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, smoot
     """
     old, whole = state.point, energy.evaluate(u)
     if not isinstance(energy, PoissonEnergy):
-        return unshortened(state, u, whole, mean, smooth)
+        return unshortened(state, u, whole, mean, data_gradient)
     with torch.no_grad():
         moved = whole.mean - old.mean
         first, last = ((point.gradient * moved).sum(-1, keepdim=True) for point in (old, whole))
         share = torch.where((first < 0) & (last > 0), first / (first - last), 1)
     u, point = energy.between(state.u, old, u, whole, share)
-    return Proposal(u, point, whole, last, mean, smooth, True)
+    return Proposal(u, point, whole, last, mean, data_gradient, True)

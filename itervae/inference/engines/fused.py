@@ -27,7 +27,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
     diagonal, metric, prior, beta, offset, mass, shift, share, precision = energy.constants
-    point = tuple(numbers(value) for value in (state.u, old.mean, old.smooth, old.gradient))
+    point = tuple(numbers(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
     before = _memory(memory, old.mean)
 
     def rows(*shape: int) -> Tensor:
@@ -36,14 +36,14 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
     run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    smooth, residual = energy.product(mean)
+    data_gradient, residual = energy.quadratic.product(mean)
 
     found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
         found["velocity"] = rows(size, latents)
         if not rule.lca:
-            found["velocity_smooth"] = rows(size, latents)
-    rejected = state.counts["rejected"].clone()
+            found["velocity_data_gradient"] = rows(size, latents)
+    rejected = state.diagnostics["rejected"].clone()
     decay, least, most, still = limits
     eps = torch.finfo(mean.dtype).eps
     run(
@@ -55,18 +55,18 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         (diagonal, prior, beta, offset, mass, shift, share, precision),
         numbers(residual),
         (decay, least, most, still * eps, ROUNDING * eps),
-        tuple(part.numpy() for part in (u, mean, smooth, gradient, value)),
+        tuple(part.numpy() for part in (u, mean, data_gradient, gradient, value)),
         _memory(found, mean),
         rejected.numpy(),
     )
-    new = Point(value, mean, smooth, gradient, energy.diagonal)
-    return replace(state, u=u, memory=found, point=new, counts={**state.counts, "rejected": rejected})
+    new = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
+    return replace(state, u=u, memory=found, point=new, diagnostics={**state.diagnostics, "rejected": rejected})
 
 
 def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
     """Damping, momentum, and the last step, for which something stands in where there is none."""
     size, found = len(stand_in), []
-    for name in ("damping", "momentum", "velocity", "velocity_smooth"):
+    for name in ("damping", "momentum", "velocity", "velocity_data_gradient"):
         value = memory.get(name, stand_in)
         if len(value) != size or value.dtype != stand_in.dtype:  # compiled code would read on regardless
             raise ValueError(

@@ -7,6 +7,7 @@ y; the cost is kept exact, by its proximal operator: of the Poisson KL, which pl
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,24 +27,22 @@ class ISTASettings:
     """Number of inference steps."""
 
 
-class FISTAUnrolled(Descent):
-    """Accelerated proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded.
-
-    Proximal steps from the extrapolated point y = μ + inertia·(last Δμ), μ the mean: a rate or a coefficient.
+class ProximalDescent(Descent):
+    """Proximal steps from the extrapolated point y = μ + inertia·(last Δμ), μ the mean: a rate or a coefficient.
 
     The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the energy is evaluated at
     the iterates themselves.
     """
 
-    Settings = ISTASettings
-    rule = Rule(lca=False, momentum=True)
+    extrapolates: ClassVar[bool] = True
+    """Whether a share of the last step is repeated."""
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean, smooth = state.point.mean, state.point.smooth
+        mean, data_gradient = state.point.mean, state.point.data_gradient
         if "velocity" in state.memory:
             mean = mean + inertia * state.memory["velocity"]
-            smooth = smooth + inertia * state.memory["velocity_smooth"]
-        return energy.proximal_step(mean, smooth, self.metric(state)), mean, smooth
+            data_gradient = data_gradient + inertia * state.memory["velocity_data_gradient"]
+        return energy.proximal_step(mean, data_gradient, self.metric(state)), mean, data_gradient
 
     def turns_back(self, old: Point, proposal: Proposal) -> Tensor:
         # it extrapolates the point of linearization alone: a step that can be shortened is no reason to start again
@@ -52,17 +51,22 @@ class FISTAUnrolled(Descent):
         return super().turns_back(old, proposal)
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
-        return {"velocity": new.mean - old.point.mean, "velocity_smooth": new.smooth - old.point.smooth}
+        if not self.extrapolates:
+            return {}
+        moved = new.data_gradient - old.point.data_gradient
+        return {"velocity": new.mean - old.point.mean, "velocity_data_gradient": moved}
 
 
-class ISTAUnrolled(FISTAUnrolled):
+class FISTAUnrolled(ProximalDescent):
+    """Accelerated proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded."""
+
+    Settings = ISTASettings
+    rule = Rule(lca=False, momentum=True)
+
+
+class ISTAUnrolled(ProximalDescent):
     """Proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded: FISTA without momentum."""
 
+    Settings = ISTASettings
     rule = Rule(lca=False, momentum=False)
-
-    def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        point = state.point
-        return energy.proximal_step(point.mean, point.smooth, self.metric(state)), point.mean, point.smooth
-
-    def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
-        return {}
+    extrapolates = False

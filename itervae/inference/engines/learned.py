@@ -17,8 +17,8 @@ from itervae.inference.energies.linear import LinearEnergy, rises
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Recipe, State
 from itervae.inference.engines.descent import Proposal, shortened
-from itervae.inference.engines.ista import FISTAUnrolled
-from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.ista import ProximalDescent
+from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
 
 FEATURES = 6
@@ -29,7 +29,7 @@ REACH = (2.0, 3.0, 1.0)
 """Largest modulation of log-curvature, threshold and momentum by a network."""
 
 
-class LearnedProximal(FISTAUnrolled):
+class LearnedProximal(ProximalDescent):
     """Proximal steps on the Poisson free energy with learned α, δ, γ for each latent, where they lower F:
 
         h = e^α·κ·c/σ²      y = λ + (inertia + γ)·(last Δλ)      λ' = prox_h(y), with log r + δ in place of log r
@@ -44,30 +44,32 @@ class LearnedProximal(FISTAUnrolled):
 
     def __init__(self, steps: int = 5) -> None:
         super().__init__(steps)
-        self._solver = LCAUnrolled()
+        self._solver = LCADescent()
 
     @abstractmethod
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """(α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
 
     def init(self, problem: Problem, state: State | None) -> State:
-        return replace(super().init(problem, state), age=0 if state is None else state.age)
+        return replace(super().init(problem, state), step_count=0 if state is None else state.step_count)
 
     def step(self, problem: Problem, state: State) -> State:
         assert isinstance(problem.energy, PoissonEnergy)
-        if state.age >= self.steps:
+        if state.step_count >= self.steps:
             return self._solver_step(problem, state)
         modulation, kept = self.modulate(problem.energy, state)
         state = replace(state, memory=state.memory | {"modulation": modulation.to(state.u.dtype)})
         new = super().step(problem, state)
-        return replace(new, memory=new.memory | kept, age=state.age + 1)
+        return replace(new, memory=new.memory | kept, step_count=state.step_count + 1)
 
     def _solver_step(self, problem: Problem, state: State) -> State:
         memory = state.memory
-        if state.age == self.steps:  # the solver takes over: what curvature was seen it knows, but it has not moved yet
+        if (
+            state.step_count == self.steps
+        ):  # the solver takes over: what curvature was seen it knows, but it has not moved yet
             damping = memory["damping"]
             memory = {"damping": damping, "momentum": torch.ones_like(damping), "velocity": torch.zeros_like(state.u)}
-        return replace(self._solver.step(problem, replace(state, memory=memory)), age=state.age + 1)
+        return replace(self._solver.step(problem, replace(state, memory=memory)), step_count=state.step_count + 1)
 
     def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> Proposal:
         assert isinstance(energy, PoissonEnergy)
@@ -82,23 +84,23 @@ class LearnedProximal(FISTAUnrolled):
             choose(risen, own.whole, learned.whole),
             pick(risen, own.slope, learned.slope),
             pick(risen, own.mean, learned.mean),
-            pick(risen, own.smooth, learned.smooth),
+            pick(risen, own.data_gradient, learned.data_gradient),
             True,
         )
 
-    def smooth_slope(self, energy: PoissonEnergy, state: State, smooth: Tensor) -> Tensor:
+    def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
         """The gradient of the reconstruction term that a learned step is made from; here that at y, as it is."""
-        return smooth
+        return data_gradient
 
     def _learned_step(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The u to try, and the mean and smooth gradient that the step is made from."""
+        """The u to try, and the mean and data gradient that the step is made from."""
         log_curvature, threshold, momentum = state.memory["modulation"].unbind(-1)
-        mean, smooth = state.point.mean, state.point.smooth
+        mean, data_gradient = state.point.mean, state.point.data_gradient
         if "velocity" in state.memory:
             mean = mean + (inertia + momentum) * state.memory["velocity"]
-            smooth = smooth + (inertia + momentum) * state.memory["velocity_smooth"]
-        slope = self.smooth_slope(energy, state, smooth) - energy.beta * threshold
-        return energy.proximal_step(mean, slope, log_curvature.exp() * self.metric(state)), mean, smooth
+            data_gradient = data_gradient + (inertia + momentum) * state.memory["velocity_data_gradient"]
+        slope = self.corrected(energy, state, data_gradient) - energy.beta * threshold
+        return energy.proximal_step(mean, slope, log_curvature.exp() * self.metric(state)), mean, data_gradient
 
 
 def squash(value: Tensor) -> Tensor:

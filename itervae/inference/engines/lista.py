@@ -91,18 +91,18 @@ class LISTA(LearnedProximal):
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         return self._layer(state)(energy, state), {}
 
-    def smooth_slope(self, energy: PoissonEnergy, state: State, smooth: Tensor) -> Tensor:
+    def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
         mixing = self._layer(state).mixing
         if mixing is None:
-            return smooth
-        if len(mixing) != smooth.shape[1]:
+            return data_gradient
+        if len(mixing) != data_gradient.shape[1]:
             raise InputError(
                 f"the matrices of this engine are for {len(mixing)} latents and the model has "
-                f"{smooth.shape[1]}; train it on this model, or without --matrices"
+                f"{data_gradient.shape[1]}; train it on this model, or without --matrices"
             )
-        return smooth + smooth @ mixing.to(smooth.dtype)
+        return data_gradient + data_gradient @ mixing.to(data_gradient.dtype)
 
     def _layer(self, state: State) -> Layer:
-        layer = self.layers[state.age % len(self.layers)]
+        layer = self.layers[state.step_count % len(self.layers)]
         assert isinstance(layer, Layer)
         return layer

@@ -116,36 +116,40 @@ class LCAODE(Descent):
 
     def init(self, problem: Problem, state: State | None) -> State:
         found = super().init(problem, state)
-        counts = found.counts
+        diagnostics = found.diagnostics
         if self._fallback is not None:
-            counts = {**counts, "fallback": torch.zeros_like(counts["rejected"])}
-        return replace(found, counts=counts, age=0 if state is None else state.age)
+            diagnostics = {**diagnostics, "fallback": torch.zeros_like(diagnostics["rejected"])}
+        return replace(found, diagnostics=diagnostics, step_count=0 if state is None else state.step_count)
 
-    def stride(self, problem: Problem, state: State) -> int:
-        return 1  # a look costs less than any step
+    def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
+        return self.step(problem, state), 1  # a look costs less than any step
 
     def step(self, problem: Problem, state: State) -> State:
         if self._fallback is None:
-            return replace(super().step(problem, state), age=state.age + 1)
+            return replace(super().step(problem, state), step_count=state.step_count + 1)
         try:
             new, failed = super().step(problem, state), 0
         except StepSizeFailure:
             new, failed = self._fallback.step(problem, state), 1
-        counts = {**new.counts, "fallback": state.counts["fallback"] + failed}
-        return replace(new, counts=counts, age=state.age + 1)
+        diagnostics = {**new.diagnostics, "fallback": state.diagnostics["fallback"] + failed}
+        return replace(new, diagnostics=diagnostics, step_count=state.step_count + 1)
 
     def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> Proposal:
         if self._fallback is None:
             return super().candidate(energy, state, inertia)
-        u, mean, smooth = self.propose(energy, state, inertia)
+        u, mean, data_gradient = self.propose(energy, state, inertia)
         point = energy.evaluate(u)  # as it is: what is shortened along a straight line leaves the flow
-        return unshortened(state, u, point, mean, smooth)
+        return unshortened(state, u, point, mean, data_gradient)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         point = state.point
-        if not state.age:
-            return energy.proximal_step(point.mean, point.smooth, self.metric(state)), point.mean, point.smooth
-        return self.integrate(energy, state.u, state.memory["damping"]), point.mean, point.smooth
+        if not state.step_count:
+            return (
+                energy.proximal_step(point.mean, point.data_gradient, self.metric(state)),
+                point.mean,
+                point.data_gradient,
+            )
+        return self.integrate(energy, state.u, state.memory["damping"]), point.mean, point.data_gradient
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         return {}

@@ -13,10 +13,10 @@ from itervae.arguments import check_positive
 from itervae.inference.energies.closed_form import ClosedFormEnergy
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
-from itervae.inference.engine import State
+from itervae.inference.engine import LOOK_EVERY, State
 from itervae.inference.engines.descent import Descent
 from itervae.inference.engines.ista import FISTAUnrolled
-from itervae.inference.engines.lca import LCAUnrolled
+from itervae.inference.engines.lca import LCADescent
 from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.systems.active_set import active_set_step
@@ -63,7 +63,7 @@ class Optimal(Descent):
     def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
         super().__init__(steps)
         self.tolerance = check_positive("tolerance", tolerance, " of nats")
-        self._lca, self._fista = LCAUnrolled(), FISTAUnrolled()
+        self._lca, self._fista = LCADescent(), FISTAUnrolled()
 
     def init(self, problem: Problem, state: State | None) -> State:
         energy = problem.certified
@@ -71,45 +71,64 @@ class Optimal(Descent):
             return State(energy.optimum())
         memory = {} if state is None else dict(state.memory)
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
-        age = state.age if state is not None and memory else begun
-        on_cpu = problem.x.device.type == "cpu"
-        if isinstance(energy, LassoEnergy) and on_cpu and numba_module("coordinate_descent_numba") is not None:
+        count = state.step_count if state is not None and memory else begun
+        if isinstance(energy, LassoEnergy) and _compiled(problem):
             u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
-            return replace(self.begin(u, point, memory), age=max(age, SINGLE))
-        return replace(super().init(problem, state), age=age)
+            return replace(self.begin(u, point, memory), step_count=max(count, SINGLE))
+        return replace(super().init(problem, state), step_count=count)
 
-    def fuses(self, problem: Problem, state: State) -> bool:
-        return state.age < FIRST_ORDER and self._lca.fuses(problem, state)
+    def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
+        steps = min(self._stride(problem, state), most)
+        if state.step_count >= SINGLE or isinstance(problem.certified, ClosedFormEnergy):
+            for _ in range(steps):
+                state = self.step(problem, state)
+            return state, steps
+        single, own = problem.to(torch.float32), problem.x.dtype
+        state = self.resume(single, state.map(lambda value: value.to(single.x.dtype)), state.diagnostics)
+        for _ in range(steps):
+            state = self.step(single, state)
+        return self.resume(problem, state.map(lambda value: value.to(own)), state.diagnostics), steps
 
-    def stride(self, problem: Problem, state: State) -> int:
-        age = state.age
-        if isinstance(problem.certified, ClosedFormEnergy) or age < SINGLE:
+    def _stride(self, problem: Problem, state: State) -> int:
+        """Steps until it is looked whether data are finished."""
+        count = state.step_count
+        if isinstance(problem.certified, ClosedFormEnergy) or count < SINGLE:
             return SINGLE
         if isinstance(problem.energy, PoissonEnergy):
-            return max(1, min(super().stride(problem, state), FIRST_ORDER - age))
-        return 1 if _in_active_set(age) else CYCLE - (age - SINGLE) % CYCLE
+            return max(1, min(LOOK_EVERY, FIRST_ORDER - count))
+        return 1 if _in_active_set(count) else CYCLE - (count - SINGLE) % CYCLE
 
-    def precision(self, problem: Problem, state: State) -> torch.dtype:
-        closed = isinstance(problem.certified, ClosedFormEnergy)
-        return torch.float32 if state.age < SINGLE and not closed else super().precision(problem, state)
+    def fuses(self, problem: Problem, state: State) -> bool:
+        return state.step_count < FIRST_ORDER and self._lca.fuses(problem, state)
 
     def step(self, problem: Problem, state: State) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return state  # certified at once, but for rounding where the tolerance asks for less than that
-        energy, age = problem.energy, state.age
-        if isinstance(energy, PoissonEnergy) and age >= FIRST_ORDER:
+        energy, count, dense = problem.energy, state.step_count, _dense(problem)
+        if isinstance(energy, PoissonEnergy) and count >= FIRST_ORDER and dense:
             u, point = newton_step(energy, state.u, state.point)
-        elif isinstance(energy, LassoEnergy) and _in_active_set(age):
+        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and dense:
             u, point = active_set_step(energy, state.u, state.point)
-        elif isinstance(energy, PoissonEnergy) and age >= SINGLE:
-            if age == SINGLE:  # another rule takes over, which has not moved yet
+        elif isinstance(energy, PoissonEnergy) and count >= SINGLE:
+            if count == SINGLE:  # another rule takes over, which has not moved yet
                 damping = state.memory["damping"]
                 state = replace(state, memory={"damping": damping, "momentum": torch.ones_like(damping)})
-            return replace(self._fista.step(problem, state), age=age + 1)
+            return replace(self._fista.step(problem, state), step_count=count + 1)
         else:
-            return replace(self._lca.step(problem, state), age=age + 1)
-        return State(u, state.memory, point, state.counts, age=age + 1)
+            return replace(self._lca.step(problem, state), step_count=count + 1)
+        return State(u, state.memory, point, state.diagnostics, step_count=count + 1)
 
 
-def _in_active_set(age: int) -> bool:
-    return age >= SINGLE and (age - SINGLE) % CYCLE < ACTIVE_SET
+def _dense(problem: Problem) -> bool:
+    """Whether systems with the dictionary as a matrix can be solved; first-order steps need none."""
+    return "dense dictionary" in problem.model.capabilities
+
+
+def _compiled(problem: Problem) -> bool:
+    """Whether the lasso is solved in compiled code."""
+    on_cpu = problem.x.device.type == "cpu"
+    return _dense(problem) and on_cpu and numba_module("coordinate_descent_numba") is not None
+
+
+def _in_active_set(count: int) -> bool:
+    return count >= SINGLE and (count - SINGLE) % CYCLE < ACTIVE_SET

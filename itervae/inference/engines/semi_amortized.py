@@ -78,17 +78,19 @@ class SemiAmortized(Engine):
         if state is not None:
             begun = self.refine.init(problem, state)
             none = torch.zeros_like(begun.u[:, 0], dtype=torch.long)
-            return replace(begun, counts=begun.counts | {"clamped": none, "from_prior": none})
+            return replace(begun, diagnostics=begun.diagnostics | {"clamped": none, "from_prior": none})
         guess = self.encoder.init(problem, None)
         prior = problem.start()
         better = torch.ones_like(prior[:, :1], dtype=torch.bool)
         if not (self.training and torch.is_grad_enabled()):
             better = (problem.free_energy(guess.u) <= problem.free_energy(prior))[:, None]
         begun = self.refine.init(problem, State(torch.where(better, guess.u, prior)))
-        return replace(begun, counts=begun.counts | guess.counts | {"from_prior": (~better[:, 0]).long()})
+        return replace(
+            begun, diagnostics=begun.diagnostics | guess.diagnostics | {"from_prior": (~better[:, 0]).long()}
+        )
 
     def step(self, problem: Problem, state: State) -> State:
         if not problem.energy.exact:  # there are no second derivatives to send back; each step is taught by its own F
             state = replace(state, u=state.u.detach())
         new = self.refine.step(problem, state)
-        return replace(new, counts=state.counts | new.counts)
+        return replace(new, diagnostics=state.diagnostics | new.diagnostics)

@@ -96,11 +96,11 @@ def drive(
     diagonal of the curvature of the reconstruction: c/σ² (K,) of a linear decoder, else a draw of it (B, K)."""
     if isinstance(energy, LinearEnergy):
         z = model.posterior(u, TEMPERATURE).rsample(generator=generator, relaxation="straight-through")
-        return -energy.smooth(z)[0], energy.diagonal
+        return -energy.quadratic.gradient(z)[0], energy.quadratic.diagonal
     draw = energy.evaluate(u)
-    return -draw.smooth, draw.diagonal
+    return -draw.data_gradient, draw.diagonal
 
 
 def _bounded(u: Tensor, memory: dict[str, Tensor]) -> State:
     clamped = (u > MAX_LOG_RATE).sum(-1)
-    return State(u.clamp_max(MAX_LOG_RATE), memory, counts={"clamped": clamped})
+    return State(u.clamp_max(MAX_LOG_RATE), memory, diagnostics={"clamped": clamped})

@@ -33,14 +33,14 @@ compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 @compiled
 @no_type_check
-def solve(gram, drive, squares, a, smooth, threshold, signed, tolerance):
+def solve(gram, drive, squares, a, data_gradient, threshold, signed, tolerance):
     """Minimize ½‖x − Φa‖² + θ‖a‖₁ for each datum until its duality gap is below the tolerance; all float64.
 
     Args:
         gram: ΦᵀΦ (K, K).
         drive: Φᵀx (B, K), and `squares`, ‖x‖² (B,).
         a: the codes to start from (B, K), in whose place the answer is put.
-        smooth: where ΦᵀΦa − Φᵀx of the answer is put (B, K).
+        data_gradient: where ΦᵀΦa − Φᵀx of the answer is put (B, K).
         threshold: θ > 0.
         signed: whether codes may be negative.
         tolerance: of E(a) − D(ν), as `LassoEnergy.certificate` has it.
@@ -86,7 +86,7 @@ def solve(gram, drive, squares, a, smooth, threshold, signed, tolerance):
             _subtract(residual, gram, atoms, old, count)
         _residual(residual, drive[row], gram, atoms, code, count)  # anew, free of what rounding has added up to
         for k in range(latents):
-            smooth[row, k] = -residual[k]
+            data_gradient[row, k] = -residual[k]
         for i in range(count):
             a[row, atoms[i]] = code[i]
 

@@ -173,9 +173,9 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
     Args:
         flow: whether the step is one of the LCA (`PoissonEnergy.flow_step`), else a proximal one.
         inertial: whether there is a last step to repeat a share of.
-        point: u, mean, smooth, gradient, before the step.
-        memory: damping (B,), momentum (B,), velocity and velocity_smooth (of any shape if not inertial; velocity_smooth
-            also if `flow`).
+        point: u, mean, data_gradient, gradient, before the step.
+        memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if not inertial; the
+            last also if `flow`).
         terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`, `LARGEST`.
     """
     size = len(new_u)
@@ -188,8 +188,8 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
 @compiled
 @no_type_check
 def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_mean):
-    u, mean, smooth, gradient = point
-    damping, momentum, velocity, velocity_smooth = memory
+    u, mean, data_gradient, gradient = point
+    damping, momentum, velocity, velocity_data_gradient = memory
     diagonal, metric, prior, beta, leak, largest = terms
     latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric), ONE / beta
     for k in range(latents):
@@ -205,10 +205,10 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
         else:
             log_kappa = log(kappa)
             for k in range(latents):
-                y, slope = mean[row, k], smooth[row, k]
+                y, slope = mean[row, k], data_gradient[row, k]
                 if inertial:
                     y += inertia * velocity[row, k]
-                    slope += inertia * velocity_smooth[row, k]
+                    slope += inertia * velocity_data_gradient[row, k]
                 log_a = log_ratio[k] - log_kappa
                 s = (kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a)
                 new_u[row, k] = log_a + log_lambertw_exp(s)
@@ -231,16 +231,16 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
     Args:
         rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a last step to repeat,
             and whether this one will be.
-        point: u, mean, smooth, gradient, value (B,), before the step.
+        point: u, mean, data_gradient, gradient, value (B,), before the step.
         memory: as in `propose`.
         terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `share` of
-            `PoissonEnergy.product`, and 1/2σ².
-        residual: of `PoissonEnergy.product` (B, D or 0).
+            `Quadratic.product`, and 1/2σ².
+        residual: of `Quadratic.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
-        new: u, mean and `PoissonEnergy.product` at the end of the whole step, in whose place u, mean and smooth of the
-            step taken are put, and where its gradient and value are put.
-        new_memory: where damping, momentum, velocity and velocity_smooth are put; the last two if there is to be a step
-            to repeat, velocity_smooth unless it is the LCA that steps.
+        new: u, mean and `Quadratic.product` at the end of the whole step, in whose place u, mean and data_gradient
+            of the step taken are put, and where its gradient and value are put.
+        new_memory: where damping, momentum, velocity and velocity_data_gradient are put; the last two if there is to
+            be a step to repeat, velocity_data_gradient unless it is the LCA that steps.
         rejected: how many steps were taken back so far (B,), which is counted on.
     """
     size = len(rejected)
@@ -253,12 +253,12 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
 @no_type_check
 def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
     lca, flow, inertial, repeated = rule
-    u, mean, smooth, gradient, value = point
-    damping, momentum, velocity, velocity_smooth = memory
+    u, mean, data_gradient, gradient, value = point
+    damping, momentum, velocity, velocity_data_gradient = memory
     diagonal, prior, beta, offset, prior_mass, shift, share_of_product, precision = terms
     decay, least, most, still, rounding = limits
     new_u, new_mean, new_smooth, new_gradient, new_value = new
-    new_damping, new_momentum, new_velocity, new_velocity_smooth = new_memory
+    new_damping, new_momentum, new_velocity, new_velocity_data_gradient = new_memory
     latents, zero = u.shape[1], np.float32(0)
     inertial = inertial and not lca  # the LCA linearizes at the point itself
     for row in range(first, last):
@@ -276,18 +276,18 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
         total += misfit + prior_mass[row]
         share = before / (before - after) if before < 0 and after > 0 else ONE
         if share < 1:
-            _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth)
-            total = value[row] + _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta)
+            _cut(row, share, u, mean, data_gradient, new_u, new_mean, new_smooth)
+            total = value[row] + _gained(row, u, mean, data_gradient, new_u, new_mean, new_smooth, log_r, beta)
 
         seen = size = square = zero
         longer = _longer(momentum[row])
         inertia = (momentum[row] - ONE) / longer if inertial else zero
         for k in range(latents):
-            one, other, slope, new_slope = mean[row, k], new_mean[row, k], smooth[row, k], new_smooth[row, k]
+            one, other, slope, new_slope = mean[row, k], new_mean[row, k], data_gradient[row, k], new_smooth[row, k]
             new_gradient[row, k] = new_slope + beta * (new_u[row, k] - log_r[k])
             if inertial:
                 one += inertia * velocity[row, k]
-                slope += inertia * velocity_smooth[row, k]
+                slope += inertia * velocity_data_gradient[row, k]
             seen += (new_slope - slope) * (other - one)
             size += other * other * diagonal[k]
             square += (other - one) * (other - one) * diagonal[k]
@@ -303,28 +303,28 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
         new_value[row] = value[row] if worse else total
         if worse:
             rejected[row] += 1
-            for kept, changed in ((u, new_u), (mean, new_mean), (smooth, new_smooth), (gradient, new_gradient)):
+            for kept, changed in ((u, new_u), (mean, new_mean), (data_gradient, new_smooth), (gradient, new_gradient)):
                 _copy(row, kept, changed)
         if repeated:
             # the proximal step of the LCA is no direction to go on in
             _repeat(row, restart or (lca and not flow), u if lca else mean, new_u if lca else new_mean, new_velocity)
             if not lca:
-                _repeat(row, restart, smooth, new_smooth, new_velocity_smooth)
+                _repeat(row, restart, data_gradient, new_smooth, new_velocity_data_gradient)
 
 
 @compiled
 @no_type_check
-def _cut(row, share, u, mean, smooth, new_u, new_mean, new_smooth):
+def _cut(row, share, u, mean, data_gradient, new_u, new_mean, new_smooth):
     """The point (1 − t)·old + t·new, for 0 ≤ t < 1 (`PoissonEnergy.between`)."""
     tiny, rest = np.finfo(u.dtype).tiny, ONE - share
     log_share, log_rest, near = np.log(share), np.log(rest), share < np.float32(0.5)
     for k in range(u.shape[1]):
-        moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - smooth[row, k]
+        moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - data_gradient[row, k]
         rate = mean[row, k] + share * moved if near else new_mean[row, k] - rest * moved
         larger = max(log_rest + u[row, k], log_share + new_u[row, k])  # rates below tiny are known by their logarithms
         new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
         new_mean[row, k] = rate
-        new_smooth[row, k] = smooth[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
+        new_smooth[row, k] = data_gradient[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
 
 
 @compiled_sums
@@ -338,13 +338,13 @@ def _square(residual, row):
 
 @compiled_sums
 @no_type_check
-def _gained(row, u, mean, smooth, new_u, new_mean, new_smooth, log_r, beta):
+def _gained(row, u, mean, data_gradient, new_u, new_mean, new_smooth, log_r, beta):
     """By how much F rises: the trapezium rule is exact for the reconstruction term."""
     gained, half = np.float32(0), np.float32(0.5)
     for k in range(u.shape[1]):
         rate, new_rate = mean[row, k], new_mean[row, k]
         leak, new_leak = beta * (u[row, k] - log_r[k]), beta * (new_u[row, k] - log_r[k])
-        gained += half * (new_rate - rate) * (new_smooth[row, k] + smooth[row, k])
+        gained += half * (new_rate - rate) * (new_smooth[row, k] + data_gradient[row, k])
         gained += (new_leak - beta) * new_rate - (leak - beta) * rate
     return gained
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from itervae.inference.energies.base import Point, choose, pick
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.energies.linear import rises
-from itervae.inference.systems.jacobian import SYSTEM_BYTES
+from itervae.inference.systems.jacobian import SYSTEM_BYTES, gram_of
 
 ENTERING = 16
 """Units that may enter in a step, or half of those that are active, where that is more: the largest gradients."""
@@ -43,14 +43,15 @@ def active_set_step(
     Returns:
         The next potentials and the energy there, as `LassoEnergy.at` has them.
     """
-    gram, drive, mean, smooth = energy.terms.gram, energy.drive(), point.mean, point.smooth
-    size = smooth.abs() if energy.sparsity.signed else -smooth
+    gram, drive, mean, data_gradient = gram_of(energy), energy.quadratic.drive(), point.mean, point.data_gradient
+    size = data_gradient.abs() if energy.sparsity.signed else -data_gradient
     active = mean != 0
     waiting = ~active & (size > energy.threshold)
     number = active.sum(1)
     number = number + torch.minimum(waiting.sum(1), (number // 2).clamp_min(ENTERING))
     order = torch.where(active, torch.inf, torch.where(waiting, size, -1))
-    moved = energy.activation(energy.proximal_step(mean, smooth, energy.terms.curvature_bound))
+    bound = gram.abs().sum(1).amax()  # which no eigenvalue of ΦᵀΦ exceeds
+    moved = energy.activation(energy.proximal_step(mean, data_gradient, bound))
     new = torch.zeros_like(mean)
     for rows, width in _groups(number):
         units = order[rows].topk(width).indices
@@ -59,7 +60,7 @@ def active_set_step(
         system = gram[units[:, :, None], units[:, None, :]]
         found = _descend(system, drive[rows].gather(1, units), start, energy.threshold)
         new[rows] = torch.zeros_like(mean[rows]).scatter_(1, units, found)
-    potential, after = energy.at(new, energy.smooth(new)[0], drive)
+    potential, after = energy.at(new, energy.quadratic.gradient(new)[0], drive)
     risen = rises(energy, point, after)[:, None]
     return pick(risen, u, potential), choose(risen, point, after)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.kernels.launch import numba_module
+from itervae.inference.systems.jacobian import gram_of
 
 CHUNK = 64
 """Data that a thread takes at a time."""
@@ -24,10 +25,11 @@ def minimize(
     Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it. Threads as torch has.
     """
     code: Any = numba_module("coordinate_descent_numba")
-    drive, mean = energy.drive(), energy.activation(u)
-    smooth = torch.empty_like(mean)
-    gram, inner, squares = energy.terms.gram.numpy(), drive.numpy(), energy.x.square().sum(1).numpy()
-    a, out, threshold, signed = mean.numpy(), smooth.numpy(), float(energy.threshold.detach()), energy.sparsity.signed
+    drive, mean = energy.quadratic.drive(), energy.activation(u)
+    data_gradient = torch.empty_like(mean)
+    gram, squares = gram_of(energy).numpy(), energy.quadratic.x.square().sum(1).numpy()
+    a, out, inner = mean.numpy(), data_gradient.numpy(), drive.numpy()
+    threshold, signed = float(energy.threshold.detach()), energy.sparsity.signed
 
     def part(start: int) -> None:
         rows = slice(start, start + CHUNK)
@@ -40,4 +42,4 @@ def minimize(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, starts))
-    return energy.at(mean, smooth, drive)
+    return energy.at(mean, data_gradient, drive)

@@ -16,16 +16,18 @@ from torch.autograd.function import once_differentiable
 from itervae.inference.energies.base import Energy, SolvableEnergy
 from itervae.inference.energies.family import FamilyEnergy
 from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.systems.jacobian import gmres, solve_active, solve_poisson
+from itervae.model import Dense
 
 
 def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
     """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in whatever the energy depends on.
 
     The linear system is solved in the backward pass: in closed form, in float64, for the Poisson free energy and for
-    sparse coding; by GMRES for any energy whose `evaluate(u).gradient` (B, P) can be differentiated in u. Warns, in the
-    backward pass, of data where that does not converge.
+    sparse coding with a dense dictionary; by GMRES for any other energy whose `evaluate(u).gradient` (B, P) can be
+    differentiated in u. Warns, in the backward pass, of data where that does not converge.
 
     Sparse coding: u = Φᵀ(x − Φa) + a, so that units at rest, a_k = 0, have a gradient too where a loss depends on their
     potential; one that depends on a = T(u) alone has theirs at zero, and the system is that of the active set. Where
@@ -54,12 +56,13 @@ class _Root(torch.autograd.Function):
 
 def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
     """J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
-    if isinstance(energy, PoissonEnergy):
+    dense = isinstance(energy, LinearEnergy) and isinstance(energy.quadratic.operator, Dense)
+    if isinstance(energy, PoissonEnergy) and dense:
         rate = energy.activation(u.double())
         answer, solved = solve_poisson(energy, rate, right.double(), transposed=True)
         _warn(~solved, "have a linear system that is singular to rounding: no gradient")
         return answer.to(right.dtype)
-    if isinstance(energy, LassoEnergy):
+    if isinstance(energy, LassoEnergy) and dense:
         answer, unique = solve_active(energy, energy.activation(u), right.double())
         _warn(~unique, "have active atoms that are linearly dependent, so that their code is not unique: no gradient")
         return answer.to(right.dtype)

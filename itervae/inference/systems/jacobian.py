@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.model import Dense
 
 SYSTEM_BYTES = 1 << 28
 """Memory for the batch of linear systems; larger batches are solved in pieces."""
@@ -24,6 +26,20 @@ DEPENDENT = 1e-10
 """Atoms are linearly dependent where one has less than this share of its squared norm outside the span of others."""
 BASIS, CYCLES = 40, 10
 """Products with J from one restart of GMRES to the next, and restarts."""
+
+
+def dictionary_of(energy: LinearEnergy) -> Float[Tensor, "size latents"]:
+    """The matrix Φ of a problem that has one: systems with it are for models with a "dense dictionary"."""
+    operator = energy.quadratic.operator
+    assert isinstance(operator, Dense), "a system with the matrix Φ was asked of an operator that has none"
+    return operator.dictionary
+
+
+def gram_of(energy: LinearEnergy) -> Float[Tensor, "latents latents"]:
+    """ΦᵀΦ/σ² of a problem with a "dense dictionary"."""
+    gram = energy.quadratic.terms.gram
+    assert gram is not None, "a Gram matrix was asked of an operator that forms none"
+    return gram
 
 
 @torch.no_grad()
@@ -41,8 +57,8 @@ def solve_poisson(
         D < K      X = Wᵀ(I + AAᵀ)⁻¹W      Y = S²
         else       X = WᵀW                 Y = S(I + AᵀA)⁻¹S
     """
-    dictionary, beta = energy.dictionary.to(right.dtype), energy.beta.to(right.dtype)
-    whitened = dictionary / energy.variance.to(right.dtype).sqrt()
+    dictionary, beta = dictionary_of(energy).to(right.dtype), energy.beta.to(right.dtype)
+    whitened = dictionary / energy.quadratic.variance.to(right.dtype).sqrt()
     size, latents = dictionary.shape
     width = min(size, latents)
     eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
@@ -82,7 +98,7 @@ def solve_active(
         The answer, and whether it is one (B,): where active atoms are linearly dependent there is none, and 0 stands
         for it.
     """
-    dictionary = energy.dictionary.to(right.dtype)
+    dictionary = dictionary_of(energy).to(right.dtype)
     active = mean != 0
     idle = right.masked_fill(active, 0)
     target = (right - (idle @ dictionary.mT) @ dictionary).masked_fill(~active, 0)

@@ -1,0 +1,133 @@
+"""Natural-gradient steps on the free energy of any family and decoder, each of known form, whose size, bias and
+momentum are asked for.
+
+Amari (1998), "Natural gradient works efficiently in learning"; Marino, Yue & Mandt (2018), "Iterative amortized
+inference".
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from itervae.inference.energies.base import Energy
+from itervae.inference.energies.family import FamilyEnergy, Slope
+from itervae.inference.energies.poisson import LARGEST, LEAK
+from itervae.inference.energies.sampled import SampledEnergy
+from itervae.inference.engine import Engine, State
+from itervae.inference.engines.descent import START_CURVATURE
+from itervae.inference.engines.lca import LARGEST_SAMPLED
+from itervae.inference.engines.learned import squash
+from itervae.inference.problem import Problem
+
+FEATURES = 6
+"""Number of features that `natural_features` gives of each parameter of a latent."""
+RECOVERY = 0.8
+"""Factor by which the damping after a step that raised F falls, per step."""
+ROUNDING = 8
+"""Units in the last place of F below which a rise is rounding."""
+CHANCE = 2.0
+"""Standard deviations of a sampled F below which a rise is left to chance."""
+
+Ask = Callable[[Tensor, State, int], tuple[Tensor, dict[str, Tensor]]]
+"""Modulations (B, P, 3) from features (B, P, 6), a state and K, and memory to carry on besides."""
+
+
+class NaturalDescent(Engine):
+    """Natural-gradient steps whose size, bias and momentum α, δ, γ of each parameter are asked for, with g the natural
+    gradient of F (of a Poisson ∂F/∂λ) and h the curvature cλ/σ² of a Poisson, 0 of other families:
+
+        Δu = clip( −(g − βδ) / (d e^{2α} (4β + 4h)), ±4 ) + γ·(last Δu)        ±2 where F is sampled
+
+    A step that raises F is taken back and d doubled (d ≥ 1). Where F is sampled, that is a rise by more than two
+    standard deviations of the difference of two draws, var F ≈ Σ_k var z_k (∂F/∂z_k)², and not while the engine is
+    trained, as it would learn nothing from such steps; and after the n steps that it is trained for the k-th step is
+    n/k of what is asked for, as the noise of the gradient wants (Robbins & Monro 1951).
+
+    Args:
+        steps: n.
+        ask: gives α, δ, γ.
+    """
+
+    requires = frozenset({"variational posterior"})
+
+    def __init__(self, steps: int, ask: Ask) -> None:
+        super().__init__()
+        self.steps, self.ask = steps, ask
+
+    def init(self, problem: Problem, state: State | None) -> State:
+        u = problem.start() if state is None else state.u
+        memory = {} if state is None else dict(state.memory)
+        if "damping" not in memory:
+            memory = {"damping": torch.ones_like(u[:, :1]), "velocity": torch.zeros_like(u)}
+        diagnostics = {"rejected": torch.zeros_like(u[:, 0])}
+        count = 0 if state is None else state.step_count
+        return State(u, memory, _slope(problem.energy, u), diagnostics, step_count=count)
+
+    def step(self, problem: Problem, state: State) -> State:
+        model, memory, old = problem.model, state.memory, state.point
+        assert isinstance(old, Slope)
+        beta, damping = model.beta.to(state.u.dtype), memory["damping"]
+        features = natural_features(old, state.u - problem.start(), memory["velocity"], beta)
+        modulation, kept = self.ask(features, state, model.latents)
+        log_size, bias, momentum = modulation.unbind(-1)
+        flow = (old.gradient - beta * bias) / (damping * (LEAK * beta + START_CURVATURE * old.curvature))
+        largest = LARGEST if problem.energy.exact else LARGEST_SAMPLED
+        flow = (flow * torch.exp(-2 * log_size)).clamp(-largest, largest)
+        change = momentum * memory["velocity"] - flow.where(flow.isfinite(), 0)
+        count = state.step_count + 1
+        taught = self.training and torch.is_grad_enabled() and not problem.energy.exact
+        if not problem.energy.exact:
+            change = change * min(1.0, self.steps / count)
+        u = problem.feasible(state.u + change)
+        new = _slope(problem.energy, u)
+        rejected = ~(new.value <= old.value + _doubt(old, new))[:, None] & (not taught)
+        damping = torch.where(rejected, 2 * damping, (RECOVERY * damping).clamp_min(1))
+        return State(
+            torch.where(rejected, state.u, u),
+            {"damping": damping, "velocity": torch.where(rejected, 0, change), **kept},
+            Slope(
+                torch.where(rejected[:, 0], old.value, new.value),
+                torch.where(rejected, old.gradient, new.gradient),
+                torch.where(rejected, old.curvature, new.curvature),
+                torch.where(rejected[:, 0], old.noise, new.noise),
+            ),
+            {"rejected": state.diagnostics["rejected"] + rejected[:, 0]},
+            step_count=count,
+        )
+
+
+def _doubt(old: Slope, new: Slope) -> Tensor:
+    """Rises of F that say nothing (B,): rounding, and differences of two draws that chance may bring.
+
+    A step too far is noisy as well; so the noise is that of the quieter of the two."""
+    rounding = ROUNDING * torch.finfo(old.value.dtype).eps * old.value.abs()
+    return rounding + CHANCE * 2**0.5 * torch.minimum(old.noise, new.noise)
+
+
+def _slope(energy: Energy, u: Tensor) -> Slope:
+    if isinstance(energy, FamilyEnergy):
+        return energy.evaluate(u)
+    assert isinstance(energy, SampledEnergy)
+    point = energy.evaluate(u)
+    slope = point.data_gradient - 0.5 * point.diagonal  # that of −log p(x | z) in z
+    noise = (point.mean * slope.square()).sum(-1).sqrt()
+    return Slope(point.value, point.gradient, point.diagonal * point.mean, noise)
+
+
+def natural_features(slope: Slope, moved: Tensor, velocity: Tensor, beta: Tensor) -> Tensor:
+    """What a network sees of each parameter (B, P, 6): how far it is from the prior, the gradient as it is and by its
+    logarithm, the curvature, the last step; and of its datum: the mean size of the gradient."""
+    gradient = slope.gradient / beta
+    size = gradient.abs()
+    return torch.stack(
+        [
+            moved / 5,
+            squash(gradient) / 2,
+            gradient.sign() * torch.log1p(size) / 3,
+            torch.log1p(slope.curvature / beta).expand_as(moved),
+            velocity,
+            (torch.log1p(size.mean(-1, keepdim=True)) / 3).expand_as(moved),
+        ],
+        -1,
+    )
