@@ -88,7 +88,7 @@ class Command(ABC):
 
 @dataclass
 class Shared:
-    """What every command takes that computes."""
+    """What every command that computes takes."""
 
     own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
     """Classes of your own that the runs were trained with; no file is trusted to name code."""

@@ -2,16 +2,20 @@
 
 import importlib
 import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 import torch
 
 from itervae import cli
-from itervae.cli.figures import FIGURES
-from itervae.cli.suites import SUITES
+from itervae.cli.figures import FIGURES, Figure
+from itervae.cli.suites import SUITES, CodeSuite
 
-FIGURE = '''
+BARS = '''
 """The figure `bars`: numbers as bars."""
 
 from dataclasses import dataclass
@@ -33,7 +37,7 @@ class Bars(Figure):
         drawing.subplots().bar(range(len(self.heights)), self.heights)
         return drawing
 '''
-SUITE = '''
+PEAK = '''
 """The suite `peak`: the largest mean of all units, and which it is."""
 
 import numpy as np
@@ -54,7 +58,7 @@ class Peak(CodeSuite):
     def panel(self, runs, readouts, reference):
         return Dots({name: {"peak": found["largest"]} for name, found in runs.items()}, "peaks", "largest mean")
 '''
-LABELLED = '''
+CLASSES = '''
 """The suite `classes`: how many classes there are, and whether the pixels or a code were given."""
 
 from itervae.cli.suites import LabelledSuite
@@ -85,7 +89,7 @@ def written(tmp_path, monkeypatch):
 
 
 def test_a_figure(written, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(FIGURES, "bars", written("bars_figure", FIGURE, "Bars"))
+    monkeypatch.setitem(FIGURES, "bars", written("bars_figure", BARS, "Bars"))
     cli.main(["figure", "bars", "--heights", "1", "3", "2", "--output", str(tmp_path / "bars.png")])
     assert (tmp_path / "bars.png").stat().st_size > 1000
     assert capsys.readouterr().out == f"figure written to {tmp_path / 'bars.png'}\n"
@@ -113,8 +117,28 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+def test_the_examples_of_the_docs(monkeypatch, tmp_path, capsys, run):
+    text = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    figure, suite = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope = {
+        "dataclass": dataclass,
+        "Figure": Figure,
+        "CodeSuite": CodeSuite,
+        "matplotlib": matplotlib,
+        "__name__": "x",
+    }
+    exec(figure + suite, scope)
+    monkeypatch.setitem(FIGURES, "bars", scope["Bars"])
+    monkeypatch.setitem(SUITES, "peak", scope["Peak"]())
+    cli.main(["figure", "bars", "--heights", "1", "3", "--output", str(tmp_path / "bars.png")])
+    assert (tmp_path / "bars.png").stat().st_size > 1000
+    cli.main(["evaluate", str(run), "--suite", "peak", "--json", str(tmp_path / "e.json")])
+    peak = json.loads((tmp_path / "e.json").read_text())["runs"]["run"]["peak"]["largest"]
+    assert f"{peak:.3f}" in capsys.readouterr().out
+
+
 def test_a_suite(written, monkeypatch, tmp_path, capsys, run):
-    monkeypatch.setitem(SUITES, "peak", written("peak_suite", SUITE, "Peak")())
+    monkeypatch.setitem(SUITES, "peak", written("peak_suite", PEAK, "Peak")())
     report, picture = tmp_path / "e.json", tmp_path / "e.png"
     cli.main(["evaluate", str(run), "--suite", "peak", "--num", "12", "--json", str(report), "--figure", str(picture)])
     measured = json.loads(report.read_text())["runs"]["run"]
@@ -131,7 +155,7 @@ def test_a_suite(written, monkeypatch, tmp_path, capsys, run):
 
 
 def test_a_suite_that_needs_labels(written, monkeypatch, tmp_path, capsys, run):
-    monkeypatch.setitem(SUITES, "classes", written("classes_suite", LABELLED, "Classes")())
+    monkeypatch.setitem(SUITES, "classes", written("classes_suite", CLASSES, "Classes")())
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(run), "--suite", "classes"])
     assert "--suite classes needs labels" in capsys.readouterr().err
