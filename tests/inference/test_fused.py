@@ -1,5 +1,6 @@
 """Steps in compiled code against the same steps in tensors, one by one; their exp, log and Lambert W by definition."""
 
+import re
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,12 @@ from itervae.inference import (
     compile_steps,
     infer,
 )
-from itervae.inference.energies import poisson
-from itervae.inference.engines import descent
+from itervae.inference.energies import lambertw, poisson
+from itervae.inference.energies.linear import Quadratic
+from itervae.inference.engines import descent, fused
+from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
+from itervae.inference.kernels import descent_numba
 from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
 from itervae.inference.kernels.launch import SERIAL, numba_module
 from itervae.inference.problem import Problem
@@ -67,6 +71,29 @@ def test_elementary_functions_at_the_ends(kind):
     np.testing.assert_array_equal(ell[:3], x[:3])
     np.testing.assert_allclose(ell[3:5], np.log(wrightomega(x[3:5].astype(np.float64)).real), rtol=1e-6)
     assert np.isnan(ell[-1])
+
+
+def test_constants_are_those_in_tensors():
+    """Compiled code has its own copies: numba's cache knows of changes in a function's own file alone."""
+    assert (descent_numba.BELOW, descent_numba.ABOVE) == (lambertw.BELOW, lambertw.ABOVE)
+    assert np.float32(descent.LEAST_SQUARE) == descent_numba.LEAST_SQUARE
+
+
+@pytest.mark.parametrize("module", [descent_numba, fused])
+def test_the_table_of_pairs_names_what_there_is(module):
+    """Both docstrings have the same table, and each function named in it exists."""
+    pairs = [re.split(" {2,}", line.strip()) for line in module.__doc__.split("\n") if line.startswith("    ")]
+    assert pairs[0] == ["in tensors", "in compiled code"]
+    assert len(pairs) == 8
+    places = [LCADescent, ProximalDescent, poisson.PoissonEnergy, Quadratic, descent.Descent, descent, lambertw]
+    known = {f"{place.__name__.split('.')[-1]}.{name}" for place in places for name in vars(place)}
+    known |= {"log_lambertw_exp", "poisson_kl"}
+    for tensors, compiled_code in pairs[1:]:
+        names = [name.strip() for name in re.sub(r"\(.*?\)", "", tensors).split(",")]
+        assert {name for name in names if "in the" not in name} <= known
+        for name in re.findall(r"\b_?[a-z_]+\b", compiled_code.split(", where")[0].split(", otherwise")[0]):
+            assert name in ("and", "in") or hasattr(descent_numba, name)
+    assert descent_numba.__doc__.split("\n\n")[2] == fused.__doc__.rstrip().split("\n\n")[2].rstrip()
 
 
 def in_tensors(monkeypatch):

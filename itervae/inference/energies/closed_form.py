@@ -96,8 +96,8 @@ class GaussianEnergy(ClosedFormEnergy):
         log_ratio = 2 * (log_scale - self._log_scale)
         wrong = HALF * SPARE * (1 + log_scale.abs() + self._log_scale.abs())
         log_ratio = torch.where(log_ratio < 0, log_ratio - wrong, log_ratio + wrong)
-        spread = self.beta * (torch.expm1(log_ratio) - log_ratio + wrong.square()).sum(-1)
-        return (1 + rounded) * 0.5 * (size.square() + spread)
+        scales = self.beta * (torch.expm1(log_ratio) - log_ratio + wrong.square()).sum(-1)
+        return (1 + rounded) * 0.5 * (size.square() + scales)
 
     def _apply(self, y: Tensor) -> Tensor:
         """Hy (B, K)."""

@@ -11,6 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
+"""Coefficients of the first guess, b₁ and b₂ below s = 0, a₁ to a₃ above:
+
+    W(e^s) ≈ e^s(1 + b₁e^s)/(1 + b₂e^s),      W(e^s) ≈ s + a₁ − a₃ + a₂/(s + a₁)
+"""
 PART = 65536
 """Numbers taken at a time on a CPU, whose intermediate results stay in its caches."""
 
@@ -23,10 +28,11 @@ def log_lambertw_exp(s: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def _guess(s: Tensor) -> Tensor:
     """W(e^s) within 1.2%: rational functions of e^s below s = 0, and of s above, fitted to 0.8%; beyond its side each
     is soon too large, so the smaller is taken."""
+    (b1, b2), (a1, a2, a3) = BELOW, ABOVE
     power = s.clamp_max(80).exp_()
-    low = power.mul(0.2621).add_(1).mul_(power).div_(power.mul_(1.2209).add_(1))
-    pole = s.clamp_min(-1).add_(7.4401)
-    high = pole.reciprocal().mul_(34.930).add_(pole).sub_(11.5723)
+    low = power.mul(b1).add_(1).mul_(power).div_(power.mul_(b2).add_(1))
+    pole = s.clamp_min(-1).add_(a1)
+    high = pole.reciprocal().mul_(a2).add_(pole).sub_(a3)
     return torch.minimum(low, high)
 
 

@@ -126,14 +126,14 @@ class PoissonEnergy(LinearEnergy):
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
         r = residual(x, rate, terms.operator, u.shape[1])
         # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place
-        spread, share, single = 0.5 * diagonal / beta, r.share / (variance * beta), HALF * SPARE
+        spread, relative, single = 0.5 * diagonal / beta, r.relative / (variance * beta), HALF * SPARE
         if fusible(u):
             gap = torch.empty_like(r.norm)
-            given = u, rate, r.slope, r.norm, prior.view(-1, len(share)), spread, share, 1 / (variance * beta)
+            given = u, rate, r.slope, r.norm, prior.view(-1, len(relative)), spread, relative, 1 / (variance * beta)
             run("gaps", u, *map(numbers, given), single, gap.numpy())
         else:
             d = spread - r.slope / (variance * beta) + (u - prior)
-            error = r.norm[:, None] * share + single * (2 * spread + u.abs() + prior.abs())
+            error = r.norm[:, None] * relative + single * (2 * spread + u.abs() + prior.abs())
             away = d.abs() + error
             gap = poisson_kl(u, u - torch.where(d > error, away, -away)).sum(-1)  # larger at d < 0
         exact = 1 + HALF * (SPARE * SPARE + u.shape[1])  # where terms of a divergence cancel

@@ -24,18 +24,18 @@ HALF = torch.finfo(torch.float64).eps / 2
 
 
 class Residual(NamedTuple):
-    """r, which is x − Φμ as float64 has it: Φᵀr (B, K) as computed; ‖r‖ (B,), and the `share` of it (K,) by which φ_kᵀr
-    may be wrong; and a bound of the norm of what r is `off` by (B,)."""
+    """r, which is x − Φμ as float64 has it: Φᵀr (B, K) as computed; ‖r‖ (B,), and the `relative` error (K,): by how
+    much of ‖r‖ φ_kᵀr may be wrong; and a bound of the norm of what r is `off` by (B,)."""
 
     slope: Float[Tensor, "batch latents"]
     norm: Float[Tensor, " batch"]
-    share: Float[Tensor, " latents"]
+    relative: Float[Tensor, " latents"]
     off: Float[Tensor, " batch"]
 
     @property
     def error(self) -> Float[Tensor, "batch latents"]:
         """A bound of the error in Φᵀr."""
-        return self.norm[:, None] * self.share
+        return self.norm[:, None] * self.relative
 
 
 @torch.no_grad()

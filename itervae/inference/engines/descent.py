@@ -30,6 +30,8 @@ DECAY = 0.65
 """κ falls by this factor per step where the curvature allows."""
 LEAST, MOST = 0.1, 1e6
 """Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""
+LEAST_SQUARE = 1e-30
+"""Smallest squared step, in units of the diagonal, that the curvature is divided by."""
 STILL = 1.0
 """A squared relative step of so many units in the last place, which F hardly sees, says nothing new of the curvature: κ
 stays and momentum ends, or they would follow rounding, and an unrolled gradient grow with every step after arrival."""
@@ -105,7 +107,7 @@ class Descent(Engine):
             moved = new.mean - proposal.mean
             seen = (new.data_gradient - proposal.data_gradient).mul_(moved).sum(-1, keepdim=True)
             size, moved = (part.square().mul_(new.diagonal).sum(-1, keepdim=True) for part in (new.mean, moved))
-            seen = seen / moved.clamp_min(1e-30)
+            seen = seen / moved.clamp_min(LEAST_SQUARE)
             # under a threshold κ has to fall though nothing moves yet
             still = STILL * torch.finfo(moved.dtype).eps if isinstance(energy, PoissonEnergy) else 0.0
             arrived = (moved <= still * size) & (size > 0)

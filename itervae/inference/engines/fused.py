@@ -1,4 +1,16 @@
-"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code (`descent_numba`)."""
+"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code.
+
+Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of both:
+
+    in tensors                                                      in compiled code
+    LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
+    ProximalDescent.propose, PoissonEnergy.proximal_step            propose, otherwise
+    log_lambertw_exp (energies/lambertw.py)                         log_lambertw_exp
+    Descent.step, PoissonEnergy.cost, Quadratic.value               settle
+    descent.shortened, PoissonEnergy.between                        _cut and _gained, in settle
+    LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
+    poisson_kl (distributions/poisson.py), in the certificate       gaps
+"""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,7 +38,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
-    diagonal, metric, prior, beta, offset, mass, shift, share, precision = energy.constants
+    diagonal, metric, prior, beta, offset, mass, shift, weight, precision = energy.constants
     point = tuple(numbers(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
     before = _memory(memory, old.mean)
 
@@ -52,7 +64,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
         (*point, numbers(old.value)),
         before,
-        (diagonal, prior, beta, offset, mass, shift, share, precision),
+        (diagonal, prior, beta, offset, mass, shift, weight, precision),
         numbers(residual),
         (decay, least, most, still * eps, ROUNDING * eps),
         tuple(part.numpy() for part in (u, mean, data_gradient, gradient, value)),

@@ -1,9 +1,20 @@
 """What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and compiled by numba.
 
-The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled` as `lca`, `ista`, `descent` and `energies` have them,
-without gradient and datum by datum: what there is of a datum is read once before the product (`propose`) and once
-after it (`settle`). exp and log are written out, after FDLIBM (Sun Microsystems 1993), and Lambert W as in `lambertw`,
-since a loop with a call in it would not become vector code.
+The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled`, without gradient and datum by datum: what there is of a
+datum is read once before the product (`propose`) and once after it (`settle`). Each function here is one in tensors,
+and a change of either is one of both:
+
+    in tensors                                                      in compiled code
+    LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
+    ProximalDescent.propose, PoissonEnergy.proximal_step            propose, otherwise
+    log_lambertw_exp (energies/lambertw.py)                         log_lambertw_exp
+    Descent.step, PoissonEnergy.cost, Quadratic.value               settle
+    descent.shortened, PoissonEnergy.between                        _cut and _gained, in settle
+    LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
+    poisson_kl (distributions/poisson.py), in the certificate       gaps
+
+exp and log are written out, after FDLIBM (Sun Microsystems 1993), since a loop with a call in it would not become
+vector code.
 
 Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one file, and constants of
 other files are arguments, because numba's cache knows of changes in a function's own file alone.
@@ -40,7 +51,7 @@ LOG = (
 POWER = (0.69511486, 0.22765367, 0.07705909)
 """2^t within 1e-4 for t in [0, 1]: 1 + c₁t + c₂t² + c₃t³."""
 BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
-"""W(e^s) within 1%, as in `lambertw`: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ + a₂/(s + a₁) above."""
+"""W(e^s) within 1%, as `lambertw` has it: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ + a₂/(s + a₁) above."""
 
 
 def exp(x: float) -> float:
@@ -233,7 +244,7 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
             and whether this one will be.
         point: u, mean, data_gradient, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `share` of
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `weight` of
             `Quadratic.product`, and 1/2σ².
         residual: of `Quadratic.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
@@ -255,7 +266,7 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
     lca, flow, inertial, repeated = rule
     u, mean, data_gradient, gradient, value = point
     damping, momentum, velocity, velocity_data_gradient = memory
-    diagonal, prior, beta, offset, prior_mass, shift, share_of_product, precision = terms
+    diagonal, prior, beta, offset, prior_mass, shift, weight, precision = terms
     decay, least, most, still, rounding = limits
     new_u, new_mean, new_smooth, new_gradient, new_value = new
     new_damping, new_momentum, new_velocity, new_velocity_data_gradient = new_memory
@@ -271,7 +282,7 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
             moved = end - mean[row, k]
             before += gradient[row, k] * moved
             after += (slope + leak) * moved
-            total += (share_of_product * product - constant[k] + leak - beta) * end
+            total += (weight * product - constant[k] + leak - beta) * end
         misfit = offset[row] if residual.shape[1] == 0 else precision * _square(residual, row)
         total += misfit + prior_mass[row]
         share = before / (before - after) if before < 0 and after > 0 else ONE
@@ -369,7 +380,7 @@ def _repeat(row, stopped, old, new, velocity):
 
 @compiled_parallel
 @no_type_check
-def gaps(parts, u, mean, slope, norm, prior, spread, share, precision, single, gap):
+def gaps(parts, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
     """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all float64.
 
     Args:
@@ -379,23 +390,23 @@ def gaps(parts, u, mean, slope, norm, prior, spread, share, precision, single, g
         norm: ‖r‖ (B,).
         prior: log r (1 or B, K).
         spread: c/2σ²β (K,).
-        share: by what part of ‖r‖ d may be wrong (K,).
+        relative: by what part of ‖r‖ d may be wrong (K,).
         precision: 1/σ²β.
         single: by what part of its terms d may be wrong.
     """
     for part in prange(parts):
         first, last = len(u) * part // parts, len(u) * (part + 1) // parts
-        gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap)
+        gaps_rows(first, last, u, mean, slope, norm, prior, spread, relative, precision, single, gap)
 
 
 @compiled_sums
 @no_type_check
-def gaps_rows(first, last, u, mean, slope, norm, prior, spread, share, precision, single, gap):
+def gaps_rows(first, last, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
     for row in range(first, last):
         total, log_r = 0.0, prior[min(row, len(prior) - 1)]
         for k in range(u.shape[1]):
             rate, d = mean[row, k], spread[k] - precision * slope[row, k] + (u[row, k] - log_r[k])
-            error = norm[row] * share[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
+            error = norm[row] * relative[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
             away = abs(d) + error
             d = away if d > error else -away
             series = 1.0  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
