@@ -1,6 +1,8 @@
-"""The options of a command, as a dataclass: parsed by tyro, refused in one sentence, paths and seeds taken alike.
+"""The options of a command, as a dataclass: parsed by tyro, refused in one sentence, paths and
+seeds taken alike.
 
-An option that takes several values is a tuple: `--suite units knn`, for which `--suite units,knn` is another way.
+An option that takes several values is a tuple: `--suite units knn`, for which `--suite units,knn`
+is another way.
 """
 
 import io
@@ -133,7 +135,8 @@ def _taken(options: Any) -> Any:
 
 
 def _reason(kind: type, prog: str, args: Sequence[str], said: str) -> str:
-    """Why tyro refused a command line: in words of this project where it can be seen, else in tyro's own."""
+    """Why tyro refused a command line: in words of this project where it can be seen, else in
+    tyro's own."""
     hints, required, positional = _options(kind)
     found = given(kind, args)
     for name in found:

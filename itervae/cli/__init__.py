@@ -31,8 +31,8 @@ AFTER = "itervae COMMAND --help explains each; itervae --version says which this
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command; errors of input end it with exit code 2 and one sentence, Ctrl-C with 130.
 
-    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it begins, while packages
-    are imported, and after its last line.
+    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it
+    begins, while packages are imported, and after its last line.
     """
     if args is not None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
@@ -97,7 +97,8 @@ def _version(package: str) -> str:
 
 
 def _print_anything() -> None:
-    """Let the streams of this process write an escape for a character that their encoding lacks, and not fail."""
+    """Let the streams of this process write an escape for a character that their encoding lacks,
+    and not fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -49,7 +49,8 @@ class Command(ABC):
         """Refuse options that are wrong whatever the target is."""
 
     def prepare(self, given: Collection[str]) -> contextlib.AbstractContextManager[object]:
-        """Make ready what `work` needs, and what holds while it works; `given` are the options on the command line."""
+        """Make ready what `work` needs, and what holds while it works; `given` are the options on
+        the command line."""
         return contextlib.nullcontext()
 
     @abstractmethod
@@ -102,8 +103,8 @@ class Shared:
 class Measurement(Command):
     """A command that computes with targets: runs, checkpoints or dictionary files.
 
-    One that reads data has an option `data: DataSettings`; as it works, these are the settings of the
-    runs, with what the command line says in place of them.
+    One that reads data has an option `data: DataSettings`; as it works, these are the settings of
+    the runs, with what the command line says in place of them.
     """
 
     shared: Shared = field(default_factory=Shared)

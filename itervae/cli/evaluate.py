@@ -1,4 +1,5 @@
-"""`itervae evaluate`: active units, sparsity, reconstruction, and what can be read out of the codes of many runs."""
+"""`itervae evaluate`: active units, sparsity, reconstruction, and what can be read out of the codes
+of many runs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,9 @@ class Job(NamedTuple):
 
 @dataclass(kw_only=True)
 class Evaluate(Measurement):
-    """Measure the codes of runs: active units, sparsity, reconstruction, and what nearest neighbours and linear
-    classifiers read out of them. One rule and one list of read-outs for every family; see docs/evaluate.md."""
+    """Measure the codes of runs: active units, sparsity, reconstruction, and what nearest
+    neighbours and linear classifiers read out of them. One rule and one list of read-outs for every
+    family; see docs/evaluate.md."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
@@ -50,12 +52,14 @@ class Evaluate(Measurement):
     suite: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar=f"{{{','.join(SUITES)}}} ...")] = None
     """What is measured; by default all that fit the data (knn, shattering and readout need labels)."""
     readouts: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar=f"{{{','.join(READOUTS)}}} ...")] = None
-    """What is classified, pixels for reference; by default all. The figure shows the neighbours of the first."""
+    """What is classified, pixels for reference; by default all. The figure shows the neighbours of
+    the first."""
     inference: Annotated[str | None, tyro.conf.arg(metavar="ENGINE:STEPS")] = None
-    """ENGINE, MODULE:CLASS or the folder of another run, with or without :STEPS; by default each run's own."""
+    """ENGINE, MODULE:CLASS or the folder of another run, with or without :STEPS; by default each
+    run's own."""
     split: Literal["validation", "test"] = "validation"
-    """Which data. Everything that is chosen, a model or a setting, is chosen by validation; test is for the last
-    report of what was chosen, and nothing else ever reads it."""
+    """Which data. Everything that is chosen, a model or a setting, is chosen by validation; test is
+    for the last report of what was chosen, and nothing else ever reads it."""
     num: int | None = None
     """Number of data, the first so many; by default all."""
     json: Path | None = None
@@ -136,7 +140,8 @@ class Evaluate(Measurement):
     def _fitting(
         self, source: Source, x: torch.Tensor, labels: torch.Tensor | None
     ) -> tuple[tuple[str, ...], list[str]]:
-        """The suites that the data allow, and a line on what they do not; refused where that was asked for by name."""
+        """The suites that the data allow, and a line on what they do not; refused where that was
+        asked for by name."""
         notes: list[str] = []
         suites = _chosen("--suite", self.suite, SUITES)
         needing = [name for name in suites if SUITES[name].labelled]
@@ -192,7 +197,8 @@ def _measure_all(
 
 
 def _lacking(jobs: dict[str, Job], suites: tuple[str, ...], readouts: tuple[str, ...]) -> list[str]:
-    """A line for each run that is a sparse code, on what it has not; refused where nothing asked for is left of it."""
+    """A line for each run that is a sparse code, on what it has not; refused where nothing asked
+    for is left of it."""
     notes = []
     wanted = [readout for readout in readouts if readout in CODE_READOUTS] if labelled(suites) else []
     lacking = [name for name in suites if not SUITES[name].of_points]

@@ -20,7 +20,8 @@ Rows = list[tuple[list[str], dict[str, str]]]
 
 
 def print_tables(result: dict[str, Any]) -> None:
-    """A table for each title that suites have, all runs in it: those that need labels have a row a read-out."""
+    """A table for each title that suites have, all runs in it: those that need labels have a row a
+    read-out."""
     data = f"({result['num']} data: {result['data']})"
     tables: dict[tuple[str, bool], list[str]] = {}
     for name, suite in SUITES.items():

@@ -16,9 +16,9 @@ from itervae.training import load
 
 @dataclass
 class Export(Command):
-    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder. Other
-    families than the Poisson have no rates, and sparse coding the dictionary alone; as a target, such a file is read as
-    a Poisson model whose rates --log-rate gives."""
+    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear
+    decoder. Other families than the Poisson have no rates, and sparse coding the dictionary alone;
+    as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
 

@@ -1,4 +1,5 @@
-"""`itervae figure KIND`: figures from the reports that other commands write, each with options of its own."""
+"""`itervae figure KIND`: figures from the reports that other commands write, each with options of
+its own."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is linear."""
+"""`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is
+linear."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ ESTIMATE_FLOOR = 1e-2
 
 @dataclass(kw_only=True)
 class Gap(Measurement):
-    """Measure the amortization gap: the free energy of each engine's posterior above the best one, per datum in nats,
-    proved by a duality certificate where the decoder is linear, else against the best of several starts."""
+    """Measure the amortization gap: the free energy of each engine's posterior above the best one,
+    per datum in nats, proved by a duality certificate where the decoder is linear, else against the
+    best of several starts."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
@@ -47,9 +49,9 @@ class Gap(Measurement):
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     data: DataSettings
     engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None
-    """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS; or folders of other
-    runs, whose trained engines are brought here. By default the run's own, lca-unrolled:20 and, where it fits,
-    fista-unrolled:20."""
+    """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS;
+    or folders of other runs, whose trained engines are brought here. By default the run's own,
+    lca-unrolled:20 and, where it fits, fista-unrolled:20."""
     split: Literal["train", "validation", "all"] | None = None
     """Which data; by default validation for a run, all for a dictionary."""
     num: int | None = None
@@ -65,7 +67,8 @@ class Gap(Measurement):
     trace: bool = False
     """Also the gap after every step."""
     approximation: bool = False
-    """Also the approximation gap F* − (−log p(x)), by importance weighting with up to 5000 samples per datum."""
+    """Also the approximation gap F* − (−log p(x)), by importance weighting with up to 5000 samples
+    per datum."""
     json: Path | None = None
     """File for the report."""
     save: Path | None = None
@@ -150,7 +153,8 @@ class Gap(Measurement):
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:
-    """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own proportion."""
+    """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own
+    proportion."""
     if split == "validation" or (split == "all" and source.held_share == 1):
         return source.validation[:num]
     if source.train is not None:

@@ -28,25 +28,27 @@ BATCH = 1000
 
 @dataclass(kw_only=True)
 class Infer(Measurement):
-    """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families: parameters, mean
-    and a sample), reconstructions of the mean and free energy, one row a datum."""
+    """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
+    parameters, mean and a sample), reconstructions of the mean and free energy, one row a datum."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     input: Path
-    """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video, for a run that saw
-    such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W). What it was taken for is said."""
+    """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
+    for a run that saw such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W).
+    What it was taken for is said."""
     output: Path
     """File to write, .npz."""
     key: str | None = None
     """Array inside an .npz input."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
-    """What to take the input for, where that is not what its suffix or shape says: one picture in an array, say."""
+    """What to take the input for, where that is not what its suffix or shape says: one picture in
+    an array, say."""
     inference: Annotated[str | None, tyro.conf.arg(metavar="ENGINE:STEPS")] = None
-    """ENGINE, MODULE:CLASS or the folder of another run, with or without :STEPS; by default the run's own engine,
-    lca-unrolled for a dictionary."""
+    """ENGINE, MODULE:CLASS or the folder of another run, with or without :STEPS; by default the
+    run's own engine, lca-unrolled for a dictionary."""
     steps: int | None = None
     """Number of inference steps of the run's own engine, in place of what it was trained with."""
     seed: int = 0
@@ -107,8 +109,9 @@ class Infer(Measurement):
 
 
 def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The code of each datum: log-rates and sampled counts, the coefficients of a sparse code, or the parameters
-    (location and log-scale, one after the other, or log-probabilities), mean and a sample of another family."""
+    """The code of each datum: log-rates and sampled counts, the coefficients of a sparse code, or
+    the parameters (location and log-scale, one after the other, or log-probabilities), mean and a
+    sample of another family."""
     if isinstance(posterior, SparseCode):
         return {"coefficients": posterior.mean}
     sample = posterior.sample(generator=generator)
@@ -130,8 +133,9 @@ def _posteriors(
     device: torch.device,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Family, Family | None]]:
-    """Data, posterior, and the prior where it is not the static one, part by part: film of a run on sequences frame by
-    frame, each with the prior that the run carries over, from the start of every scene; all else in batches."""
+    """Data, posterior, and the prior where it is not the static one, part by part: film of a run on
+    sequences frame by frame, each with the prior that the run carries over, from the start of every
+    scene; all else in batches."""
     model, run = target.model, target.run
     if inputs.scenes is None or run is None or run.carryover is None:
         for start in range(0, len(inputs.x), BATCH):

@@ -9,7 +9,8 @@ from itervae.errors import InputError
 
 
 def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Path] = ()) -> dict[str, Path]:
-    """The files to write, by option; refused where they cannot be written, are named twice, or would replace an input.
+    """The files to write, by option; refused where they cannot be written, are named twice, or
+    would replace an input.
 
     Args:
         options: of the command; an output that is None is not asked for.

@@ -1,4 +1,5 @@
-"""`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse coding."""
+"""`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse
+coding."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,8 @@ from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSetti
 from itervae.plotting import Curve, rate_distortion_figure, save
 
 STEPS = 200
-"""Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders are."""
+"""Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders
+are."""
 CODERS = (f"lca-unrolled:{STEPS}:hard", f"lca-unrolled:{STEPS}:soft", f"ista-unrolled:{STEPS}:soft")
 
 
@@ -40,7 +42,8 @@ class Coder(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was found: points of curves, in words what they were measured on, of how many data, of which variance."""
+    """What was found: points of curves, in words what they were measured on, of how many data, of
+    which variance."""
 
     points: list[RatePoint]
     data: str
@@ -50,21 +53,22 @@ class Measured(NamedTuple):
 
 @dataclass(kw_only=True)
 class RateDistortion(Measurement):
-    """Measure reconstruction error against sparsity: of each Poisson VAE run with its own inference and with the best
-    posterior, of each sparse-coding run with its own engine at 200 steps, and of sparse coding over thresholds on the
-    dictionary of a Poisson VAE."""
+    """Measure reconstruction error against sparsity: of each Poisson VAE run with its own inference
+    and with the best posterior, of each sparse-coding run with its own engine at 200 steps, and of
+    sparse coding over thresholds on the dictionary of a Poisson VAE."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
-    """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over thresholds."""
+    """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over
+    thresholds."""
     data: DataSettings
     dictionary: Path | None = None
-    """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the Poisson VAE among the
-    runs whose beta is nearest to 1."""
+    """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
+    Poisson VAE among the runs whose beta is nearest to 1."""
     coders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE:STEPS:hard|soft ...")] = CODERS
-    """Sparse coding with non-negative coefficients, each an engine of the registry or MODULE:CLASS of your own, a
-    number of steps, and hard or soft."""
+    """Sparse coding with non-negative coefficients, each an engine of the registry or MODULE:CLASS
+    of your own, a number of steps, and hard or soft."""
     thresholds: tuple[float, ...] = (0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.2)
     """Thresholds of the coders, units of the data."""
     split: Literal["train", "validation"] = "validation"
@@ -125,7 +129,8 @@ class RateDistortion(Measurement):
         return Measured(points, data, len(x), total_variance(x))
 
     def _dictionary(self) -> Target | None:
-        """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta is nearest to 1."""
+        """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
+        is nearest to 1."""
         if self.dictionary is not None:
             return open_target(self.dictionary, self.own())
         betas = {

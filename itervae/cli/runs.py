@@ -1,4 +1,5 @@
-"""What a command is pointed at, a run folder, a checkpoint or a dictionary file; the data of runs; engines by name."""
+"""What a command is pointed at, a run folder, a checkpoint or a dictionary file; the data of runs;
+engines by name."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -87,8 +88,8 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def common_data(targets: Iterable[Target], given: Mapping[str, Any]) -> DataSettings:
-    """The data that all runs were trained on, with what is given in place of their settings; the default for dictionary
-    files.
+    """The data that all runs were trained on, with what is given in place of their settings; the
+    default for dictionary files.
 
     Raises:
         InputError: runs of data that differ, or that were prepared differently.
@@ -180,7 +181,8 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
 
 
 def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]:
-    """The classes that a user names with --own, and those among the engines, each ENGINE:STEPS, that are the user's.
+    """The classes that a user names with --own, and those among the engines, each ENGINE:STEPS,
+    that are the user's.
 
     Raises:
         InputError: no such class.
@@ -190,7 +192,8 @@ def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]
 
 
 def split_engine(text: str) -> tuple[str, int | None]:
-    """ENGINE, MODULE:CLASS or the folder of a run, each with or without :STEPS, as a name and a number of steps."""
+    """ENGINE, MODULE:CLASS or the folder of a run, each with or without :STEPS, as a name and a
+    number of steps."""
     return (text.strip(), None) if _is_run(text) else split_steps(text)  # the name of a folder may hold a colon
 
 
@@ -200,10 +203,11 @@ def _is_run(name: str) -> bool:
 
 
 def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple[Engine, int | None]:
-    """The engine and the number of steps that ENGINE:STEPS names for a target; None stands for the engine's own number.
+    """The engine and the number of steps that ENGINE:STEPS names for a target; None stands for the
+    engine's own number.
 
-    It is the target's own where it has that name, that of another run where it is a folder or a checkpoint, else a new
-    one with its default settings.
+    It is the target's own where it has that name, that of another run where it is a folder or a
+    checkpoint, else a new one with its default settings.
 
     Raises:
         InputError: an unknown name, an engine that does not fit the model, or one that would have to be trained.

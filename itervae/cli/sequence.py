@@ -45,8 +45,8 @@ Filtered = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]
 
 
 class Measured(NamedTuple):
-    """What was found: the report, in words what was measured, frames of a sequence, and of the first one its name and
-    what a figure shows of it."""
+    """What was found: the report, in words what was measured, frames of a sequence, and of the
+    first one its name and what a figure shows of it."""
 
     report: SequenceReport
     data: str
@@ -57,9 +57,10 @@ class Measured(NamedTuple):
 
 @dataclass(kw_only=True)
 class Sequence(Measurement):
-    """Measure what carryover buys on held-out sequences: nats per frame over frames 2 to T, at the optimum of every
-    frame and at a few steps, for each run and for the same model without carryover; the steps that a frame needs from
-    each start; and the control with the past of another clip. See docs/sequence.md."""
+    """Measure what carryover buys on held-out sequences: nats per frame over frames 2 to T, at the
+    optimum of every frame and at a few steps, for each run and for the same model without
+    carryover; the steps that a frame needs from each start; and the control with the past of
+    another clip. See docs/sequence.md."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
@@ -167,8 +168,8 @@ def _filtered_of(found: Measured) -> Filtered:
 
 
 def _candidates(runs: Mapping[str, LoadedRun], device: torch.device) -> dict[str, Candidate]:
-    """Every run's own carryover, and none with each model that differs from the others; by the carryover's name, with
-    that of the run where two would be the same."""
+    """Every run's own carryover, and none with each model that differs from the others; by the
+    carryover's name, with that of the run where two would be the same."""
     found: dict[str, Candidate] = {}
     models: list[GenerativeModel] = []
     plain: dict[str, Candidate] = {}

@@ -10,11 +10,12 @@ from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
 
 
 def sparsity(codes: Codes) -> dict[str, Any]:
-    """Lifetime sparsity, mean over units, and population sparsity, mean over data, of mean and sample; zeros; activity.
+    """Lifetime sparsity, mean over units, and population sparsity, mean over data, of mean and
+    sample; zeros; activity.
 
-    A code of one unit has no population sparsity. `share_zero` is the share of zeros among the samples, or among the
-    coefficients of a sparse code, and `share_zero_expected` its expectation under the posterior. `activity` is
-    Σ_k |E z_k|, mean over data: the spikes of a Poisson code.
+    A code of one unit has no population sparsity. `share_zero` is the share of zeros among the
+    samples, or among the coefficients of a sparse code, and `share_zero_expected` its expectation
+    under the posterior. `activity` is Σ_k |E z_k|, mean over data: the spikes of a Poisson code.
     """
     activity = codes.mean.double().abs().sum(1)
     drawn = codes.mean if codes.sample is None else codes.sample
@@ -35,10 +36,11 @@ def sparsity(codes: Codes) -> dict[str, Any]:
 
 
 def reconstruction(codes: Codes, x: Tensor) -> dict[str, Any]:
-    """Errors of the decoded mean and of decoded samples, and free energy with its parts, each with a standard error.
+    """Errors of the decoded mean and of decoded samples, and free energy with its parts, each with
+    a standard error.
 
-    R² = 1 − error / variance, the variance about the mean of the data, summed over dimensions; its standard error is
-    that of the error over the variance. None where the data do not vary.
+    R² = 1 − error / variance, the variance about the mean of the data, summed over dimensions; its
+    standard error is that of the error over the variance. None where the data do not vary.
     """
     variance = total_variance(x)
     found: dict[str, Any] = {"variance": variance}

@@ -1,7 +1,8 @@
 """The figures: one module per figure, from plain arrays and records to a matplotlib Figure.
 
-Nothing here opens a window, selects a backend or changes a default of matplotlib, which is imported only when a figure
-is made. A value that is not finite is drawn in red and not refused: the picture of a diverged model is worth seeing.
+Nothing here opens a window, selects a backend or changes a default of matplotlib, which is imported
+only when a figure is made. A value that is not finite is drawn in red and not refused: the picture
+of a diverged model is worth seeing.
 """
 
 from itervae.plotting.curves import training_figure

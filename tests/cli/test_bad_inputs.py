@@ -1,4 +1,5 @@
-"""Bad command lines: each ends with exit code 2 and one line that has the value, what was expected and what to do."""
+"""Bad command lines: each ends with exit code 2 and one line that has the value, what was expected
+and what to do."""
 
 import re
 import shlex

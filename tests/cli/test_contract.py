@@ -1,4 +1,5 @@
-"""What all commands share: target first, data options that overlay, outputs before work, ENGINE:STEPS, own classes."""
+"""What all commands share: target first, data options that overlay, outputs before work,
+ENGINE:STEPS, own classes."""
 
 import json
 import re

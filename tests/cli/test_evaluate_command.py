@@ -1,4 +1,5 @@
-"""`itervae evaluate` as a user types it: with labels and without, and one sentence where something does not fit."""
+"""`itervae evaluate` as a user types it: with labels and without, and one sentence where something
+does not fit."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""`itervae figure`: what of the reports reaches the figures, and one sentence where something does not fit."""
+"""`itervae figure`: what of the reports reaches the figures, and one sentence where something does
+not fit."""
 
 import json
 
@@ -41,7 +42,8 @@ def written(path, content):
 
 
 def run_folder(path, *energies, more=""):
-    """A run folder with a validation of each of these free energies, 10 seconds apart, between lines of training."""
+    """A run folder with a validation of each of these free energies, 10 seconds apart, between
+    lines of training."""
     path.mkdir(parents=True)
     records = []
     for index, energy in enumerate(energies):

@@ -1,4 +1,5 @@
-"""`itervae sequence` as a user types it: the report, the pictures, and one sentence where something does not fit."""
+"""`itervae sequence` as a user types it: the report, the pictures, and one sentence where something
+does not fit."""
 
 import json
 import re
@@ -37,7 +38,8 @@ FIELDS = {"frames", "optimum", "at_steps", "steps_to", "shuffled_optimum"}  # th
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise, smaller photographs, no checks of shapes, which take half the time."""
+    """Fewer steps than are tried otherwise, smaller photographs, no checks of shapes, which take
+    half the time."""
     photographs = SimpleNamespace(images=[image[:80, :160] for image in datasets.load_sample_images().images])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", 2)
@@ -50,7 +52,8 @@ def short():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; same-0 and -1 have its model."""
+    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; same-0 and -1
+    have its model."""
     folder = tmp_path_factory.mktemp("runs")
     for name, options in RUNS.items():
         given = {"--patch-size": "6", "--updates": "1", "--batch-size": "4", "--device": "cpu", "--latents": "8"}

@@ -31,7 +31,8 @@ class GapSteps(FigureOf):
 
 
 def _traces(content: dict[str, Any], path: Path) -> tuple[dict[str, Trace], float | None]:
-    """The trace of every engine of a gap report that has one, and its largest certificate; None for an estimate."""
+    """The trace of every engine of a gap report that has one, and its largest certificate; None for
+    an estimate."""
     engines = content["engines"]
     # a bare list is the trace of an older version
     without = [name for name, engine in engines.items() if not isinstance(engine.get("trace"), dict)]

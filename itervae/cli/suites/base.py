@@ -55,8 +55,8 @@ class CodeSuite(Suite):
 
 
 class LabelledSuite(Suite):
-    """A suite that needs labels. It is measured of each read-out of a code, and of the pixels for reference; what it
-    finds of a run is by read-out."""
+    """A suite that needs labels. It is measured of each read-out of a code, and of the pixels for
+    reference; what it finds of a run is by read-out."""
 
     table = ACCURACY
     labelled = True

@@ -13,7 +13,8 @@ from itervae.plotting import Lines, Panel
 
 
 class Neighbours(LabelledSuite):
-    """The vote of the 5 nearest neighbours by number of labels; the figure shows the first read-out that a run has."""
+    """The vote of the 5 nearest neighbours by number of labels; the figure shows the first read-out
+    that a run has."""
 
     def note(self, num: int) -> str | None:
         unfit = [str(budget) for budget in BUDGETS if budget not in fitting_budgets(num)]
