@@ -5,7 +5,8 @@ import math
 import numbers
 import types
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -63,10 +64,11 @@ def as_number(value: Any) -> float | None:
     return float(value)
 
 
-def check_choice(name: str, value: Any, known: Collection[str]) -> None:
-    """Refuse a name that is not among the known ones, and say which is near."""
+def check_choice(name: str, value: Any, known: Collection[str], more: str = "") -> None:
+    """Refuse a name that is not among the known ones, and say which is near; `more` ends the message."""
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"{name} is {described(value)}; {nearest(value, known)}expected one of {', '.join(known)}")
+        hint = nearest(value, known)
+        raise InputError(f"{name} is {described(value)}; {hint}expected one of {', '.join(known)}{more}")
 
 
 def nearest(value: Any, known: Collection[str]) -> str:
@@ -115,17 +117,49 @@ def check_generator(generator: Any) -> None:
         check_kind("generator", generator, torch.Generator, how)
 
 
+@dataclass(frozen=True, eq=False)  # hashed as itself
+class OneOf:
+    """What the annotation of a setting says where its names are the keys of a registry: Annotated[str, OneOf(ENGINES)].
+
+    The names are looked up when they are needed, so that what is added to the registry is one of them.
+    """
+
+    known: Collection[str]
+
+
+def listed(hint: Any) -> Any:
+    """The annotation of a setting, with Literal[NAMES] for a name of a registry."""
+    if get_origin(hint) is Annotated:
+        names = next((each.known for each in get_args(hint)[1:] if isinstance(each, OneOf)), None)
+        return hint if names is None else Literal[tuple(names)]  # pyright: ignore[reportInvalidTypeForm]
+    if get_origin(hint) is tuple:  # of several names
+        return tuple[tuple(map(listed, get_args(hint)))]  # pyright: ignore[reportInvalidTypeArguments]
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[tuple(map(listed, get_args(hint)))]  # noqa: UP007 (of a tuple)
+    return hint
+
+
+def setting_kinds(hint: Any) -> tuple[Any, ...]:
+    """The kinds of value that the annotation of a setting allows."""
+    hint = listed(hint)
+    if get_origin(hint) is Annotated:  # of other words beside it
+        hint = get_args(hint)[0]
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
 def check_fields(settings: Any, kind: type) -> None:
     """Refuse what is no object of a settings class, or has a value that its annotation does not allow."""
     check_kind("settings", settings, kind, f"{kind.__name__}(...)")
-    for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for name, annotation in get_type_hints(type(settings), include_extras=True).items():
+        value, kinds = getattr(settings, name), setting_kinds(annotation)
         if value is None and types.NoneType in kinds:
+            continue
+        bases = [get_args(each)[0] for each in kinds if get_origin(each) is type]  # classes of a user's own
+        if isinstance(value, type) and any(issubclass(value, base) for base in bases):
             continue
         hint = next(each for each in kinds if each is not types.NoneType)
         if get_origin(hint) is Literal:
-            check_choice(name, value, get_args(hint))
+            check_choice(name, value, get_args(hint), ", or a class of your own" if bases else "")
         elif hint is bool:
             check_kind(name, value, bool, "True or False")
         elif hint is int and (isinstance(value, bool) or not isinstance(value, int | np.integer)):

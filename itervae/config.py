@@ -2,31 +2,39 @@
 apply is an error.
 
 A first pass reads `--config`, `--resume`, `--inference`, `--model` and `--family`; they decide which settings classes
-the rest is parsed into. `--family gaussian` is another way to say `--model gaussian-vae`.
+the rest is parsed into. `--family gaussian` is another way to say `--model gaussian-vae`, `--inference lista:5` to say
+`--inference lista --steps 5`.
+
+An engine or a decoder of a user's own is MODULE:CLASS, which is imported where the command line says it. A file (a YAML
+file, a checkpoint) that says it is answered with a class that the command line names too: `--own`.
 """
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Optional
 
 import tyro
 import yaml
+from torch import nn
 
 from itervae.data import DataSettings
 from itervae.errors import InputError
-from itervae.inference import ENGINES
-from itervae.model import FAMILIES, MODELS
+from itervae.inference import ENGINES, Engine, engine_class, engine_name, split_steps
+from itervae.model import MODELS, families
 from itervae.options import parse
+from itervae.own import class_name, given_class, import_class, is_class_name
 from itervae.paths import check_path
 from itervae.sequence import SequenceSettings
 from itervae.training import RunSettings, TrainingSettings, resume_settings
+from itervae.training.settings import check_names
 
 DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
 """Engines by default, of the Poisson family and sparse coding, and of the others, which have no solver."""
 DEFAULT_MODEL = "poisson-vae"
-FIRST_PASS = ("config", "resume", "run_dir", "family")
+FIRST_PASS = ("config", "resume", "run_dir", "family", "own")
 """Options of the command that are not settings of the run."""
 SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
 """Settings that mean sequences: where no data are named, those of `drift`."""
@@ -34,9 +42,9 @@ CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads", "data
 """Settings that may change when a run is resumed; of the data the place alone, which is checked by their content."""
 
 
-def setting_names(inference: str, model: str = DEFAULT_MODEL) -> list[str]:
+def setting_names(engine: type[Engine], model: str = DEFAULT_MODEL) -> list[str]:
     """Every setting that applies with this engine and this model, by its name in YAML."""
-    groups = (DataSettings, SequenceSettings, MODELS[model], ENGINES[inference].Settings, TrainingSettings)
+    groups = (DataSettings, SequenceSettings, MODELS[model], engine.Settings, TrainingSettings)
     return ["inference", "model", *(setting.name for group in groups for setting in fields(group))]
 
 
@@ -47,34 +55,40 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         InputError: an unknown or unfitting option or YAML key, a missing or malformed file.
     """
     given = options_given(args)
+    short = _split_steps(given, _flag)
+    own = _classes(args, given)
     resume = _path(given, "resume")
     config = _path(given, "config")
     if resume is not None:
-        changed = set(given) - {"resume", *CHANGEABLE}
+        changed = {name for name in given if name not in ("resume", "own", *CHANGEABLE) and given[name] not in own}
         if changed and not _asks_help(args):
             raise InputError(
                 f"{_flag(sorted(changed)[0])} cannot change when a run is resumed; only "
                 f"{', '.join(map(_flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
-        base = _resumed(resume)
+        base = _resumed(resume, own)
+        for name in ("inference", "decoder"):
+            if name in given and given[name] != base.get(name):
+                raise InputError(f"{_flag(name)} is {given[name]} and the run has {base.get(name)}; leave it out")
     elif config is not None:
-        base = read_yaml(config)
+        base = read_yaml(config, own)
     else:
         base = {}
     model = _model(given) or base.get("model", DEFAULT_MODEL)
     inference = given.get("inference") or base.get("inference", _default_inference(model))
-    _check_name("inference engine", inference, ENGINES)
+    engine = own.get(inference) or engine_class(inference)
     _check_name("model", model, MODELS)
-    names = setting_names(inference, model)
+    check_names(engine, MODELS[model])
+    names = setting_names(engine, model)
     for name in given:
         if name not in names and name not in FIRST_PASS:
-            raise InputError(_unknown(_flag(name), name, inference, model, _flag))
+            raise InputError(_unknown(_flag(name), name, engine, model, _flag))
 
     if "freeze" in given:
-        own = {"model", "family", *(setting.name for setting in fields(MODELS[model]))} & set(given)
-        if own:
+        beside = {"model", "family", *(setting.name for setting in fields(MODELS[model]))} & set(given)
+        if beside:
             raise InputError(
-                f"{_flag(sorted(own)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
+                f"{_flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
                 "leave it out"
             )
 
@@ -82,19 +96,28 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         base["data"] = "drift"
     # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
     kept = {name: value for name, value in base.items() if name in names and name not in given}
-    command: Any = _command(inference, model)
-    settings = parse(command, "itervae train", [*_tokens(kept | {"model": model}), *args])
+    command: Any = _command(engine, model)
+    settings = parse(command, "itervae train", [*_tokens(kept | {"model": model}), *args, *_tokens(short)])
     run = RunSettings(
-        inference, settings.data, settings.generative_model, settings.engine, settings.training, settings.sequence
+        engine,
+        settings.data,
+        settings.generative_model,
+        settings.engine,
+        settings.training,
+        settings.sequence,
+        own=tuple(own.values()),
     )
     return run, settings.run_dir, resume
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, own: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
     """The settings in a YAML file: one flat mapping, checked against the engine that it names.
 
+    `own` are the classes of a user's own that it may name, by their names.
+
     Raises:
-        InputError: no such file, not a mapping, or an unknown key (the nearest valid one is named).
+        InputError: no such file, not a mapping, an unknown key (the nearest valid one is named), or a class that is
+            not in `own`.
     """
     if not path.is_file():
         raise InputError(f"there is no config file at {path}; expected a YAML file, such as those in configs/")
@@ -114,16 +137,53 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content["model"] = named
     content.pop("family", None)
     model = content.get("model", DEFAULT_MODEL)
+    _split_steps(content, str)
+    for name, base in (("inference", Engine), ("decoder", nn.Module)):
+        if is_class_name(content.get(name)):
+            content[name] = class_name(given_class(content[name], own.values(), base))
     inference = content.get("inference", _default_inference(model))
-    _check_name("inference engine", inference, ENGINES)
+    engine = own.get(inference) or engine_class(inference)
     _check_name("model", model, MODELS)
     for name in content:
-        if name not in setting_names(inference, model):
-            raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, inference, model, str))
+        if name not in setting_names(engine, model):
+            raise InputError(f"in {path}: " + _unknown(f"key {name!r}", name, engine, model, str))
     return content
 
 
-def _resumed(run_dir: Path) -> dict[str, Any]:
+def _split_steps(values: dict[str, Any], show: Callable[[str], str]) -> dict[str, Any]:
+    """Write ENGINE:STEPS among the settings as the two that it stands for; what was added."""
+    if not isinstance(values.get("inference"), str):
+        return {}
+    name, steps = split_steps(values["inference"])
+    if steps is None:
+        return {}
+    if "steps" in values:
+        raise InputError(
+            f"{show('inference')} {values['inference']} was given beside {show('steps')} {values['steps']}; leave one "
+            "of the numbers of steps out"
+        )
+    values |= {"inference": name, "steps": steps}
+    return {"steps": steps}
+
+
+def _classes(args: Sequence[str], given: Mapping[str, Any]) -> dict[str, type]:
+    """The classes of a user's own that a command line names, by their names."""
+    named = {name: nn.Module for name in _values(args, "own")}
+    for option, base in (("inference", Engine), ("decoder", nn.Module)):
+        if is_class_name(given.get(option)):
+            named[given[option]] = base
+    return {name: import_class(name, base) for name, base in named.items()}
+
+
+def _values(args: Sequence[str], name: str) -> list[str]:
+    """All that follows an option, up to the next."""
+    if _flag(name) not in args:
+        return []
+    after = list(args[args.index(_flag(name)) + 1 :])
+    return after[: next((place for place, token in enumerate(after) if token.startswith("-")), len(after))]
+
+
+def _resumed(run_dir: Path, own: Mapping[str, type]) -> dict[str, Any]:
     """The settings of a run that goes on: those of its checkpoint and, of those that may change, what its `config.yaml`
     says now.
 
@@ -132,12 +192,12 @@ def _resumed(run_dir: Path) -> dict[str, Any]:
     """
     if run_dir.is_file():
         raise InputError(f"--resume {run_dir} is a file; name the folder of the run, {run_dir.parent}")
-    settings = resume_settings(run_dir).flat()
+    settings = resume_settings(run_dir, own.values()).flat()
     path = run_dir / "config.yaml"
     if not path.is_file():
         return settings  # it will be written again
     try:
-        written = read_yaml(path)
+        written = read_yaml(path, own)
     except InputError as error:
         raise InputError(
             f"{error}; to resume, the file can also be deleted: the checkpoint has the settings"
@@ -171,7 +231,7 @@ def _model(given: dict[str, Any]) -> Any:
     family, model = given.get("family"), given.get("model")
     if family is None:
         return model
-    _check_name("family", family, FAMILIES)
+    _check_name("family", family, families())
     if model not in (None, f"{family}-vae"):
         raise InputError(f"family {family} was given beside model {model}; leave one of them out")
     return f"{family}-vae"
@@ -184,12 +244,10 @@ def _check_name(what: str, name: Any, known: Collection[str]) -> None:
         raise InputError(f"{what} {name!r} is unknown; {hint}expected one of {', '.join(known)}")
 
 
-def _unknown(shown: str, name: str, inference: str, model: str, show: Any) -> str:
-    names = setting_names(inference, model)
-    for what, chosen, known in (
-        ("inference", inference, {engine: kind.Settings for engine, kind in ENGINES.items()}),
-        ("model", model, MODELS),
-    ):
+def _unknown(shown: str, name: str, engine: type[Engine], model: str, show: Any) -> str:
+    names, inference = setting_names(engine, model), engine_name(engine)
+    engines = {other: kind.Settings for other, kind in (ENGINES | {inference: engine}).items()}
+    for what, chosen, known in (("inference", inference, engines), ("model", model, MODELS)):
         elsewhere = [other for other, kind in known.items() if name in {setting.name for setting in fields(kind)}]
         if elsewhere:
             own = [setting.name for setting in fields(known[chosen])]
@@ -202,29 +260,33 @@ def _unknown(shown: str, name: str, inference: str, model: str, show: Any) -> st
     return f"{shown} is not a setting; {hint}"
 
 
-def _command(inference: str, model: str) -> type:
+def _command(engine: type[Engine], model: str) -> type:
     """The dataclass of everything that `itervae train --inference NAME --model NAME` takes."""
     options = [
-        ("inference", Literal[tuple(ENGINES)], inference),
+        ("inference", str, engine_name(engine)),
         ("model", Literal[tuple(MODELS)], model),
-        ("family", Optional[Literal[tuple(FAMILIES)]], None),  # noqa: UP045 (| fails at run time)
+        ("family", Optional[Literal[tuple(families())]], None),  # noqa: UP045 (| fails at run time)
         ("config", Path | None, None),
         ("resume", Path | None, None),
         ("run_dir", Path | None, None),
-        ("engine", ENGINES[inference].Settings, ENGINES[inference].Settings()),
+        ("own", tuple[str, ...], ()),
+        ("engine", engine.Settings, engine.Settings()),
         ("data", DataSettings, DataSettings()),
         ("generative_model", MODELS[model], MODELS[model]()),
         ("training", TrainingSettings, TrainingSettings()),
         ("sequence", SequenceSettings, SequenceSettings()),
     ]
     helps = {
-        "inference": "Engine of inference; it decides which settings of its own there are. By default lca-unrolled, of "
-        "families without a solver amortized.",
+        "inference": f"Engine of inference: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own. It decides which "
+        "settings of its own there are; ENGINE:STEPS is short for its --steps. By default lca-unrolled, of families "
+        "without a solver amortized.",
         "model": "The generative model; it too has settings of its own.",
         "family": "Family of posterior and prior: --family gaussian is short for --model gaussian-vae.",
         "config": "YAML file of settings; the command line overrides it.",
         "resume": "Run folder to go on with.",
         "run_dir": "Folder of the new run; by default runs/ and the date, data and engine.",
+        "own": "Classes of your own, MODULE:CLASS, that the run of --resume or --freeze or the file of --config names; "
+        "what a file names is never imported for it.",
     }
     annotated = []
     for name, kind, default in options:

@@ -3,10 +3,12 @@
 What a user names is imported; what a file names never is, and has to be handed over by the user.
 """
 
+import inspect
 import sys
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from itervae.errors import InputError, described
 
@@ -14,6 +16,11 @@ from itervae.errors import InputError, described
 def class_name(kind: type) -> str:
     """MODULE:CLASS."""
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def is_class_name(value: Any) -> bool:
+    """Whether a value is MODULE:CLASS."""
+    return isinstance(value, str) and ":" in value
 
 
 def import_class(name: str, base: type) -> type:
@@ -58,9 +65,33 @@ def given_class(name: str, own: Collection[type], base: type) -> type:
         if alike and issubclass(kind, base):
             return kind
     raise InputError(
-        f"the run has a {base.__name__} of your own, {name}, and files are never trusted to name code; hand the class "
-        f"over: itervae.load(RUN, own=[{path}]), on the command line --own {name}"
+        f"the file names a class of your own, {name}, and files are never trusted to name code; hand the class over: "
+        f"itervae.load(RUN, own=[{path}]), on the command line --own {name}"
     )
+
+
+def check_own(own: Any) -> None:
+    """Refuse what is no collection of classes."""
+    alone = isinstance(own, type)
+    if alone or isinstance(own, str) or not isinstance(own, Collection):
+        such = own.__name__ if alone else "MyEngine"
+        raise InputError(f"own is {described(own)}; expected a collection of classes, such as [{such}]")
+    for kind in own:
+        if not isinstance(kind, type):
+            raise InputError(f"own holds {described(kind)}; expected classes, such as [MyEngine]")
+
+
+def make(kind: type, expected: str, *values: Any, **named: Any) -> Any:
+    """An object of a class of a user's own, who may have written it to be made in another way.
+
+    Raises:
+        InputError: it does not take these values; `expected` says what it is to take.
+    """
+    try:
+        inspect.signature(kind).bind(*values, **named)
+    except TypeError as error:
+        raise InputError(f"{kind.__name__} does not take what it is made of ({error}); expected {expected}") from error
+    return kind(*values, **named)
 
 
 def _parents(module: str) -> list[str]:

@@ -20,22 +20,22 @@ def patches() -> torch.Tensor:
 def _runs_without_pictures() -> Iterator[None]:
     """The pictures at the end of a run take longer than a small run itself: a test that is to see them asks for
     `pictures`."""
-    from itervae.training import trainer
+    from itervae.training import session
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_pictures", "draw_sequence"):
-            patch.setattr(trainer, name, lambda *_: [])
+            patch.setattr(session, name, lambda *_: [])
         yield
 
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process draw their pictures."""
-    from itervae.training import trainer
+    from itervae.training import session
     from itervae.training.pictures import draw_pictures, draw_sequence
 
-    monkeypatch.setattr(trainer, "draw_pictures", draw_pictures)
-    monkeypatch.setattr(trainer, "draw_sequence", draw_sequence)
+    monkeypatch.setattr(session, "draw_pictures", draw_pictures)
+    monkeypatch.setattr(session, "draw_sequence", draw_sequence)
 
 
 @pytest.fixture

@@ -166,14 +166,14 @@ def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
     if isinstance(settings.model, SparseCodingSettings):
         threshold = settings.model.threshold
         signed = " signed" if settings.model.signed else ""
-        family = f"{_short(settings.inference)} {settings.model.shrinkage}{signed}, own dictionary"
+        family = f"{_short(settings.engine_name)} {settings.model.shrinkage}{signed}, own dictionary"
         varied = {"setting": f"θ {threshold:g}", "order": threshold}
         return rate_points(model, engine, x, family=family, steps=STEPS, **varied)
     beta = settings.model.beta
     encoder = getattr(settings.engine, "encoder", None)
-    name = f"{encoder} encoder" if encoder else _short(settings.inference)
+    name = f"{encoder} encoder" if encoder else _short(settings.engine_name)
     if settings.model.decoder != "linear":
-        name += f", {settings.model.decoder} decoder"
+        name += f", {settings.model.decoder_name} decoder"
     varied = {"setting": f"β {beta:g}", "order": beta, "seed": seed}
     points = rate_points(model, engine, x, family=f"P-VAE, {name}", **varied)
     if model.exact:

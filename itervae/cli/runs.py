@@ -41,7 +41,7 @@ class Target:
     @property
     def inference(self) -> str:
         """The name of the engine."""
-        return DEFAULT_ENGINE if self.run is None else self.run.settings.inference
+        return DEFAULT_ENGINE if self.run is None else self.run.settings.engine_name
 
     @property
     def data(self) -> DataSettings | None:

@@ -17,7 +17,8 @@ from itervae.training.monitor import weighted
 def run(args: list[str]) -> None:
     settings, run_dir, resume = parse_train(args)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = resume or run_dir or Path("runs") / f"{stamp}-{settings.data.data}-{settings.inference}"
+    engine = settings.engine_name.replace(":", ".")  # MODULE:CLASS
+    folder = resume or run_dir or Path("runs") / f"{stamp}-{settings.data.data}-{engine}"
     with answered(folder):
         summary = train(settings, folder, resume=resume is not None)
         if leads():

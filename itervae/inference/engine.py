@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_fields, check_kind
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
+from itervae.own import make
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Engine(nn.Module):
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":
         """The engine with these settings, for data of `shape`."""
         check_fields(settings, cls.Settings)
-        return cls(**vars(settings))
+        return make(cls, f"one argument for each field of {cls.Settings.__name__}", **vars(settings))
 
     def init(self, problem: Problem, state: State | None) -> State:
         """The state before the first step, from nothing or from a given state."""

@@ -78,12 +78,13 @@ def fitting(model: GenerativeModel) -> list[str]:
     return [name for name, kind in ENGINES.items() if kind.requires <= model.capabilities]
 
 
-def check_named(name: str, model: GenerativeModel) -> None:
-    """Refuse an engine that cannot run on a model.
+def check_named(engine: str | type[Engine], model: GenerativeModel) -> None:
+    """Refuse an engine, named or given as its class, that cannot run on a model.
 
     Raises:
         InputError: names what the model lacks and the engines that fit.
     """
-    kind = engine_class(name)
+    kind = engine_class(engine) if isinstance(engine, str) else engine
     if not kind.requires <= model.capabilities:
+        name = engine_name(kind)
         raise InputError(f"{name} {lacking(kind, model)}; engines that fit: {', '.join(fitting(model))}")

@@ -3,23 +3,22 @@
 from itervae.model.decoders import DECODERS, ConvDecoder, MLPDecoder
 from itervae.model.dictionary import load_dictionary, save_dictionary
 from itervae.model.estimators import ESTIMATORS
+from itervae.model.families.categorical import CategoricalPrior, CategoricalVAESettings
+from itervae.model.families.gaussian import GaussianPrior, GaussianVAESettings
+from itervae.model.families.laplace import LaplacePrior, LaplaceVAESettings
+from itervae.model.families.poisson import PoissonPrior, PoissonVAESettings
+from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
 from itervae.model.precision import full_precision
-from itervae.model.prior import CategoricalPrior, GaussianPrior, LaplacePrior, PoissonPrior, Prior, SparsityPrior
+from itervae.model.prior import Prior, VAESettings
 from itervae.model.settings import (
-    FAMILIES,
     MODELS,
-    CategoricalVAESettings,
-    GaussianVAESettings,
-    LaplaceVAESettings,
     ModelSettings,
-    PoissonVAESettings,
-    SparseCodingSettings,
-    VAESettings,
     build_model,
     estimators_for,
+    families,
     sparse_coding_model,
 )
 
@@ -28,7 +27,6 @@ __all__ = [
     "CERTIFIABLE",
     "DECODERS",
     "ESTIMATORS",
-    "FAMILIES",
     "MODELS",
     "BernoulliLikelihood",
     "CategoricalPrior",
@@ -55,6 +53,7 @@ __all__ = [
     "VAESettings",
     "build_model",
     "estimators_for",
+    "families",
     "full_precision",
     "load_dictionary",
     "save_dictionary",

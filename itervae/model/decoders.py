@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.operators import LinearDecoder
+from itervae.own import make
 
 
 class MLPDecoder(nn.Sequential):
@@ -70,11 +71,16 @@ def quarter(shape: tuple[int, ...]) -> tuple[int, int]:
 DECODERS = ("linear", "mlp", "conv")
 
 
-def build_decoder(name: str, shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
-    """The decoder of that name for data of `shape`."""
-    check_choice("decoder", name, DECODERS)
+def build_decoder(name: str | type[nn.Module], shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
+    """The decoder of that name, or of that class, for data of `shape`."""
     if unit_norm and name != "linear":
-        raise InputError(f"unit-norm atoms were asked of decoder {name}; only the linear decoder has atoms: use linear")
+        shown = name if isinstance(name, str) else name.__name__
+        raise InputError(
+            f"unit-norm atoms were asked of decoder {shown}; only the linear decoder has atoms: use linear"
+        )
+    if isinstance(name, type):
+        return make(name, f"{name.__name__}(shape, latents)", shape, latents)
+    check_choice("decoder", name, DECODERS)
     if name == "linear":
         return LinearDecoder(math.prod(shape), latents, unit_norm)
     if name == "mlp":

@@ -14,10 +14,11 @@ from itervae.arguments import check_kind, check_positive, check_shape
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
+from itervae.model.families.poisson import PoissonPrior, check_log_rate
+from itervae.model.families.sparse_code import SparsityPrior
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
 from itervae.model.operators import LinearDecoder
-from itervae.model.prior import PoissonPrior, SparsityPrior, check_log_rate
 from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0

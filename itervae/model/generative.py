@@ -25,9 +25,10 @@ from itervae.arguments import (
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
+from itervae.model.families.sparse_code import SparsityPrior
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
-from itervae.model.prior import Prior, SparsityPrior
+from itervae.model.prior import Prior
 
 CAPABILITIES = frozenset(
     {

@@ -1,8 +1,7 @@
-"""Settings of the generative models, and the model they describe."""
+"""The models by name, and a model from its settings."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,107 +11,15 @@ from itervae.arguments import check_fields, check_kind, check_seed, check_shape,
 from itervae.errors import InputError
 from itervae.model.decoders import build_decoder
 from itervae.model.estimators import estimators_of
+from itervae.model.families.categorical import CategoricalVAESettings
+from itervae.model.families.gaussian import GaussianVAESettings
+from itervae.model.families.laplace import LaplaceVAESettings
+from itervae.model.families.poisson import PoissonVAESettings
+from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.operators import LinearDecoder
-from itervae.model.prior import (
-    CategoricalPrior,
-    GaussianPrior,
-    LaplacePrior,
-    PoissonPrior,
-    Prior,
-    SparsityPrior,
-    check_log_rate,
-)
-
-
-@dataclass
-class VAESettings:
-    """What the generative models of all variational autoencoders have."""
-
-    latents: int = 512
-    """Number of latent units K."""
-    decoder: Literal["linear", "mlp", "conv"] = "linear"
-    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy."""
-    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    """Gaussian for any data, Bernoulli for data in [0, 1]."""
-    observation_variance: float = 0.5
-    """Variance of the Gaussian likelihood, squared units of the data."""
-    learn_variance: bool = False
-    """Learn the observation variance; its normalizer then enters the free energy."""
-    unit_norm: bool = False
-    """Atoms of unit norm (linear decoder)."""
-    beta: float = 1.0
-    """Weight of the KL in the free energy."""
-    prior: Literal["fixed", "learned"] = "fixed"
-    """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0, 1), Laplace(0, 1)
-    and uniform priors for the others."""
-
-    def build_prior(self) -> Prior:
-        """The prior of this family, over `latents` units."""
-        raise NotImplementedError(f"{type(self).__name__} is listed in MODELS and does not say what its prior is")
-
-
-@dataclass
-class PoissonVAESettings(VAESettings):
-    """The generative model of a Poisson variational autoencoder."""
-
-    prior: Literal["fixed", "learned"] = "learned"
-    """Prior rates: learned, as published, or fixed at the start."""
-    start_log_rate: float | None = None
-    """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a solver, and -1 where an
-    encoder is trained or the decoder is a network; fixed ones are all equal to it."""
-    indicator: Literal["cubic", "sigmoid"] = "cubic"
-    """Soft indicator of relaxed counts (--estimator eat and straight-through); sigmoid is the first published one."""
-
-    def build_prior(self) -> Prior:
-        start = self.start_log_rate
-        if start is None:
-            start = -5.0 if self.decoder == "linear" else -1.0
-        check_log_rate("start_log_rate", start)
-        return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator)
-
-
-@dataclass
-class GaussianVAESettings(VAESettings):
-    """The generative model of a Gaussian variational autoencoder."""
-
-    activation: Literal["none", "relu", "exp"] = "none"
-    """Applied to the sample: the latents are then non-negative."""
-
-    def build_prior(self) -> Prior:
-        return GaussianPrior(self.latents, self.prior == "learned", self.activation)
-
-
-@dataclass
-class LaplaceVAESettings(VAESettings):
-    """The generative model of a Laplace variational autoencoder."""
-
-    def build_prior(self) -> Prior:
-        return LaplacePrior(self.latents, self.prior == "learned")
-
-
-@dataclass
-class CategoricalVAESettings(VAESettings):
-    """The generative model of a categorical variational autoencoder: a one-hot code."""
-
-    def build_prior(self) -> Prior:
-        return CategoricalPrior(self.latents, self.prior == "learned")
-
-
-@dataclass
-class SparseCodingSettings:
-    """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a), with atoms of unit norm."""
-
-    latents: int = 512
-    """Number of coefficients K."""
-    threshold: float = 1.0
-    """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard threshold."""
-    shrinkage: Literal["soft", "hard"] = "soft"
-    """Soft threshold (the lasso, convex) or hard."""
-    signed: bool = False
-    """Coefficients of any sign; otherwise they are non-negative."""
-
+from itervae.model.prior import VAESettings
 
 ModelSettings = VAESettings | SparseCodingSettings
 MODELS: dict[str, type[ModelSettings]] = {
@@ -122,9 +29,12 @@ MODELS: dict[str, type[ModelSettings]] = {
     "categorical-vae": CategoricalVAESettings,
     "sparse-coding": SparseCodingSettings,
 }
-"""The models by name; only the command line and configurations use these strings."""
-FAMILIES = tuple(name.removesuffix("-vae") for name in MODELS if name.endswith("-vae"))
-"""Families of variational autoencoders."""
+"""The models by name; only the command line and configurations use these strings. NAME-vae makes --family NAME."""
+
+
+def families() -> list[str]:
+    """The families of variational autoencoders, by name."""
+    return [name.removesuffix("-vae") for name in MODELS if name.endswith("-vae")]
 
 
 def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
@@ -165,7 +75,7 @@ def estimators_for(settings: VAESettings) -> tuple[str, ...]:
     """The estimators that a model with these settings will have, the default first."""
     with torch.random.fork_rng(devices=()):
         family = type(replace(settings, latents=1).build_prior()())
-    return estimators_of(family, settings.decoder == "linear" and settings.likelihood == "gaussian")
+    return estimators_of(family, settings.linear and settings.likelihood == "gaussian")
 
 
 def sparse_coding_model(

@@ -10,7 +10,7 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import ENGINES, Engine, check_named
+from itervae.inference import Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.paths import check_path
 from itervae.sequence import Carryover, build_carryover
@@ -142,16 +142,16 @@ def load_values(path: str | Path, module: nn.Module, name: str, values: dict[str
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
     """A new model and engine, their start decided by the run's seed; InputError where they do not fit each other."""
-    described = settings.model
-    if ENGINES[settings.inference].learned and isinstance(described, PoissonVAESettings):
+    described, kind = settings.model, settings.engine_class
+    if kind.learned and isinstance(described, PoissonVAESettings):
         # from the published start an encoder ends with few, sharply tuned units, and a tail of data far off
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
-    check_named(settings.inference, model)
+    check_named(kind, model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
-        engine = ENGINES[settings.inference].build(settings.engine, model, shape)
+        engine = kind.build(settings.engine, model, shape)
     return model, engine
 
 
@@ -170,10 +170,10 @@ def find_checkpoint(target: str | Path) -> Path:
     return next((target / name for name in (BEST, LAST) if (target / name).is_file()), target / BEST)
 
 
-def load_settings(content: dict[str, Any]) -> RunSettings:
-    """The settings that a checkpoint was made with.
+def load_settings(content: dict[str, Any], own: Collection[type] = ()) -> RunSettings:
+    """The settings that a checkpoint was made with; `own` are the classes of a user's own that it may name.
 
     Raises:
-        InputError: an engine or a model that is not known here.
+        InputError: an engine or a model that is not known here, or a class that was not handed over.
     """
-    return RunSettings.from_flat(content["config"])
+    return RunSettings.from_flat(content["config"], own)

@@ -77,7 +77,7 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
     if estimator not in offered:
         why = "does not fit this model"
         if estimator == "exact" and isinstance(model, VAESettings):
-            why = f"needs a linear decoder and a Gaussian likelihood, not {model.decoder} and {model.likelihood}"
+            why = f"needs a linear decoder and a Gaussian likelihood, not {model.decoder_name} and {model.likelihood}"
         raise InputError(f"--estimator {estimator} {why}; use one of {', '.join(offered)}")
     unused = {
         "samples": estimator == "exact",
@@ -131,13 +131,13 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
-            f"--gradient {settings.training.gradient} does not apply to {settings.inference}, whose gradient has one "
+            f"--gradient {settings.training.gradient} does not apply to {settings.engine_name}, whose gradient has one "
             "way back; leave it out"
         )
     if settings.training.gradient == "implicit":
         if learned:
             raise InputError(
-                f"--gradient implicit gives the parameters of {settings.inference} no gradient, as the optimum does "
+                f"--gradient implicit gives the parameters of {settings.engine_name} no gradient, as the optimum does "
                 "not depend on them; use unroll, checkpoint or truncate"
             )
         check_implicit(model, engine)
@@ -153,7 +153,7 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
     loss, target = settings.training.loss or engine.recipe.loss, settings.training.target
     if loss != "final" and (not engine.steps or engine.tolerance is not None):
         raise InputError(
-            f"--loss {loss} needs an engine with a fixed number of steps, and {settings.inference} has none; "
+            f"--loss {loss} needs an engine with a fixed number of steps, and {settings.engine_name} has none; "
             "leave it out"
         )
     if loss != "final" and not isinstance(gradient, Unroll | Checkpoint):

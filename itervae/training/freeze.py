@@ -7,9 +7,9 @@ from pathlib import Path
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
 from itervae.model import GenerativeModel, PoissonVAESettings, VAESettings, load_dictionary
-from itervae.training.checkpoint import find_checkpoint, load_settings, read_checkpoint
+from itervae.training.checkpoint import find_checkpoint, read_checkpoint
 from itervae.training.loading import load
-from itervae.training.settings import RunSettings
+from itervae.training.settings import RunSettings, read_group
 
 
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
@@ -18,9 +18,8 @@ def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     if target is None or target.suffix in (".npz", ".npy"):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
-    return (
-        content.get("fitted", NOTHING_FITTED) if load_settings(content).data.data == settings.data else NOTHING_FITTED
-    )
+    alike = read_group(DataSettings, content["config"]).data == settings.data
+    return content.get("fitted", NOTHING_FITTED) if alike else NOTHING_FITTED
 
 
 def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) -> tuple[RunSettings, GenerativeModel]:
@@ -34,7 +33,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
         described = PoissonVAESettings(latents=model.latents, observation_variance=variance)
     else:
-        run = load(target)
+        run = load(target, own=settings.own)
         model, described = run.model, run.settings.model
     if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
         described = replace(described, beta=model.beta.item())

@@ -11,6 +11,7 @@ from itervae.data import Preparation
 from itervae.errors import InputError
 from itervae.inference import Engine
 from itervae.model import GenerativeModel
+from itervae.own import check_own
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import (
     build,
@@ -49,6 +50,9 @@ class LoadedRun:
 def load(target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()) -> LoadedRun:
     """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
 
+    A run with an engine or a decoder of your own names its class, and a file is never trusted to name code: hand the
+    class over in `own`.
+
     Example:
         model, engine = itervae.load("runs/my-run")
         posterior = itervae.infer(model, engine, x).posterior
@@ -56,12 +60,15 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
         run = itervae.load("runs/my-run")
         x = run.prepare("photograph.png").x                 # patches, prepared as those that the run was trained on
 
+        model, engine = itervae.load("runs/my-run", own=[MyEngine])
+
     Raises:
-        InputError: nothing there, or a damaged or foreign file.
+        InputError: nothing there, a damaged or foreign file, or a class that was not handed over.
     """
+    check_own(own)
     path = find_checkpoint(target)
     content = read_checkpoint(path)
-    settings, shape = load_settings(content), tuple(content["shape"])
+    settings, shape = load_settings(content, own), tuple(content["shape"])
     model, engine = build(settings, shape)
     load_values(path, model, "model", content["model"])
     load_values(path, engine, "engine", content["engine"])
@@ -75,7 +82,9 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
     return LoadedRun(model.to(device).eval(), engine.to(device).eval(), carryover, settings, prepare)
 
 
-def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tuple[GenerativeModel, Engine, Carryover]:
+def load_sequence(
+    target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()
+) -> tuple[GenerativeModel, Engine, Carryover]:
     """The same, with the carryover of a run on sequences.
 
     Example:
@@ -86,7 +95,7 @@ def load_sequence(target: str | Path, device: str | torch.device = "cpu") -> tup
     Raises:
         InputError: nothing there, a damaged or foreign file, or a run on data without order.
     """
-    run = load(target, device)
+    run = load(target, device, own)
     if run.carryover is None:
         raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
     return run.model, run.engine, run.carryover

@@ -75,7 +75,7 @@ def write_summary(
         "validation": summary.validation,
         "pictures": list(pictures),
         "data": source.describe(),
-        "inference": settings.inference,
+        "inference": settings.engine_name,
         "engine_parameters": sum(p.numel() for p in engine.parameters()),
         "device": str(source.validation.device),
         "processes": processes,

@@ -78,6 +78,12 @@ class Run:
         """All that are trained."""
         return [parameter for members, _ in self.peaks for parameter in members]
 
+    def follow_schedule(self, progress: float) -> None:
+        """Set the learning rates and β of the update at this point of the run."""
+        for group, (_, peak) in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = self.schedule.lr_at(progress) * peak / self.schedule.lr
+        self.model.beta.fill_(self.schedule.beta_at(progress))
+
     def state_dict(self, position: Position) -> dict[str, Any]:
         """The content of a checkpoint; every process has to ask for it."""
         return {
@@ -174,8 +180,8 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     peaks = [(members, peak) for members, peak in peaks if members]
     if not peaks:
         raise InputError(
-            f"there is nothing to train: --freeze keeps the model, and {settings.inference} has no parameters; choose "
-            "an engine that is learned, or of sequences a carryover that is"
+            f"there is nothing to train: --freeze keeps the model, and {settings.engine_name} has no parameters; "
+            "choose an engine that is learned, or of sequences a carryover that is"
         )
     parameters = [parameter for members, _ in peaks for parameter in members]
     # a carryover has no part in frames that all begin a sequence

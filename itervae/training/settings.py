@@ -1,19 +1,23 @@
 """Settings of a training run: how to train, and the record of everything a run depends on."""
 
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from itervae.arguments import setting_kinds
 from itervae.data import DataSettings
-from itervae.errors import InputError
-from itervae.inference import ENGINES
+from itervae.errors import InputError, described
+from itervae.inference import ENGINES, Engine, engine_class, engine_name
 from itervae.model import MODELS, ModelSettings, PoissonVAESettings
+from itervae.own import check_own, class_name, given_class, is_class_name
 from itervae.sequence import SequenceSettings
 
 DEFAULT_MINUTES = 2.5
-PATHS = ("data_path", "val_path", "freeze")
-"""Settings that name files."""
+COMMAND_NAMES = ("inference", "model", "family", "config", "resume", "run_dir", "own")
+"""Options of `itervae train` that belong to no group of settings."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -75,67 +79,143 @@ class TrainingSettings:
             return None, DEFAULT_MINUTES
         return self.updates, self.minutes
 
+    def progress(self, update: int, seconds: float) -> float:
+        """The share of the budget that is spent, in [0, 1], of whichever ends first."""
+        updates, minutes = self.budget()
+        by_updates = update / updates if updates else 0.0
+        by_clock = seconds / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(by_updates, by_clock))
+
 
 @dataclass
 class RunSettings:
     """Everything a run depends on. Written flat, one name a setting, in `config.yaml` and in checkpoints."""
 
-    inference: str = "lca-unrolled"
+    inference: str | type[Engine] = "lca-unrolled"
+    """The engine: its name in `itervae.inference.ENGINES`, or a class of your own, which is imported where it is given
+    as MODULE:CLASS."""
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=PoissonVAESettings)
     engine: Any = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
+    own: Collection[type] = field(default=(), compare=False, repr=False)
+    """Classes of your own that the run of --freeze may name; not written."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.inference, type):
+            self.inference = engine_class(self.inference)
+        if not issubclass(self.inference, Engine):
+            raise InputError(f"inference is {described(self.inference)}; expected an Engine, or the name of one")
+        check_own(self.own)
+        kind = self.inference
+        if kind in ENGINES.values():
+            self.inference = engine_name(kind)
+        else:
+            check_names(kind, type(self.model))
         if self.engine is None:
-            self.engine = ENGINES[self.inference].Settings()
+            self.engine = kind.Settings()
+
+    @property
+    def engine_class(self) -> type[Engine]:
+        """The class of the engine."""
+        return ENGINES[self.inference] if isinstance(self.inference, str) else self.inference
+
+    @property
+    def engine_name(self) -> str:
+        """The name of the engine, or MODULE:CLASS of one of a user's own."""
+        return engine_name(self.engine_class)
 
     def flat(self) -> dict[str, Any]:
         """Plain values by name, without nesting."""
         name = next(name for name, kind in MODELS.items() if isinstance(self.model, kind))
-        values: dict[str, Any] = {"inference": self.inference, "model": name}
+        values: dict[str, Any] = {"inference": self.engine_name, "model": name}
         for group in (self.data, self.model, self.engine, self.training, self.sequence):
             values |= asdict(group)
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
     def located(self) -> "RunSettings":
         """The same with absolute paths, which hold wherever the run is looked at or resumed from."""
         return replace(self, data=_located(self.data), training=_located(self.training))
 
     @classmethod
-    def from_flat(cls, values: dict[str, Any]) -> "RunSettings":
+    def from_flat(cls, values: dict[str, Any], own: Collection[type] = ()) -> "RunSettings":
         """The inverse of `flat`; missing names take their defaults, unknown ones are the caller's to refuse.
 
         Raises:
-            InputError: an engine or a model that is not known here.
+            InputError: an engine or a model that is not known here, or a class of a user's own that is not in `own`.
         """
         inference, model = values.get("inference", "lca-unrolled"), values.get("model", "poisson-vae")
-        for what, name, known in (("inference engine", inference, ENGINES), ("model", model, MODELS)):
+        kind = given_class(inference, own, Engine) if is_class_name(inference) else None
+        known_engines = ENGINES if kind is None else {inference: kind}
+        for what, name, known in (("inference engine", inference, known_engines), ("model", model, MODELS)):
             if not isinstance(name, str) or name not in known:
                 raise InputError(
                     f"the run has {what} {name!r}, which is not known here; expected one of {', '.join(known)}: one of "
                     "your own has to be imported and listed first, as when the run was trained"
                 )
-
-        def group(kind: type) -> Any:
-            names = {field.name for field in fields(kind)}
-            chosen = {name: value for name, value in values.items() if name in names}
-            for name in PATHS:
-                if isinstance(chosen.get(name), str):
-                    chosen[name] = Path(chosen[name])
-            return kind(**chosen)
-
+        kind = known_engines[inference]
         return cls(
-            inference,
-            group(DataSettings),
-            group(MODELS[model]),
-            group(ENGINES[inference].Settings),
-            group(TrainingSettings),
-            group(SequenceSettings),
+            kind,
+            read_group(DataSettings, values),
+            read_group(MODELS[model], values, own),
+            read_group(kind.Settings, values),
+            read_group(TrainingSettings, values),
+            read_group(SequenceSettings, values),
+            own=own,
         )
 
 
+def read_group(kind: type[T], values: Mapping[str, Any], own: Collection[type] = ()) -> T:
+    """One group of settings, from the flat values of all.
+
+    Raises:
+        InputError: a class of a user's own that is not in `own`.
+    """
+    chosen: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name not in values:
+            continue
+        chosen[name], kinds = values[name], setting_kinds(hint)
+        if isinstance(values[name], str) and Path in kinds:
+            chosen[name] = Path(values[name])
+        bases = [get_args(each)[0] for each in kinds if get_origin(each) is type]
+        if bases and is_class_name(values[name]):
+            chosen[name] = given_class(values[name], own, bases[0])
+    return kind(**chosen)
+
+
+def check_names(kind: type[Engine], model: type[ModelSettings]) -> None:
+    """Refuse an engine of a user's own with a setting that is another's too: all of a run are written side by side.
+
+    Raises:
+        InputError: names the setting.
+    """
+    name = class_name(kind)
+    if not is_dataclass(kind.Settings):
+        raise InputError(f"{name}.Settings is {described(kind.Settings)}; expected a dataclass with a default for each")
+    taken = {name: group.__name__ for group in (DataSettings, model, TrainingSettings, SequenceSettings)
+             for name in (setting.name for setting in fields(group))}  # fmt: skip
+    taken |= dict.fromkeys(COMMAND_NAMES, "itervae train")
+    for setting in fields(kind.Settings):
+        if setting.name in taken:
+            raise InputError(
+                f"{name} has a setting {setting.name!r}, which is one of {taken[setting.name]} too; rename it"
+            )
+        if setting.default is MISSING and setting.default_factory is MISSING:
+            raise InputError(f"the setting {setting.name!r} of {name} has no default; expected one for each")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as YAML and checkpoints hold it."""
+    if isinstance(value, type):
+        return class_name(value)
+    return str(value) if isinstance(value, Path) else value
+
+
 def _located(group: Any) -> Any:
-    paths = {name: value for name in PATHS if (value := getattr(group, name, None)) is not None}
+    hints = get_type_hints(type(group), include_extras=True)
+    paths = {
+        name: value for name, value in vars(group).items() if value is not None and Path in setting_kinds(hints[name])
+    }
     return replace(group, **{name: Path(os.path.abspath(Path(value).expanduser())) for name, value in paths.items()})

@@ -71,10 +71,10 @@ def test_a_second_one_ends_the_process_and_says_how_to_go_on(rows, tmp_path, del
 
 BUSY = """
 import sys, threading, time
-from itervae.training import trainer
+from itervae.training import session
 lock = threading.Lock()
 lock.acquire()
-trainer.validate = lambda *_: lock.acquire()  # for ever
+session.validate = lambda *_: lock.acquire()  # for ever
 from itervae import cli
 cli.main(sys.argv[1:])
 """

@@ -11,7 +11,7 @@ from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
 from itervae.sequence import SequenceSettings
-from itervae.training import RunSettings, TrainingSettings, train, trainer
+from itervae.training import RunSettings, TrainingSettings, session, start, train
 from itervae.training.distributed import joined
 from itervae.training.interrupt import Interrupt
 
@@ -75,10 +75,10 @@ class Interrupted(Interrupt):
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    trainer.load_source = in_double
-    trainer.draw_pictures = trainer.draw_sequence = lambda *_: []
-    trainer.Interrupt = Interrupted
-    trainer.torch.nn.utils.clip_grad_norm_ = Watched.clipped
+    start.load_source = in_double
+    session.draw_pictures = session.draw_sequence = lambda *_: []
+    start.Interrupt = Interrupted
+    torch.nn.utils.clip_grad_norm_ = Watched.clipped
     with joined() as processes:
         for name, run in RUNS.items():
             resumed = folder / f"{name}-resumed"

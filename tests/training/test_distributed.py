@@ -12,7 +12,7 @@ import torch
 from distributed_runs import HALF, RUNS, UPDATES, in_double
 
 from itervae.errors import InputError
-from itervae.training import LAST, read_checkpoint, train, trainer
+from itervae.training import LAST, read_checkpoint, start, train
 from itervae.training.choices import choose_device
 from itervae.training.distributed import Processes
 
@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name("distributed_runs.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
-def start(command: list[str], **options):
+def run(command: list[str], **options):
     return subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options
     )
@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
         stderr=subprocess.PIPE,
         text=True,
     )
-    start([sys.executable, str(SCRIPT), str(folder / "one")])
+    run([sys.executable, str(SCRIPT), str(folder / "one")])
     _, said = torchrun.communicate(timeout=120)
     assert torchrun.returncode == 0, said
     return folder
@@ -88,7 +88,7 @@ def test_metrics_are_those_of_all_rows_and_one_process_writes(runs):
 
 def test_another_number_of_processes_goes_on_with_the_same_batches(runs, tmp_path, monkeypatch, capsys):
     """What is not sampled comes out the same, the state of sequences too; that samples differ is said."""
-    monkeypatch.setattr(trainer, "load_source", in_double)
+    monkeypatch.setattr(start, "load_source", in_double)
     try:
         for name in ("solver", "sequence"):
             folder = tmp_path / name
@@ -103,7 +103,7 @@ def test_another_number_of_processes_goes_on_with_the_same_batches(runs, tmp_pat
 def test_the_command_under_torchrun(tmp_path):
     """The same command line; one table and one run folder."""
     options = ["--patch-size", "6", "--latents", "8", "--updates", "4", "--batch-size", "6", "--device", "cpu"]
-    done = start([*TORCHRUN, "-m", "itervae", "train", *options], cwd=tmp_path)
+    done = run([*TORCHRUN, "-m", "itervae", "train", *options], cwd=tmp_path)
     assert done.stdout.count("free energy") == 1
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "dictionary.png").exists()

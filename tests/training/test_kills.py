@@ -15,7 +15,7 @@ from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import BEST, LAST, RunSettings, TrainingSettings, monitor, read_checkpoint, train, trainer
+from itervae.training import BEST, LAST, RunSettings, TrainingSettings, monitor, read_checkpoint, session, train
 from itervae.training.reports import has_finished
 
 
@@ -96,11 +96,11 @@ WRITES = 9  # of checkpoints: before each validation and after it, and the best 
 @pytest.mark.parametrize(
     ("owner", "name", "count"),
     [
-        *((trainer, "validate", count) for count in (1, 2, 3)),
+        *((session, "validate", count) for count in (1, 2, 3)),
         *((monitor.Monitor, "record", count) for count in (1, 2, 3, 4)),
-        *((trainer, "write_checkpoint", count) for count in range(1, 1 + WRITES)),
-        (trainer, "draw_pictures", 1),
-        (trainer, "write_summary", 1),
+        *((session, "write_checkpoint", count) for count in range(1, 1 + WRITES)),
+        (session, "draw_pictures", 1),
+        (session, "write_summary", 1),
     ],
 )
 def test_stopped_anywhere(rows, whole, tmp_path, monkeypatch, owner, name, count, after):
@@ -126,8 +126,8 @@ def test_stopped_again_and_again(rows, whole, tmp_path, monkeypatch):
     run, begun = tmp_path / "run", False
     for count in range(1, 40):
         with monkeypatch.context() as patch:
-            killing(patch, trainer, "write_checkpoint", 1 + count % 2, after=count % 3 == 0)
-            killing(patch, trainer, "validate", 1 + count % 2, after=count % 5 == 0)
+            killing(patch, session, "write_checkpoint", 1 + count % 2, after=count % 3 == 0)
+            killing(patch, session, "validate", 1 + count % 2, after=count % 5 == 0)
             try:
                 train(settings(rows), run, resume=begun)
                 break
@@ -140,7 +140,7 @@ def test_stopped_again_and_again(rows, whole, tmp_path, monkeypatch):
 def test_ctrl_c_in_a_validation_has_it_done_first_of_all(rows, whole, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "validate", lambda *_: {})  # as one that is stopped
+        patch.setattr(session, "validate", lambda *_: {})  # as one that is stopped
         stopped = train(settings(rows), run)
     assert not stopped.finished
     assert stopped.updates == 10
@@ -166,7 +166,7 @@ def test_a_run_whose_pictures_are_missing_gets_them(rows, tmp_path):
 def test_a_run_that_goes_on_beyond_its_end_has_not_finished_meanwhile(rows, tmp_path, monkeypatch):
     run = tmp_path / "run"
     train(settings(rows, 20), run)
-    killing(monkeypatch, trainer, "validate", 2, after=False)
+    killing(monkeypatch, session, "validate", 2, after=False)
     with pytest.raises(Killed):
         train(settings(rows, 40), run, resume=True)
     assert not has_finished(run)

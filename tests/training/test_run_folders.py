@@ -17,7 +17,7 @@ from itervae.config import parse_train
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train, trainer
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, start, train
 from itervae.training import lock as lock_module
 from itervae.training.lock import locked
 
@@ -81,13 +81,13 @@ def test_one_training_at_a_time(rows, run):
 
 
 def test_a_run_that_is_begun_meanwhile_is_not_overwritten(rows, whole, tmp_path, monkeypatch):
-    load_source = trainer.load_source
+    load_source = start.load_source
 
     def slow(*args):
         shutil.copytree(whole, tmp_path / "run")  # by another process, which is done with it
         return load_source(*args)
 
-    monkeypatch.setattr(trainer, "load_source", slow)
+    monkeypatch.setattr(start, "load_source", slow)
     with pytest.raises(InputError, match="there is a run in"):
         train(settings(rows), tmp_path / "run")
 

@@ -102,9 +102,9 @@ def test_resume_is_exact_in_the_midst_of_a_sequence(videos, tmp_path, sequence):
 
 def _stop_after(run, folder, updates):
     """Train and be interrupted, as by Ctrl-C, after so many updates."""
-    from itervae.training import trainer
+    from itervae.training import session
 
-    real, seen = trainer.SequenceTask.batch, []
+    real, seen = session.SequenceTask.batch, []
 
     def batch(self, update):
         if update == updates and not seen:
@@ -113,7 +113,7 @@ def _stop_after(run, folder, updates):
         return real(self, update)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.SequenceTask, "batch", batch)
+        patch.setattr(session.SequenceTask, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
             train(run, folder)
 
@@ -164,7 +164,7 @@ def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, en
 def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     def run(message, **given):
         with monkeypatch.context() as patch:  # before data are read, which may take hours
-            patch.setattr("itervae.training.trainer.load_source", None)
+            patch.setattr("itervae.training.start.load_source", None)
             with pytest.raises(InputError, match=message):
                 train(settings(videos, **given), tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -174,9 +174,9 @@ def test_resume_is_exact(rows, tmp_path, inference):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(settings(rows, inference, **extra), whole)
 
-    import itervae.training.trainer as trainer
+    from itervae.training import start
 
-    class Stop(trainer.Interrupt):
+    class Stop(start.Interrupt):
         """Asks to stop when the run has asked 17 times whether it should: 16 updates and one validation."""
 
         def __init__(self, **options):
@@ -192,7 +192,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "Interrupt", Stop)
+        patch.setattr(start, "Interrupt", Stop)
         stopped = train(settings(rows, inference, **extra), parts)
     assert not stopped.finished
     assert stopped.updates == 16
@@ -224,22 +224,22 @@ def test_metrics_of_a_killed_run_are_cut_at_its_checkpoint(rows, tmp_path):
 
 @pytest.mark.usefixtures("pictures")
 def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_path, monkeypatch):
-    import itervae.training.trainer as trainer
+    from itervae.training import session
 
     whole, run = tmp_path / "whole", tmp_path / "run"
     expected = train(settings(rows, updates=20), whole)
-    validate = trainer.validate
+    validate = session.validate
 
     def killed(*args):
         if read_checkpoint(run / LAST)["update"] == 20:
             raise SystemExit
         return validate(*args)
 
-    monkeypatch.setattr(trainer, "validate", killed)
+    monkeypatch.setattr(session, "validate", killed)
     with pytest.raises(SystemExit):
         train(settings(rows, updates=20), run)
     assert not (run / "summary.json").exists()
-    monkeypatch.setattr(trainer, "validate", validate)
+    monkeypatch.setattr(session, "validate", validate)
     summary = train(settings(rows, updates=20), run, resume=True)
     assert summary.finished
     assert summary.updates == 20
@@ -251,9 +251,9 @@ def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_p
 
 
 def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_path, monkeypatch):
-    import itervae.training.trainer as trainer
+    from itervae.training import start
 
-    load_source = trainer.load_source
+    load_source = start.load_source
 
     def poisoned(*args):
         source = load_source(*args)
@@ -261,7 +261,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_pa
         source.batch = lambda index, *rest: batch(index, *rest) * (1e20 if index == 15 else 1.0)
         return source
 
-    monkeypatch.setattr(trainer, "load_source", poisoned)
+    monkeypatch.setattr(start, "load_source", poisoned)
     run = tmp_path / "run"
     with pytest.raises(InputError, match=r"diverged at update 15: .*go on from .*checkpoint_last.pt"):
         train(settings(rows), run)
@@ -290,10 +290,10 @@ def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
 @pytest.mark.usefixtures("unchecked")
 def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path, monkeypatch):
     """With a clock that ticks at every look, half of a larger budget is behind on resuming: no second warm-up."""
-    import itervae.training.trainer as trainer
+    from itervae.training import session
 
     ticks = itertools.count()
-    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(ticks)))
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(ticks)))
     run = tmp_path / "run"
     first = train(settings(rows, updates=None, minutes=0.02, validate_every=10_000), run)
     assert first.finished

@@ -1,0 +1,47 @@
+"""Gaussian latents, or such with an activation: rectified, or exponentiated."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from itervae.arguments import OneOf, check_choice
+from itervae.distributions import ACTIVATIONS, Gaussian
+from itervae.model.families.location_scale import LocationScalePrior
+from itervae.model.prior import Prior, VAESettings
+
+
+class GaussianPrior(LocationScalePrior):
+    """p(z) = N(m, diag S²), or the law of relu(y) or e^y for such a y.
+
+    Args:
+        latents: K.
+        learned: learn m and log S (K,) from 0; fixed there otherwise.
+        activation: "none", "relu" or "exp".
+    """
+
+    dense_optimum = True
+
+    def __init__(self, latents: int, learned: bool = False, activation: str = "none") -> None:
+        super().__init__(latents, learned)
+        check_choice("activation", activation, ACTIVATIONS)
+        self.activation = activation
+        self.family = ACTIVATIONS[activation]
+
+    @property
+    def name(self) -> str:
+        return "gaussian" if self.activation == "none" else f"gaussian-{self.activation}"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Without an activation the best posterior has a closed form."""
+        return super().capabilities | ({"certifiable optimum"} if self.family is Gaussian else set())
+
+
+@dataclass
+class GaussianVAESettings(VAESettings):
+    """The generative model of a Gaussian variational autoencoder."""
+
+    activation: Annotated[str, OneOf(ACTIVATIONS)] = "none"
+    """Applied to the sample: the latents are then non-negative."""
+
+    def build_prior(self) -> Prior:
+        return GaussianPrior(self.latents, self.prior == "learned", self.activation)
