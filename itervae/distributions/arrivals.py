@@ -1,15 +1,16 @@
 """Reparameterized Poisson counts by exponential arrival times (EAT), drawn only where they matter.
 
-A Poisson process of rate λ has arrivals t_1 < t_2 < …; the number of arrivals before t = 1 is a Poisson count. A soft
-indicator s makes the count differentiable (Vafaii, Galor & Yates 2024, "Poisson variational autoencoder"):
+A Poisson process of rate λ has arrivals t_1 < t_2 < …; the number of arrivals before t = 1 is a
+Poisson count. A soft indicator s makes the count differentiable (Vafaii, Galor & Yates 2024,
+"Poisson variational autoencoder"):
 
     z = Σ_i s((1 − t_i) / τ),      ∂z/∂log λ = Σ_i s'((1 − t_i) / τ) · t_i / τ
 
-since t = e/λ at fixed unit-rate times e. The published sampler draws enough arrivals for the largest rate of the batch.
-Here none is drawn that comes after the window 1 ± hτ (outside it s is 0 or 1), and in the window, since the process has
-no memory, they are Poisson many at independent uniform times, whatever happened before: where rates are high, those
-before the window are only counted. Same joint law of (z, ∂z/∂log λ); memory O(number of units), work that follows the
-counts.
+since t = e/λ at fixed unit-rate times e. The published sampler draws enough arrivals for the
+largest rate of the batch. Here none is drawn that comes after the window 1 ± hτ (outside it s is 0
+or 1), and in the window, since the process has no memory, they are Poisson many at independent
+uniform times, whatever happened before: where rates are high, those before the window are only
+counted. Same joint law of (z, ∂z/∂log λ); memory O(number of units), work that follows the counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,17 +50,19 @@ def _sigmoid_slope(v: Tensor) -> Tensor:
 
 
 INDICATORS: dict[str, Indicator] = {
-    # s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 − 9τ/35).
+    # s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 −
+    # 9τ/35).
     "cubic": Indicator(1.0, _cubic, _cubic_slope),
     # s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ}).
     "sigmoid": Indicator(17.0, torch.sigmoid, _sigmoid_slope),
 }
 
 ARRIVALS_AT_ONCE = 1 << 18
-"""Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there are units."""
+"""Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there
+are units."""
 SPARSE = 1 / 6
-"""Arrivals before the window are drawn one by one where they are fewer than this share of the units; beyond, a Poisson
-count for every unit is cheaper."""
+"""Arrivals before the window are drawn one by one where they are fewer than this share of the
+units; beyond, a Poisson count for every unit is cheaper."""
 
 
 def relaxed_poisson_sample(
@@ -76,7 +79,8 @@ def relaxed_poisson_sample(
         temperature: τ ≥ 0. 0 gives integer counts without gradient.
         indicator: "cubic" or "sigmoid".
         generator: source of randomness, on the device of `log_rate`.
-        straight_through: return the integer count of the same arrivals, with the gradient of the relaxed one.
+        straight_through: return the integer count of the same arrivals, with the gradient of the
+            relaxed one.
 
     Returns:
         z, the shape of `log_rate`, non-negative.
@@ -111,7 +115,8 @@ class _Relaxed(torch.autograd.Function):
 class _FirstOrder(torch.autograd.Function):
     """grad · ∂z/∂log λ, which refuses to be differentiated again instead of answering zero.
 
-    It takes `log_rate` so that the answer is seen to depend on it, also where the loss is linear in z.
+    It takes `log_rate` so that the answer is seen to depend on it, also where the loss is linear in
+    z.
     """
 
     @staticmethod
@@ -135,7 +140,8 @@ def _draw(
     integer: bool,
     slope: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """One draw of z (with `integer`, of the hard count of its arrivals) and, with `slope`, of ∂z/∂log λ."""
+    """One draw of z (with `integer`, of the hard count of its arrivals) and, with `slope`, of
+    ∂z/∂log λ."""
     # half precision has no Poisson sampler, and could not count beyond 256
     working = torch.promote_types(log_rate.dtype, torch.float32)
     rate = log_rate.detach().to(working).exp().reshape(-1)
@@ -176,8 +182,9 @@ def _draw(
 def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> Tensor:
     """The unit of each arrival within an interval of time of that length, in order.
 
-    The units lie side by side on one axis, unit k from Σ_{j<k} λ_j to axis_k = Σ_{j≤k} λ_j, and the arrivals of all of
-    them are one Poisson process along it: no count is drawn for a unit, and the work is that of the arrivals.
+    The units lie side by side on one axis, unit k from Σ_{j<k} λ_j to axis_k = Σ_{j≤k} λ_j, and the
+    arrivals of all of them are one Poisson process along it: no count is drawn for a unit, and the
+    work is that of the arrivals.
     """
     if not len(axis):
         return torch.empty(0, dtype=torch.long, device=axis.device)
@@ -192,7 +199,8 @@ def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> T
 
 
 def _in_passes(count: Tensor, limit: int) -> Iterator[Tensor]:
-    """Yield the number of each unit, repeated `count` times, in pieces of at most `limit` entries."""
+    """Yield the number of each unit, repeated `count` times, in pieces of at most `limit`
+    entries."""
     unit, upto = torch.arange(len(count), device=count.device), count.cumsum(0)
     total = int(upto[-1]) if len(count) else 0
     for first in range(0, total, limit):

@@ -1,8 +1,8 @@
 """The arrivals in the window as one GPU kernel: no tensors of counts, no synchronization.
 
-Each unit goes through its own arrivals, one after the other by exponential waiting times, from the start of the window
-to its end (see `itervae.distributions.arrivals`, which counts those before it). Imported where there is a GPU; under
-TRITON_INTERPRET=1 it runs on a CPU.
+Each unit goes through its own arrivals, one after the other by exponential waiting times, from the
+start of the window to its end (see `itervae.distributions.arrivals`, which counts those before it).
+Imported where there is a GPU; under TRITON_INTERPRET=1 it runs on a CPU.
 """
 
 from typing import Any
@@ -85,7 +85,8 @@ def add_window(
     integer: bool,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Add the arrivals in the window to the counts z (N,) before it, in place; answers ∂z/∂log λ (N,).
+    """Add the arrivals in the window to the counts z (N,) before it, in place; answers ∂z/∂log λ
+    (N,).
 
     Args:
         z, rate: float32, contiguous.

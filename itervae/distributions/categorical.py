@@ -1,7 +1,7 @@
 """Categorical posteriors over one-hot codes, with the Gumbel-softmax relaxation.
 
-Jang, Gu & Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih & Teh (2017), "The
-concrete distribution".
+Jang, Gu & Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih & Teh
+(2017), "The concrete distribution".
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ from itervae.errors import InputError, described
 class Categorical(Family):
     """A one-hot z over K latents with probabilities p = softmax(u).
 
-    `rsample` is relaxed at a temperature τ > 0, softmax((log p + g)/τ) with Gumbel noise g; `mean`, `variance`,
-    `log_prob` and the KL are those of the one-hot.
+    `rsample` is relaxed at a temperature τ > 0, softmax((log p + g)/τ) with Gumbel noise g; `mean`,
+    `variance`, `log_prob` and the KL are those of the one-hot.
 
     Args:
         u: logits (..., K).
@@ -62,7 +62,8 @@ class Categorical(Family):
 
     @property
     def fisher(self) -> Tensor:
-        """p; the whole matrix is diag(p) − ppᵀ, but an equal change of all logits changes nothing."""
+        """p; the whole matrix is diag(p) − ppᵀ, but an equal change of all logits changes
+        nothing."""
         return self.mean.clamp_min(torch.finfo(self.u.dtype).tiny)
 
     @property
@@ -81,7 +82,8 @@ class Categorical(Family):
         return mean @ operator.atom_norms() - operator.forward(mean).square().sum(-1)
 
     def unit_kl(self, prior: Family) -> Tensor:
-        """KL(Bernoulli(p_k) ‖ Bernoulli(π_k)) (..., K): that of the marginals, whose sum is not the KL of the whole."""
+        """KL(Bernoulli(p_k) ‖ Bernoulli(π_k)) (..., K): that of the marginals, whose sum is not the
+        KL of the whole."""
         here, there = self.location, prior.location
         p = here.exp()
         rest, other = _log_complement(here), _log_complement(there)
@@ -99,8 +101,8 @@ class Categorical(Family):
     def rsample(
         self, sample_shape: Any = (), generator: torch.Generator | None = None, relaxation: str | None = None
     ) -> Tensor:
-        """Relaxed one-hots with pathwise gradient; with "straight-through" the value is the one-hot of the same
-        noise."""
+        """Relaxed one-hots with pathwise gradient; with "straight-through" the value is the one-hot
+        of the same noise."""
         relaxation = relaxation or self.relaxations[0]
         if relaxation not in self.relaxations:
             raise InputError(f"relaxation is {relaxation!r}; expected one of {', '.join(self.relaxations)}")
@@ -109,7 +111,8 @@ class Categorical(Family):
 
 
 def _log_complement(log_p: Tensor) -> Tensor:
-    """log(1 − p), accurate for p near 0 and near 1; where p rounds to 1, that of a quarter of the rounding unit."""
+    """log(1 − p), accurate for p near 0 and near 1; where p rounds to 1, that of a quarter of the
+    rounding unit."""
     small = log_p < -0.7
     return torch.where(
         small,
@@ -120,5 +123,6 @@ def _log_complement(log_p: Tensor) -> Tensor:
 
 @register_kl(Categorical, Categorical)
 def categorical_kl(posterior: Categorical, prior: Categorical) -> Tensor:
-    """KL = Σ_k p_k log(p_k/π_k) (...), nats; as Σ_k (p_k log(p_k/π_k) − p_k + π_k), of which no term is negative."""
+    """KL = Σ_k p_k log(p_k/π_k) (...), nats; as Σ_k (p_k log(p_k/π_k) − p_k + π_k), of which no
+    term is negative."""
     return poisson_kl(posterior.location, prior.location).sum(-1)

@@ -1,4 +1,5 @@
-"""What every family of posterior offers: one small interface, so that models and engines know no family by name."""
+"""What every family of posterior offers: one small interface, so that models and engines know no
+family by name."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
@@ -20,11 +21,12 @@ class LinearMap(Protocol):
 
 
 class Family(Distribution):
-    """A distribution over latents z (..., K), given by unconstrained parameters `u` (..., parts · K).
+    """A distribution over latents z (..., K), given by unconstrained parameters `u` (..., parts ·
+    K).
 
-    `u` is what inference moves: the log-rates of a Poisson and the logits of a categorical, which are their natural
-    parameters; location and log-scale, one after the other, of a Gaussian or Laplace. `mean` and `variance` are those
-    of z, per coordinate.
+    `u` is what inference moves: the log-rates of a Poisson and the logits of a categorical, which
+    are their natural parameters; location and log-scale, one after the other, of a Gaussian or
+    Laplace. `mean` and `variance` are those of z, per coordinate.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -58,7 +60,8 @@ class Family(Distribution):
 
     @property
     def fisher(self) -> Tensor:
-        """The diagonal of the Fisher information in u (..., parts · K): what a natural gradient is divided by."""
+        """The diagonal of the Fisher information in u (..., parts · K): what a natural gradient is
+        divided by."""
         raise NotImplementedError
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Tensor:
@@ -75,7 +78,8 @@ class Family(Distribution):
         raise NotImplementedError
 
     def at(self, temperature: float) -> "Family":
-        """The same distribution with another temperature of `rsample`; itself where `rsample` is exact at any."""
+        """The same distribution with another temperature of `rsample`; itself where `rsample` is
+        exact at any."""
         return self
 
     def detach(self) -> "Family":
@@ -83,8 +87,8 @@ class Family(Distribution):
         return self.like(self.u.detach())
 
     def spread(self, operator: LinearMap) -> Tensor:
-        """The trace of the covariance of Φz, E‖Φz‖² − ‖ΦE z‖² (...); here of independent latents, c·v,
-        c_k = ‖φ_k‖²."""
+        """The trace of the covariance of Φz, E‖Φz‖² − ‖ΦE z‖² (...); here of independent latents,
+        c·v, c_k = ‖φ_k‖²."""
         return self.variance @ operator.atom_norms()
 
     def unit_kl(self, prior: "Family") -> Tensor:
@@ -93,8 +97,8 @@ class Family(Distribution):
 
     @staticmethod
     def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
-        """The one soft clamp of what an encoder gives: clamped u, and how many parameters of each datum hit it
-        (...)."""
+        """The one soft clamp of what an encoder gives: clamped u, and how many parameters of each
+        datum hit it (...)."""
         return u, torch.zeros_like(u[..., 0], dtype=torch.long)
 
     @staticmethod
@@ -116,11 +120,13 @@ def total_kl(posterior: Distribution, prior: Distribution) -> Tensor:
 
 
 def unit_kl(posterior: Family, prior: Family) -> Tensor:
-    """KL(q(z_k | x) ‖ p(z_k)) of the marginals of each latent (..., K), nats: one rule for every family."""
+    """KL(q(z_k | x) ‖ p(z_k)) of the marginals of each latent (..., K), nats: one rule for every
+    family."""
     return posterior.unit_kl(prior)
 
 
 def soft_clamp(u: Tensor, limit: float) -> Tensor:
-    """u where u ≤ limit, else limit + tanh(u − limit): slope and curvature continuous, below limit + 1 everywhere."""
+    """u where u ≤ limit, else limit + tanh(u − limit): slope and curvature continuous, below limit
+    + 1 everywhere."""
     excess = (u - limit).clamp_min(0)
     return u.clamp_max(limit) + torch.tanh(excess)

@@ -1,7 +1,7 @@
 """Gaussian posteriors, and Gaussians under a rectifier or an exponential.
 
-Kingma & Welling (2014), "Auto-encoding variational Bayes"; the two activations are the controls of Vafaii, Galor &
-Yates (2024), "Poisson variational autoencoder": non-negative codes without counts.
+Kingma & Welling (2014), "Auto-encoding variational Bayes"; the two activations are the controls of
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": non-negative codes without counts.
 """
 
 import math
@@ -16,7 +16,8 @@ from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, re
 from itervae.errors import InputError
 
 EXP_CLAMPS = (5.0, 0.0)
-"""Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} − 1)."""
+"""Location and log-scale above these are bent where z = e^y: its variance is e^{2μ + s²}(e^{s²} −
+1)."""
 EXP_LIMITS = (10.0, 1.0)
 """Largest location and log-scale that are drawn from where z = e^y."""
 FAR = 40.0

@@ -1,7 +1,8 @@
 """The Gumbel-softmax relaxation of a choice, and of a Poisson count as a choice among 0 … M.
 
-Jang, Gu & Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih & Teh (2017), "The
-concrete distribution". For counts: Joo et al. (2020), "Generalized Gumbel-softmax gradient estimator".
+Jang, Gu & Poole (2017), "Categorical reparameterization with Gumbel-softmax"; Maddison, Mnih & Teh
+(2017), "The concrete distribution". For counts: Joo et al. (2020), "Generalized Gumbel-softmax
+gradient estimator".
 """
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from itervae.errors import InputError
 
 MOST = 1 << 28
-"""Largest number of relaxed choices at once, 1 GiB for each of the tensors of float32 that it takes."""
+"""Largest number of relaxed choices at once, 1 GiB for each of the tensors of float32 that it
+takes."""
 TAIL = 1e-6
 """Largest probability of a count beyond the support, at the largest rate."""
 
@@ -35,10 +37,11 @@ def gumbel_softmax(
 
 
 def gumbel_poisson_sample(log_rate: Tensor, temperature: float, generator: torch.Generator | None = None) -> Tensor:
-    """A relaxed Poisson count Σ_m m·y_m, y the relaxed choice among the counts m = 0 … M with their probabilities.
+    """A relaxed Poisson count Σ_m m·y_m, y the relaxed choice among the counts m = 0 … M with their
+    probabilities.
 
-    M, which is itself a possible count, is the smallest for which P(z > M) < 1e-6 at the largest rate; the law of the
-    count is the Poisson law cut there. Memory O(units · M).
+    M, which is itself a possible count, is the smallest for which P(z > M) < 1e-6 at the largest
+    rate; the law of the count is the Poisson law cut there. Memory O(units · M).
 
     Args:
         log_rate: log λ, any shape.

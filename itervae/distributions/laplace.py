@@ -38,11 +38,12 @@ class Laplace(LocationScale):
 
 @register_kl(Laplace, Laplace)
 def laplace_kl(posterior: Laplace, prior: Laplace) -> Tensor:
-    """KL(Laplace(μ, s) ‖ Laplace(m, S)) = |μ − m|/S + (s/S)e^{−|μ − m|/s} − 1 − log(s/S), elementwise, nats.
+    """KL(Laplace(μ, s) ‖ Laplace(m, S)) = |μ − m|/S + (s/S)e^{−|μ − m|/s} − 1 − log(s/S),
+    elementwise, nats.
 
-    Written as h(t)·s/S + (s/S − 1 − log(s/S)), t = |μ − m|/s, h(t) = t + e^{−t} − 1, so that nothing cancels; its
-    gradient at μ = m is 0, as it should be. Where t is large, as |μ − m|/S − (1 − e^{−t})s/S, for a scale may
-    underflow.
+    Written as h(t)·s/S + (s/S − 1 − log(s/S)), t = |μ − m|/s, h(t) = t + e^{−t} − 1, so that
+    nothing cancels; its gradient at μ = m is 0, as it should be. Where t is large, as |μ − m|/S −
+    (1 − e^{−t})s/S, for a scale may underflow.
     """
     distance, log_ratio = relative(posterior, prior)
     far, ratio = distance.abs(), log_ratio.exp()

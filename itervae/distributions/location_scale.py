@@ -1,6 +1,7 @@
 """What Gaussian and Laplace posteriors share: location and log-scale as unconstrained parameters.
 
-Kingma & Welling (2014), "Auto-encoding variational Bayes". The log-scale of an encoder is soft-clamped once, above 5.
+Kingma & Welling (2014), "Auto-encoding variational Bayes". The log-scale of an encoder is
+soft-clamped once, above 5.
 """
 
 import math
@@ -91,7 +92,8 @@ class LocationScale(Family):
 
 
 def relative(posterior: LocationScale, prior: LocationScale) -> tuple[Tensor, Tensor]:
-    """(μ − m)/S and log(s/S) (..., K): location and scale of a posterior in units of the prior's."""
+    """(μ − m)/S and log(s/S) (..., K): location and scale of a posterior in units of the
+    prior's."""
     distance = (posterior.location - prior.location) * torch.exp(-prior.log_scale)
     return distance, posterior.log_scale - prior.log_scale
 

@@ -1,6 +1,8 @@
-"""The relaxed Poisson family: integer-count statistics, a reparameterized sample, and a closed-form KL.
+"""The relaxed Poisson family: integer-count statistics, a reparameterized sample, and a closed-form
+KL.
 
-Vafaii, Galor & Yates (2024), "Poisson variational autoencoder"; estimators: Vafaii et al. (2026), EAT-cubic.
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder"; estimators: Vafaii et al. (2026),
+EAT-cubic.
 """
 
 import math
@@ -17,7 +19,8 @@ from itervae.distributions.gumbel import gumbel_poisson_sample
 from itervae.errors import InputError, described
 
 MAX_LOG_RATE = 10.0
-"""`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model, not a code."""
+"""`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model,
+not a code."""
 CLAMP = 5.0
 """An encoder's log-rates above this are bent: 5 + tanh(u − 5), so that no rate exceeds e^6."""
 
@@ -25,18 +28,19 @@ CLAMP = 5.0
 class RelaxedPoisson(Family):
     """A Poisson count z with rate λ = exp(log_rate), whose `rsample` is differentiable.
 
-    `mean`, `variance`, `log_prob` and the KL are those of the integer Poisson; only `rsample` is relaxed:
-    z = Σ_i s((1 − t_i)/τ) over the arrivals t_i of a Poisson process of rate λ (see `itervae.distributions.arrivals`).
+    `mean`, `variance`, `log_prob` and the KL are those of the integer Poisson; only `rsample` is
+    relaxed: z = Σ_i s((1 − t_i)/τ) over the arrivals t_i of a Poisson process of rate λ (see
+    `itervae.distributions.arrivals`).
 
     Args:
         log_rate: log λ, any shape.
-        temperature: τ ≥ 0; 0 makes `rsample` draw integer counts without gradient. The cubic indicator has mean
-            exactly λ for τ ≤ 1.
+        temperature: τ ≥ 0; 0 makes `rsample` draw integer counts without gradient. The cubic
+            indicator has mean exactly λ for τ ≤ 1.
         indicator: soft indicator s, "cubic" (default) or "sigmoid" (the P-VAE's).
 
     Raises:
-        InputError: log-rates that are no tensor, an unknown indicator, a negative temperature; from `sample` and
-            `rsample`, a log-rate that is not finite or above 10.
+        InputError: log-rates that are no tensor, an unknown indicator, a negative temperature; from
+            `sample` and `rsample`, a log-rate that is not finite or above 10.
 
     Example:
         >>> q = RelaxedPoisson(torch.zeros(2, 3), temperature=0.1)
@@ -119,9 +123,10 @@ class RelaxedPoisson(Family):
     ) -> Tensor:
         """Relaxed counts with pathwise gradient; shape `sample_shape + batch_shape`.
 
-        `relaxation`: "eat" (the default), soft counts of arrivals; "straight-through", the integer count with the
-        gradient of the relaxed count of the same arrivals (both have first derivatives only); "gumbel-softmax", a
-        relaxed choice among counts (see `gumbel_poisson_sample`).
+        `relaxation`: "eat" (the default), soft counts of arrivals; "straight-through", the integer
+        count with the gradient of the relaxed count of the same arrivals (both have first
+        derivatives only); "gumbel-softmax", a relaxed choice among counts (see
+        `gumbel_poisson_sample`).
         """
         relaxation = relaxation or self.relaxations[0]
         if relaxation not in self.relaxations:
@@ -144,11 +149,12 @@ class RelaxedPoisson(Family):
 
 
 def poisson_kl(log_rate: Tensor, prior_log_rate: Tensor) -> Tensor:
-    """KL(Pois(λ) ‖ Pois(r)) = r (1 − δ + δ log δ), δ = λ/r, elementwise, in nats: a metabolic cost of firing.
+    """KL(Pois(λ) ‖ Pois(r)) = r (1 − δ + δ log δ), δ = λ/r, elementwise, in nats: a metabolic cost
+    of firing.
 
-    Evaluated as r·(1 − e^d + d·e^d) for d = log δ < 0, λ·(e^{−d} − 1 + d) for d ≥ 0, and by series near 0, so that
-    nothing cancels or overflows for log-rates from −40 to 10. Differentiable to any order:
-    ∂KL/∂log λ = λ d and ∂KL/∂log r = r − λ.
+    Evaluated as r·(1 − e^d + d·e^d) for d = log δ < 0, λ·(e^{−d} − 1 + d) for d ≥ 0, and by series
+    near 0, so that nothing cancels or overflows for log-rates from −40 to 10. Differentiable to any
+    order: ∂KL/∂log λ = λ d and ∂KL/∂log r = r − λ.
 
     Args:
         log_rate: log λ of the posterior, any shape.

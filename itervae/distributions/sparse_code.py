@@ -1,7 +1,9 @@
-"""Sparse codes: a point estimate a = T(u) of the coefficients, and the sparsity cost that stands for its prior.
+"""Sparse codes: a point estimate a = T(u) of the coefficients, and the sparsity cost that stands
+for its prior.
 
-Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits": u are membrane
-potentials, T the thresholding that turns them into coefficients, and each threshold belongs to a cost.
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits": u
+are membrane potentials, T the thresholding that turns them into coefficients, and each threshold
+belongs to a cost.
 """
 
 from typing import Any
@@ -16,10 +18,11 @@ from itervae.errors import InputError
 
 
 class SparsityCost(Distribution):
-    """The prior of sparse coding, p(a) ∝ exp(−Σ_k C(a_k)), by its cost C and the threshold function T of that cost.
+    """The prior of sparse coding, p(a) ∝ exp(−Σ_k C(a_k)), by its cost C and the threshold function
+    T of that cost.
 
-        soft   C(a) = θ|a|              T(u) = sign(u)·max(|u| − θ, 0)      a Laplace prior: the lasso
-        hard   C(a) = θ²/2 where a ≠ 0  T(u) = u where |u| > θ, else 0      no normalizable prior
+        soft   C(a) = θ|a|              T(u) = sign(u)·max(|u| − θ, 0)    a Laplace prior: the lasso
+        hard   C(a) = θ²/2 where a ≠ 0  T(u) = u where |u| > θ, else 0    no normalizable prior
 
     Args:
         latents: K.

@@ -12,11 +12,13 @@ from itervae.model import GenerativeModel
 
 
 def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: PriorDistribution | None = None) -> Tensor:
-    """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding can have done to
-    it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy` and `CategoricalEnergy`.
+    """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding
+    can have done to it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy`
+    and `CategoricalEnergy`.
 
-    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian likelihood, sparse
-    codes under a hard threshold, Laplace posteriors and Gaussians under an activation.
+    NaN for models whose optimum cannot be proved: those without a linear decoder and a Gaussian
+    likelihood, sparse codes under a hard threshold, Laplace posteriors and Gaussians under an
+    activation.
 
     Args:
         model: generative model with K latents and data of dimension D.

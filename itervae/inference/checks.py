@@ -1,4 +1,5 @@
-"""What `infer` refuses: arguments that do not fit each other, and engines that do not fit a model."""
+"""What `infer` refuses: arguments that do not fit each other, and engines that do not fit a
+model."""
 
 from collections.abc import Collection
 from typing import Any
@@ -26,7 +27,8 @@ def check_kinds(
     record: Any,
     generator: Any,
 ) -> None:
-    """Refuse what is of another kind than `infer` takes: a name or a class for an object, an array for a tensor."""
+    """Refuse arguments of `infer` that are of another kind: a name or a class for an object, an
+    array for a tensor."""
     check_model(model)
     check_engine(engine)
     check_tensor("x", x)
@@ -64,7 +66,7 @@ def check_model(model: Any) -> None:
 
 
 def check_engine(engine: Any) -> None:
-    """Refuse a name, a class or anything else for an engine."""
+    """Refuse what is no engine, such as its name or its class."""
     if all(hasattr(engine, name) for name in ("init", "step", "requires")) and not isinstance(engine, type):
         return
     what = f"{engine!r}, a name" if isinstance(engine, str) else described(engine)
@@ -75,7 +77,7 @@ def check_engine(engine: Any) -> None:
 
 
 def check_data(model: Any, x: Any) -> None:
-    """Refuse what is no model, and data (B, D) that are no tensor or not of the model's D."""
+    """Refuse what is no model, and data that are no tensor (B, D) with the D of the model."""
     check_model(model)
     check_tensor("x", x)
     if x.ndim != 2:
@@ -143,7 +145,7 @@ def check_inputs(
 
 
 def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
-    """Raise InputError, naming what is missing, where `engine` cannot run on `model`."""
+    """Refuse an engine that cannot run on a model, naming what the model lacks."""
     if engine.requires <= model.capabilities:
         return
     raise InputError(
@@ -152,10 +154,10 @@ def check_fit(engine: type[Engine], model: GenerativeModel) -> None:
 
 
 def lacking(engine: type[Engine], model: GenerativeModel) -> str:
-    """In words, what an engine needs that a model has not.
+    """The clause that says what an engine needs and a model has not.
 
     Raises:
-        InputError: it needs what no model here has.
+        InputError: the engine needs what no model here has.
     """
     missing = engine.requires - model.capabilities
     if unknown := missing - CAPABILITIES:
@@ -170,7 +172,8 @@ def lacking(engine: type[Engine], model: GenerativeModel) -> str:
 
 
 def check_implicit(model: GenerativeModel, engine: Engine) -> None:
-    """Raise InputError where `Implicit` has no fixed point to differentiate, or no second derivative."""
+    """Refuse the gradient `Implicit` where there is no fixed point to differentiate, or no second
+    derivative."""
     name = type(engine).__name__
     if not engine.steps:
         raise InputError(

@@ -1,4 +1,5 @@
-"""Compiled steps: what a step of an engine does beside its matrix products, fused by torch.compile."""
+"""Compiled steps: what a step of an engine does beside its matrix products, fused by
+torch.compile."""
 
 import warnings
 
@@ -9,11 +10,13 @@ from itervae.inference.problem import Problem
 
 
 def compile_steps(engine: Engine) -> Engine:
-    """The engine itself, its steps compiled at their first use: about a minute, and again for other kinds of input.
+    """The engine itself, whose steps torch.compile compiles at their first use: about a minute, and
+    again for other kinds of input.
 
-    Steps that numba has compiled (`fused`) are left as they are. Answers differ by rounding. Where compiling fails, for
-    want of a C++ compiler, say, a warning says so and the steps stay as they were. What pays is a large batch and many
-    steps: per step of the LCA, `scripts/benchmark` has figures.
+    Steps that numba has compiled (`engines/fused.py`) are left as they are. Answers differ by
+    rounding. Where compiling fails, for want of a C++ compiler, say, a warning says so and the
+    steps stay as they were. What pays is a large batch and many steps; `scripts/benchmark` has
+    figures per step of the LCA.
     """
     eager = engine.step
     fast = torch.compile(eager, dynamic=True)

@@ -1,4 +1,5 @@
-"""The driver of inference: one loop for every engine; problem, method, gradient mode and record are separate."""
+"""The driver of inference: one loop for every engine; problem, method, gradient mode and record are
+separate."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -17,19 +18,22 @@ from itervae.inference.stopping import until_certified
 from itervae.model import GenerativeModel
 
 ROWS_AT_ONCE = 2048
-"""Data that go through the steps together on a CPU, at most, where no gradient goes back: the arrays of a step stay in
-its caches."""
+"""Data that go through the steps together on a CPU where no gradient goes back, at most, so that
+the arrays of a step stay in its caches."""
 
 
 @dataclass(frozen=True)
 class Inference:
     """The answer of `infer`, the same for every engine.
 
-    `posterior`, of the model's family (`RelaxedPoisson`, say), is over (B, K) latents; `state` continues or
-    warm-starts the next call. `stats` holds per datum (B,) what happened: `steps`, `certificate` (nats; NaN where the
-    engine has not looked at the energy), and what the engine counts. A certificate is that of the posterior handed
-    back, computed in float64, and includes what rounding can have done to it. `trace` holds what `record` asked for,
-    (steps + 1, B, …) each, and is empty otherwise.
+    Attributes:
+        posterior: of the model's family (`RelaxedPoisson`, say), over (B, K) latents.
+        state: continues or warm-starts the next call.
+        stats: what happened to each datum (B,): `steps`; `certificate`, in nats, NaN where the
+            engine has not looked at the energy; and the diagnostics of the engine. The certificate
+            is that of the posterior handed back, computed in float64, and includes what rounding
+            can have done.
+        trace: what `record` asked for, (steps + 1, B, …) each; empty otherwise.
     """
 
     posterior: Any
@@ -55,15 +59,17 @@ def infer(
     Args:
         model: generative model with K latents and data of dimension D.
         engine: the method (see `itervae.inference.ENGINES`).
-        x: data (B, D), finite, of any floating-point type. The answer has its precision, float32 or float64; that of
-            the model where the decoder is a network, or x is of half precision.
+        x: data (B, D), finite, of any floating-point type. The answer has its precision, float32 or
+            float64; that of the model where the decoder is a network, or x is of half precision.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
-        gradient: how the gradient goes back through the steps. An engine with a tolerance knows Implicit and Envelope,
-            both exact at the optimum that it certifies; it takes Envelope where another is given.
-        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate" and "u", the last
-            with its gradient, where `gradient` lets it through, for losses of every step.
+        gradient: how the gradient goes back through the steps. An engine with a tolerance knows
+            Implicit and Envelope, both exact at the optimum that it certifies; it takes Envelope
+            where another is given.
+        record: what to keep at every step, of "free_energy" (nats, (steps + 1, B)), "certificate"
+            and "u", the last with its gradient, where `gradient` lets it through, for losses of
+            every step.
         generator: source of randomness for engines that sample.
 
     Raises:
@@ -120,8 +126,8 @@ def infer(
 
 
 def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
-    """Data that the model can work on, and a state in their precision: half precision is taken to that of the model,
-    and so is any other where the decoder is a network."""
+    """The data and a state in a precision that the model can work in: that of the model for half
+    precision, and for any other where the decoder is a network."""
     own = model.beta.dtype
     if x.dtype != own and (not model.exact or x.dtype not in (torch.float32, torch.float64)):
         x = x.to(own)
@@ -139,7 +145,7 @@ def _in_parts(
     state: State | None,
     options: dict[str, Any],
 ) -> Inference:
-    """`infer` of some data after the other."""
+    """The answer of `infer`, made of some data after the other."""
     parts = []
     for rows in torch.arange(len(x)).split(ROWS_AT_ONCE):
         own = prior.like(prior.u[rows]) if isinstance(prior, Family) and prior.u.ndim == 2 else prior

@@ -1,4 +1,5 @@
-"""What an engine is, and the state that it carries from step to step and from one call of `infer` to the next."""
+"""What an engine is, and the state that it carries from step to step and from one call of `infer`
+to the next."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,13 +19,17 @@ class State:
     """The state of inference for a batch.
 
     Attributes:
-        u: unconstrained parameters (B, P) of the posterior so far (`Family.u`): log-rates of a Poisson posterior or
-            membrane potentials of a sparse code, P = K; location and log-scale of a Gaussian, P = 2K.
-        memory: what the method needs besides, by name, batch first (momentum, curvature seen). Start from the whole
-            state to go on with the same data, from `State(u)` to warm-start on new data.
-        point: the energy evaluated at u, if the engine looks at it. It belongs to one call of `infer`.
+        u: unconstrained parameters (B, P) of the posterior so far (`Family.u`): log-rates of a
+            Poisson posterior or membrane potentials of a sparse code, P = K; location and log-scale
+            of a Gaussian, P = 2K.
+        memory: what the method needs besides, by name, batch first (momentum, curvature seen).
+            Start from the whole state to go on with the same data, from `State(u)` to warm-start on
+            new data.
+        point: the energy evaluated at u, if the engine looks at it. It belongs to one call of
+            `infer`.
         diagnostics: numbers of each datum (B,), for `Inference.stats`. They too belong to one call.
-        step_count: steps taken so far, of an engine whose steps differ from one to the next; else 0.
+        step_count: steps taken so far, of an engine whose steps differ from one to the next; else
+            0.
         engine: the class that the memory belongs to; another engine starts from u alone.
     """
 
@@ -57,10 +62,13 @@ class Recipe:
     """How an engine is trained where the user does not say otherwise.
 
     Attributes:
-        lr: peak learning rate of an engine with parameters on a model with an exact free energy. With an encoder,
-            rates above 0.002 leave a tail of data that it gets catastrophically wrong.
-        loss: what of the steps is trained: "final", "steps" or "sequence" (see `itervae.training.objective`).
-        learned_start: whether the state before the first step is learned too, and counts as a step in the loss "steps".
+        lr: peak learning rate of an engine with parameters on a model with an exact free energy.
+            With an encoder, rates above 0.002 leave a tail of data that it gets catastrophically
+            wrong.
+        loss: what of the steps is trained: "final", "steps" or "sequence" (see
+            `itervae.training.objective`).
+        learned_start: whether the state before the first step is learned too, and counts as a step
+            in the loss "steps".
     """
 
     lr: float = 0.002
@@ -74,29 +82,34 @@ class NoSettings:
 
 
 class Engine(nn.Module):
-    """A method of inference: it writes `init` and `step`, and owns nothing of the model. It minimizes `Problem.energy`.
+    """A method of inference: it writes `init` and `step`, and owns nothing of the model. It
+    minimizes `Problem.energy`.
 
     Attributes:
         steps: number of steps by default; 0 of an engine that infers in one pass.
-        tolerance: the certificate in nats at which a datum is finished and leaves the batch; None for an engine whose
-            data all take the same number of steps.
+        tolerance: the certificate in nats at which a datum is finished and leaves the batch; None
+            for an engine whose data all take the same number of steps.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
-    """Capabilities of a model without which the engine does not work (`GenerativeModel.capabilities`)."""
+    """Capabilities of a model without which the engine does not work
+    (`GenerativeModel.capabilities`)."""
     learned: ClassVar[bool] = False
     """Whether the engine has to be trained."""
     stochastic: ClassVar[bool] = False
-    """Whether each step is drawn at random on every model: F may rise, and the engine hovers instead of settling."""
+    """Whether each step is drawn at random on every model: F may rise, and the engine hovers
+    instead of settling."""
     recipe: ClassVar[Recipe] = Recipe()
     """How it is trained by default; read by training alone."""
     Settings: ClassVar[type] = NoSettings
-    """The dataclass of its settings, whose fields are options of `itervae train` with this engine alone."""
+    """The dataclass of its settings, whose fields are options of `itervae train` with this engine
+    alone."""
     dtype: ClassVar[torch.dtype | None] = None
     """Precision of the problem that it is given; None for that of the data."""
     patience: ClassVar[int | None] = None
-    """Looks without progress, in certificate or energy, after which a datum that is not finished stops, where the
-    engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]` says which did."""
+    """Looks without progress, in certificate or energy, after which a datum that is not finished
+    stops, where the engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]`
+    says which did."""
     steps: int = 0
     tolerance: float | None = None
 
@@ -115,12 +128,13 @@ class Engine(nn.Module):
         raise NotImplementedError
 
     def resume(self, problem: Problem, state: State, diagnostics: dict[str, Tensor]) -> State:
-        """The state with which to go on with another problem: some of the data, or another precision or gradient."""
+        """The state with which to go on with another problem: some of the data, or another
+        precision or gradient."""
         return replace(self.init(problem, state), diagnostics=diagnostics)
 
     def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
-        """The state when finished data are to be looked for next, and the number of steps to it, at most `most`; of
-        engines with a tolerance."""
+        """The state when finished data are to be looked for next, and the number of steps to it, at
+        most `most`; of engines with a tolerance."""
         steps = min(LOOK_EVERY, most)
         for _ in range(steps):
             state = self.step(problem, state)

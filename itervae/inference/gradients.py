@@ -1,4 +1,5 @@
-"""How the gradient goes back through the steps of inference: an argument of `infer`, not a property of an engine.
+"""How the gradient goes back through the steps of inference: an argument of `infer`, not a property
+of an engine.
 
 A mode writes `run`, which takes the steps, and `finish`, which says what gradient the state that
 they reached has.
@@ -21,7 +22,8 @@ from itervae.inference.systems.implicit import attach
 from itervae.model import GenerativeModel
 
 Init = Callable[[State | None], State]
-"""Makes the first state from None, or looks at a later one anew (with gradient, where it was reached without)."""
+"""A function that makes the first state from None, or from a state that was reached without
+gradient the one to go on from with it."""
 Step = Callable[[State], State]
 
 
@@ -29,10 +31,10 @@ class Gradient(ABC):
     """A way back through the steps of inference."""
 
     detached: ClassVar[bool] = False
-    """Whether what is reached has no gradient."""
+    """Whether what the steps reach has no gradient."""
 
     def check(self, model: GenerativeModel, engine: Engine) -> None:
-        """Raise InputError where the model or the engine has no such gradient."""
+        """Refuse a model or an engine that has no such gradient."""
         return
 
     @abstractmethod
@@ -51,7 +53,8 @@ def _repeat(step: Step, state: State, steps: int) -> State:
 
 
 def _replayed(step: Step, generator: torch.Generator | None) -> Callable[[State, int], State]:
-    """`_repeat`, which draws the same numbers from `generator` when it is run again in the backward pass."""
+    """A function that takes steps, and draws the same numbers from `generator` when it is run again
+    in the backward pass."""
     drawn_from = None if generator is None else generator.get_state()
     again = False
 
@@ -80,7 +83,8 @@ class Unroll(Gradient):
 
 @dataclass(frozen=True)
 class Checkpoint(Gradient):
-    """The gradient of `Unroll`, recomputing segments of about √steps steps in the backward pass: memory O(√steps)."""
+    """The gradient of `Unroll`, recomputing segments of about √steps steps in the backward pass:
+    memory O(√steps)."""
 
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
         state = init(None)
@@ -110,9 +114,9 @@ class Truncate(Gradient):
 
 @dataclass(frozen=True)
 class Envelope(Gradient):
-    """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the model's parameters is
-    the partial derivative at fixed λ (the envelope theorem): exact there, off by O(|λ − λ*|) near it, and free of
-    memory."""
+    """Detach the posterior. At the optimum of F itself ∂F/∂λ = 0, so the gradient of F* in the
+    model's parameters is the partial derivative at fixed λ (the envelope theorem). That is exact at
+    the optimum, off by O(|λ − λ*|) near it, and takes no memory."""
 
     detached = True
 
@@ -126,15 +130,17 @@ class Envelope(Gradient):
 
 @dataclass(frozen=True)
 class Implicit(Gradient):
-    """Differentiate the optimum itself, u* of ∂E/∂μ(u*, θ) = 0, by one linear system per datum in the backward pass:
+    """Differentiate the optimum itself, u* of ∂E/∂μ(u*, θ) = 0, by one linear system per datum in
+    the backward pass:
 
         du/dθ = −(∂g/∂u)⁻¹ ∂g/∂θ,      g = ∂E/∂μ
 
-    The steps run without gradient, their number costs no memory, and u stays what they reached. The gradient is exact
-    at the fixed point, and off by O(|u − u*|), so by O(√gap), elsewhere.
+    The steps run without gradient, their number costs no memory, and u stays what they reached. The
+    gradient is exact at the fixed point, and off by O(|u − u*|), so by O(√gap), elsewhere.
 
-    Use it for losses of the posterior other than F: a read-out of the code, later frames of a sequence, a part of the
-    data that was held out. For F itself take `Envelope`, which is exact at the same point and has no system to solve.
+    Use it for losses of the posterior other than F: a read-out of the code, later frames of a
+    sequence, a part of the data that was held out. For F itself take `Envelope`, which is exact at
+    the same point and has no system to solve.
     """
 
     def check(self, model: GenerativeModel, engine: Engine) -> None:

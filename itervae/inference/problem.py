@@ -1,4 +1,5 @@
-"""The problem that an engine is given: data, the model that should explain them, the prior, and the energy of it."""
+"""The problem that an engine is given: data, the model that should explain them, the prior, and the
+energy of it."""
 
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from itervae.inference.energies.sampled import SampledEnergy
 from itervae.model import CERTIFIABLE, GenerativeModel
 
 COMPARED = 4
-"""Draws of a free energy without a closed form, where two starts are compared."""
+"""Draws of a free energy without a closed form where two starts are compared."""
 
 
 class Problem:
@@ -42,9 +43,11 @@ class Problem:
 
     @cached_property
     def energy(self) -> Energy:
-        """What an engine minimizes, as a function of u: exact for a linear decoder under a Gaussian likelihood.
+        """What an engine minimizes, as a function of u.
 
-        Sparse coding and the Poisson family have one that solvers go down on, other families a `FamilyEnergy`."""
+        The Poisson family has a `PoissonEnergy` for a linear decoder under a Gaussian likelihood,
+        else a `SampledEnergy`; sparse coding a `LassoEnergy`; every other family a `FamilyEnergy`.
+        """
         # what steps share is made with gradient even if the first of them runs without
         with torch.set_grad_enabled(self._differentiable):
             if isinstance(self.prior, SparsityCost):
@@ -57,7 +60,7 @@ class Problem:
 
     @cached_property
     def certified(self) -> LinearEnergy | ClosedFormEnergy | None:
-        """The energy where its least value can be proved, else None."""
+        """The energy whose least value can be proved; None where none can."""
         if not self.model.capabilities >= CERTIFIABLE:
             return None
         with torch.set_grad_enabled(self._differentiable):
@@ -70,19 +73,21 @@ class Problem:
         return energy
 
     def start(self) -> Tensor:
-        """The u of the prior, one row a datum (B, P): its log-rates, say, or potentials of zero."""
+        """The parameters u of the prior, one row a datum (B, P): its log-rates, say, or potentials
+        of zero."""
         return self.prior.u.to(self.x.dtype).expand(len(self.x), -1)
 
     @torch.no_grad()
     def free_energy(self, u: Tensor) -> Tensor:
-        """F of the posterior with parameters u (B,), nats, to compare starts: exact where it has a closed form."""
+        """The free energy (B,), nats, of the posterior with parameters u (B, P), to compare starts:
+        exact where it has a closed form, else the mean of a few draws."""
         posterior = self.model.posterior(u)
         return self.model.free_energy(
             self.x, posterior, self.prior, samples=1 if self.model.exact else COMPARED, generator=self.generator
         ).total
 
     def feasible(self, u: Tensor) -> Tensor:
-        """The nearest parameters that can be drawn from."""
+        """The parameters nearest to u (B, P) from which samples can be drawn."""
         assert isinstance(self.prior, Family)
         return self.prior.feasible(u)
 

@@ -58,7 +58,8 @@ def engine_name(kind: type[Engine]) -> str:
 
 
 def split_steps(text: str) -> tuple[str, int | None]:
-    """ENGINE or ENGINE:STEPS as the name of an engine and a number of steps, None where there is none.
+    """The name of an engine and a number of steps, of ENGINE or ENGINE:STEPS; None where no number
+    is given.
 
     Raises:
         InputError: what stands for the steps is no whole number.

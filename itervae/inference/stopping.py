@@ -1,4 +1,5 @@
-"""Inference that stops datum by datum: each goes on until its own certificate is below the engine's tolerance."""
+"""Inference that stops datum by datum: each goes on until its own certificate is below the engine's
+tolerance."""
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ PROGRESS = 0.9
 
 @torch.no_grad()
 def until_certified(problem: Problem, engine: Engine, state: State | None, steps: int) -> tuple[State, Tensor, Tensor]:
-    """Step until each datum's certificate is below the engine's tolerance; finished data leave the batch.
+    """Step until each datum's certificate is below the engine's tolerance; finished data leave the
+    batch.
 
     Returns:
         The best state of each datum, the number of its steps (B,) and its certificate (B,).
@@ -58,8 +60,8 @@ def until_certified(problem: Problem, engine: Engine, state: State | None, steps
 
 
 class _Best:
-    """The best state of each datum so far: that of the least energy and, of what rounding cannot tell apart, of the
-    least certificate."""
+    """The best state of each datum so far: that of the least energy and, of what rounding cannot
+    tell apart, of the least certificate."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.size, self.device = size, device
@@ -67,7 +69,15 @@ class _Best:
         self._energy: Tensor | None = None
 
     def update(self, rows: Tensor, state: State, proof: Tensor, energy: Tensor, resolution: Tensor | float) -> None:
-        """Take the state of some data in, where it is better."""
+        """Take in the state of some data, where it is better than what is there.
+
+        Args:
+            rows: which data.
+            state: theirs.
+            proof: their certificates (B,).
+            energy: E (B,).
+            resolution: difference of E (B,) below which rounding cannot tell two states apart.
+        """
         if self._energy is None:
             self._energy = energy.new_full((self.size,), torch.inf)
             better = torch.ones_like(rows, dtype=torch.bool)
@@ -93,12 +103,12 @@ class _Best:
 
 
 def _energy(state: State, rows: Tensor) -> Tensor:
-    """E at the state (B,); inf where the engine keeps none."""
+    """The energy of the state (B,); inf where the engine keeps none."""
     if isinstance(state.point, Point):
         return state.point.value
     return state.u.new_full((len(rows),), torch.inf)
 
 
 def _resolution(problem: Problem, state: State) -> Tensor | float:
-    """Falls of E below this (B,) are rounding."""
+    """The difference of E (B,) below which it is rounding."""
     return problem.energy.tolerance(state.point) if isinstance(problem.energy, LinearEnergy) and state.point else 0.0

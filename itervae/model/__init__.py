@@ -1,4 +1,5 @@
-"""The generative model: prior, decoder, likelihood, and the free energy of a posterior under them."""
+"""The generative model: prior, decoder, likelihood, and the free energy of a posterior under
+them."""
 
 from itervae.model.decoders import DECODERS, ConvDecoder, MLPDecoder
 from itervae.model.dictionary import load_dictionary, save_dictionary

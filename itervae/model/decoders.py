@@ -27,7 +27,8 @@ class MLPDecoder(nn.Sequential):
 
 
 class ConvDecoder(nn.Module):
-    """Counts to a quarter-size map of `channels`, then two upsampling convolutions, to one grey image.
+    """Counts to a quarter-size map of `channels`, then two upsampling convolutions, to one grey
+    image.
 
     Args:
         shape: (H, W), both multiples of 4.

@@ -32,13 +32,15 @@ READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape")
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an .npz file.
+    """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an
+    .npz file.
 
-    Other families than the Poisson have no rates to write, and sparse coding the dictionary alone: read again, the file
-    is that of a Poisson model with rates to be given.
+    Other families than the Poisson have no rates to write, and sparse coding the dictionary alone:
+    read again, the file is that of a Poisson model with rates to be given.
 
     Raises:
-        InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be written.
+        InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be
+            written.
     """
     check_kind("model", model, GenerativeModel, "a GenerativeModel, the first that itervae.load(RUN) gives")
     path, likelihood = check_path(path), model.likelihood
@@ -61,14 +63,15 @@ def load_dictionary(
     """The linear Poisson model of a dictionary file.
 
     Args:
-        path: .npz with `dictionary` (D, K) and, if it has them, `log_rate` (K,), `observation_variance` (), `beta` ()
-            and `shape`; or a bare .npy (D, K). Numbers of any precision and byte order.
+        path: .npz with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
+            `observation_variance` (), `beta` () and `shape`; or a bare .npy (D, K). Numbers of any
+            precision and byte order.
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
 
     Raises:
-        InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape that does not fit; a
-            log_rate or observation_variance out of range.
+        InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape
+            that does not fit; a log_rate or observation_variance out of range.
     """
     if log_rate is not None:
         log_rate = check_log_rate("log_rate", log_rate)

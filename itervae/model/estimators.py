@@ -1,12 +1,13 @@
-"""Estimators of the reconstruction term E_q[−log p(x | z)] and of its gradient in the posterior's parameters.
+"""Estimators of the reconstruction term E_q[−log p(x | z)] and of its gradient in the posterior's
+parameters.
 
     exact            closed form: a linear decoder under a Gaussian likelihood, any family
     eat              Poisson: exponential arrival times, soft counts (Vafaii, Galor & Yates 2024)
     straight-through Poisson, categorical: integer samples forward, the relaxed gradient backward
     gumbel-softmax   Poisson, categorical: a relaxed choice (Jang, Gu & Poole 2017)
     pathwise         Gaussian, Laplace: samples differentiable as they are (Kingma & Welling 2014)
-    score            Poisson, categorical: integer samples, unbiased (Williams 1992), with the mean of the other
-                     samples as the baseline of each (Kool, van Hoof & Welling 2019)
+    score            Poisson, categorical: integer samples, unbiased (Williams 1992), with the mean of the
+                     other samples as the baseline of each (Kool, van Hoof & Welling 2019)
 
 All but `exact` are means over `samples` draws. The KL has a closed form and is no part of this.
 """
@@ -26,7 +27,8 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 
 
 def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
-    """The estimators that a family has, the default first; `exact` where the model has a closed form."""
+    """The estimators that a family has, the default first; `exact` where the model has a closed
+    form."""
     return (("exact",) if exact else ()) + family.relaxations + (("score",) if family.discrete else ())
 
 
@@ -53,7 +55,8 @@ def sampled_reconstruction(
     samples: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """The mean of −log p(x | z) over draws of the posterior (B,), with the gradient of the named estimator."""
+    """The mean of −log p(x | z) over draws of the posterior (B,), with the gradient of the named
+    estimator."""
     if estimator == "score":
         if samples < 2:
             raise InputError(f"samples is {samples}; the score estimator needs at least 2, each a baseline of the rest")

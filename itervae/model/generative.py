@@ -1,6 +1,7 @@
 """The generative model and its free energy.
 
-Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Free energy F = −ELBO, per datum, in nats:
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder". Free energy F = −ELBO, per datum,
+in nats:
 
     F = E_q[−log p(x | z)] + β·KL(q(z) ‖ p(z))
 """
@@ -64,7 +65,8 @@ class FreeEnergy:
 
 
 class GenerativeModel(nn.Module):
-    """p(x, z) = p(z)·p(x | decoder(z)), with the weight β of the KL, which belongs to the model and is saved with it.
+    """p(x, z) = p(z)·p(x | decoder(z)), with the weight β of the KL, which belongs to the model and
+    is saved with it.
 
     Args:
         prior: the static prior over z.
@@ -116,7 +118,8 @@ class GenerativeModel(nn.Module):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What an engine may require of a model: the family, the decoder and the likelihood, by name."""
+        """What an engine may require of a model: the family, the decoder and the likelihood, by
+        name."""
         found = set(self.prior.capabilities)
         if isinstance(self.decoder, OperatorDecoder):
             found.add("linear decoder")
@@ -130,11 +133,13 @@ class GenerativeModel(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether the reconstruction term has a closed form: a linear decoder under a Gaussian likelihood."""
+        """Whether the reconstruction term has a closed form: a linear decoder under a Gaussian
+        likelihood."""
         return {"linear decoder", "Gaussian likelihood"} <= self.capabilities
 
     def operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
-        """Φ of a linear decoder, as its parameters are now, computed in a precision, or in their own.
+        """Φ of a linear decoder, as its parameters are now, computed in a precision, or in their
+        own.
 
         Raises:
             InputError: the decoder is not linear, or its operator not of D × K.
@@ -166,14 +171,17 @@ class GenerativeModel(nn.Module):
         return estimators_of(type(self.posterior(self.prior().u)), self.exact)
 
     def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
-        """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with these potentials."""
+        """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with
+        these potentials."""
         return self.prior.posterior(u, temperature)
 
     def output(self, z: Tensor) -> Tensor:
-        """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any precision.
+        """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any
+        precision.
 
         Raises:
-            InputError: z, or what the decoder gives, is of another width, which would be broadcast without a word.
+            InputError: z, or what the decoder gives, is of another width, which would be broadcast
+                without a word.
         """
         check_kind("z", z, Tensor, "a tensor (..., K), such as posterior.mean")
         if z.shape[-1:] != (self.latents,):
@@ -193,7 +201,8 @@ class GenerativeModel(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw z from the prior and return E[x | z], (n, D): noise-free samples, as pictures are shown."""
+        """Draw z from the prior and return E[x | z], (n, D): noise-free samples, as pictures are
+        shown."""
         check_whole("n", n)
         check_generator(generator)
         return self.decode(self.prior().sample((n,), generator=generator))
@@ -210,10 +219,10 @@ class GenerativeModel(nn.Module):
     ) -> FreeEnergy:
         """The free energy of `posterior` for data x.
 
-        `exact` (linear decoder, Gaussian likelihood): E‖x − Φz‖² = ‖x − Φμ‖² + tr(Φ Cov z Φᵀ), with mean μ of the
-        posterior; where latents are independent the trace is c·v, v their variance, c_k = ‖φ_k‖². The others (see
-        `itervae.model.estimators`) are means over `samples` draws at the posterior's temperature (at temperature 0, of
-        integer counts or one-hots).
+        `exact` (linear decoder, Gaussian likelihood): E‖x − Φz‖² = ‖x − Φμ‖² + tr(Φ Cov z Φᵀ), with
+        mean μ of the posterior; where latents are independent the trace is c·v, v their variance,
+        c_k = ‖φ_k‖². The others (see `itervae.model.estimators`) are means over `samples` draws at
+        the posterior's temperature (at temperature 0, of integer counts or one-hots).
 
         Args:
             x: data (B, D).

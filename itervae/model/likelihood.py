@@ -13,8 +13,8 @@ from itervae.arguments import check_positive
 class GaussianLikelihood(nn.Module):
     """p(x | z) = N(x; decode(z), σ²).
 
-    The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the published loss
-    ‖x − x̂‖²; it is included when σ² is learned.
+    The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the
+    published loss ‖x − x̂‖²; it is included when σ² is learned.
 
     Args:
         variance: σ², squared units of x, > 0.
@@ -60,7 +60,8 @@ class GaussianLikelihood(nn.Module):
 
 
 class BernoulliLikelihood(nn.Module):
-    """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives logits."""
+    """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives
+    logits."""
 
     def negative_log_likelihood(
         self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]

@@ -1,4 +1,5 @@
-"""Linear decoders x̂ = Φz, the generative model of sparse coding, and the operator Φ that each of them is.
+"""Linear decoders x̂ = Φz, the generative model of sparse coding, and the operator Φ that each of
+them is.
 
 The energies, the solvers, the certificate and the compiled steps see a `LinearOperator`, never a
 matrix: they need Φz, Φᵀr and the squared norms of the atoms. What does need the matrix, a solver
@@ -19,7 +20,8 @@ from itervae.model.precision import full_precision
 
 
 class LinearOperator(ABC):
-    """A linear map Φ from K latents to D values, its numbers in one precision: a dataclass of tensors.
+    """A linear map Φ from K latents to D values, its numbers in one precision: a dataclass of
+    tensors.
 
     Shapes are z (B, K) and r (B, D).
     """

@@ -8,7 +8,8 @@ import torch
 
 
 def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a method outside mixed precision: sums over thousands of squares do not survive bfloat16."""
+    """Run a method outside mixed precision: sums over thousands of squares do not survive
+    bfloat16."""
 
     @functools.wraps(method)
     def run(*args: Any, **kwargs: Any) -> Any:

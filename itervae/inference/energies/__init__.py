@@ -1,4 +1,5 @@
-"""What an inference engine minimizes, by the kind of model: value, gradient, curvature, proximal step and certificate.
+"""What an inference engine minimizes, by the kind of model: value, gradient, curvature, proximal
+step and certificate.
 
 base           points, energies, and choosing between points datum by datum
 linear         the reconstruction term of a linear decoder, and what its energies share for all data

@@ -1,6 +1,7 @@
 """Energies, the points at which they are evaluated, and the choice between points, datum by datum.
 
-An energy is a function of unconstrained parameters u, log-rates or membrane potentials, that give latents of mean μ(u):
+An energy is a function of unconstrained parameters u, log-rates or membrane potentials, that give
+latents of mean μ(u):
 
     E(u) = reconstruction(μ) + cost(u),        ∂E/∂μ = data gradient + leak
 
@@ -16,8 +17,8 @@ from torch import Tensor
 
 
 def dense(value: Tensor) -> bool:
-    """Whether to treat all data alike rather than look for those that a case concerns: on a GPU a look would
-    synchronize, in compiled code break the graph."""
+    """Whether to compute a case for all data rather than look up which data it concerns. On a GPU
+    the look would make the host wait for the device, in compiled code it would break the graph."""
     return value.device.type != "cpu" or torch.compiler.is_compiling()
 
 
@@ -27,7 +28,8 @@ class Point(NamedTuple):
     Attributes:
         value: E (B,), without gradient, up to a constant per datum.
         mean: μ (B, K), a rate or a coefficient.
-        data_gradient: gradient of the reconstruction term in μ (B, K); linear in μ for a linear decoder.
+        data_gradient: gradient of the reconstruction term in μ (B, K); linear in μ for a linear
+            decoder.
         gradient: ∂E/∂μ = data gradient + leak (B, K).
         diagonal: of the curvature of the reconstruction term; c/σ² (K,) for a linear decoder.
     """
@@ -52,12 +54,13 @@ class Energy(ABC):
         return torch.full_like(u[:, 0], torch.nan, dtype=torch.float64)
 
     def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Float[Tensor, " batch"]:
-        """A proved bound at `given` (B, P), which is u in a lower precision, where `certificate` (B,) is one at u."""
+        """A proved bound of E(given) − E* (B,), where `given` (B, P) is u rounded to a lower
+        precision and `certificate` (B,) is the bound at u."""
         return self.certificate(given)
 
 
 class SolvableEnergy(Energy):
-    """An energy that a solver goes down on."""
+    """An energy whose value and gradient a solver evaluates at every step."""
 
     @abstractmethod
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
@@ -65,7 +68,8 @@ class SolvableEnergy(Energy):
 
 
 def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Per datum one value (B, …) where `first` (B, 1), else the other; on a CPU nothing is copied where none is."""
+    """The tensor (B, …) that has, for each datum, the row of `one` where `first` (B, 1) is true and
+    that of `other` elsewhere. On a CPU nothing is copied where `first` is nowhere true."""
     if dense(first):
         return torch.where(first if one.ndim > 1 else first[:, 0], one, other)
     rows = first[:, 0].nonzero()[:, 0]
@@ -73,14 +77,15 @@ def pick(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 
 def without(first: Tensor, value: Tensor) -> Tensor:
-    """`value` (B, K), zero where `first` (B, 1)."""
+    """The tensor `value` (B, K) with the rows set to zero where `first` (B, 1) is true."""
     if dense(first):
         return torch.where(first, 0, value)
     return value.index_fill(0, first[:, 0].nonzero()[:, 0], 0)
 
 
 def choose(first: Tensor, one: Point, other: Point) -> Point:
-    """Per datum one point where `first` (B, 1), else the other."""
+    """The point that has, for each datum, the values of `one` where `first` (B, 1) is true and
+    those of `other` elsewhere."""
     return Point(
         pick(first, one.value, other.value),
         pick(first, one.mean, other.mean),

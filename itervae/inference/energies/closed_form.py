@@ -1,7 +1,9 @@
-"""The posterior of least free energy where it can be written down: Gaussian and categorical posteriors.
+"""The posterior of least free energy where it can be written down: Gaussian and categorical
+posteriors.
 
-Linear decoder x̂ = Φz, Gaussian likelihood of variance σ², KL weighted by β > 0; c_k = ‖φ_k‖². In both families the
-distance to the best posterior has a closed form too, without cancellation. Everything is computed in float64.
+Linear decoder x̂ = Φz, Gaussian likelihood of variance σ², KL weighted by β > 0; c_k = ‖φ_k‖². In
+both families the distance to the best posterior has a closed form too, without cancellation.
+Everything is computed in float64.
 """
 
 from abc import abstractmethod
@@ -17,9 +19,9 @@ from itervae.inference.energies.rounding import HALF, SPARE, residual
 from itervae.model import Dense, GenerativeModel, full_precision
 
 SINGULAR = 1e-11
-"""A pivot of a system below this share of its largest entry holds little but rounding."""
+"""Share of the largest entry of a system below which a pivot holds little but rounding."""
 SYSTEM_BYTES = 1 << 28
-"""Memory for a batch of linear systems, where each datum has its own; larger batches are solved in pieces."""
+"""Memory in bytes for the linear systems that are solved together, where each datum has its own."""
 
 
 class ClosedFormEnergy(Energy):
@@ -48,11 +50,12 @@ class GaussianEnergy(ClosedFormEnergy):
     """F of the factorized Gaussian posterior N(μ, diag v) under the prior N(m, diag S):
 
         F = (‖x − Φμ‖² + c·v) / 2σ² + β Σ_k ½((v_k + (μ_k − m_k)²)/S_k − 1 + log S_k − log v_k)
-        v* = 1 / (1/S + c/βσ²),      μ* = m + √S y,   Hy = Aᵀ(x − Φm)/σ²,   A = Φ√S,   H = AᵀA/σ² + βI
+        v* = 1 / (1/S + c/βσ²),   μ* = m + √S y,   Hy = Aᵀ(x − Φm)/σ²,   A = Φ√S,   H = AᵀA/σ² + βI
         F − F* = ½ gᵀH⁻¹g + (β/2) Σ_k (v_k/v*_k − 1 − log v_k/v*_k),      g = ∂F/∂((μ − m)/√S)
 
-    v* is the same for all data. The certificate uses the gradient g at the μ in question and not μ*, and a solution s
-    of Hs = g only as far as it can be checked: for any s, gᵀH⁻¹g ≤ sᵀHs + 2sᵀρ + ‖ρ‖²/β with ρ = g − Hs.
+    v* is the same for all data. The certificate uses the gradient g at the μ in question and not
+    μ*, and a solution s of Hs = g only as far as it can be checked: for any s, gᵀH⁻¹g ≤ sᵀHs + 2sᵀρ
+    + ‖ρ‖²/β with ρ = g − Hs.
     """
 
     @full_precision
@@ -82,7 +85,8 @@ class GaussianEnergy(ClosedFormEnergy):
         solved = self._solve(gradient).nan_to_num(0, 0, 0)
         product = self._apply(solved)
         left = gradient - product
-        # what rounding did to Hs, and to g; √(gᵀH⁻¹g) is a norm of g, at most ‖g‖/√β, and ‖δ‖/σ of g = Aᵀδ/σ²
+        # what rounding did to Hs, and to g; √(gᵀH⁻¹g) is a norm of g, at most ‖g‖/√β, and ‖δ‖/σ of
+        # g = Aᵀδ/σ²
         atoms = self._scale * self.norms / self.variance.sqrt()
         load = (solved.abs() * atoms).sum(-1, keepdim=True)
         rounded = HALF * (SPARE + self.operator.summands + self.operator.latents)
@@ -119,8 +123,8 @@ class GaussianEnergy(ClosedFormEnergy):
         return torch.cat(pieces)
 
     def _solved(self, atoms: Tensor, right: Tensor) -> Tensor:
-        """(AᵀA/σ² + βI)⁻¹ of the rows of `right` (..., n, K), A (..., D, K): by Cholesky on the smaller side or, where
-        that fails, by the singular values of A."""
+        """(AᵀA/σ² + βI)⁻¹ of the rows of `right` (..., n, K), A (..., D, K): by Cholesky on the
+        smaller side or, where that fails, by the singular values of A."""
         size, latents = atoms.shape[-2:]
         ridge = self.variance * self.beta
         wide = size < latents
@@ -171,7 +175,8 @@ class CategoricalEnergy(ClosedFormEnergy):
         # Σ(p log(p/p*) − p + p*), of which no term is negative
         log_p = u.double().log_softmax(-1)
         divergence = poisson_kl(log_p, self._log_p).sum(-1)
-        # a score that is off moves log p* of its own latent, and the sum of all, which it weighs with p*
+        # a score that is off moves log p* of its own latent, and the sum of all, which it weighs
+        # with p*
         apart = torch.exp(self._log_p + self._error).mul(self._error).sum(-1) + (log_p.exp() * self._error).sum(-1)
         doubt = apart + self._rounded * (1 + divergence) + HALF * SPARE * u.abs().amax(-1).double()
         return self.beta * (divergence + doubt)

@@ -1,7 +1,8 @@
 """The free energy of any family, and its natural gradient by automatic differentiation.
 
-Amari (1998), "Natural gradient works efficiently in learning": the gradient in the parameters u of a posterior, divided
-by the diagonal of their Fisher information, so that a step has the same meaning for every family and scale.
+Amari (1998), "Natural gradient works efficiently in learning": the gradient in the parameters u of
+a posterior, divided by the diagonal of their Fisher information, so that a step has the same
+meaning for every family and scale.
 """
 
 from typing import NamedTuple
@@ -16,9 +17,15 @@ from itervae.model import GenerativeModel
 
 
 class Slope(NamedTuple):
-    """A free energy at u: its `value` (B,), without gradient; the natural `gradient` (B, P); and `curvature` (B, P) or
-    (1, 1), what the diagonal of its Jacobian has beyond the leak β, where that is known. `noise` (B,): the standard
-    deviation of `value`, to first order, 0 where F is exact."""
+    """A free energy evaluated at u.
+
+    Attributes:
+        value: F (B,), without gradient.
+        gradient: natural gradient (B, P).
+        curvature: what the diagonal of the gradient's Jacobian has beyond the leak β (B, P), or (1,
+            1) where nothing is known of it.
+        noise: standard deviation of `value` (B,), to first order; 0 where F is exact.
+    """
 
     value: Float[Tensor, " batch"]
     gradient: Float[Tensor, "batch parameters"]
@@ -27,11 +34,12 @@ class Slope(NamedTuple):
 
 
 class FamilyEnergy(Energy):
-    """F of any family as a function of u, for engines that go down on it.
+    """The free energy of any family as a function of u, with its natural gradient.
 
-    For a linear decoder under a Gaussian likelihood it is exact, and its gradient can be differentiated again. For
-    others both are those of one differentiable sample per datum (`GenerativeModel.free_energy` with the default
-    estimator of the family), at the temperature `TEMPERATURE` where that is relaxed, and the gradient is detached.
+    For a linear decoder under a Gaussian likelihood it is exact, and its gradient can be
+    differentiated again. Otherwise value and gradient come from one differentiable sample per datum
+    (`GenerativeModel.free_energy` with the family's default estimator, at the temperature
+    `TEMPERATURE` where that is relaxed), and the gradient is detached.
     """
 
     TEMPERATURE = 0.3
@@ -46,9 +54,10 @@ class FamilyEnergy(Energy):
         self.exact = model.exact  # pyright: ignore[reportAttributeAccessIssue]
 
     def evaluate(self, u: Float[Tensor, "batch parameters"]) -> Slope:
-        """F and its natural gradient at u (B, P)."""
+        """The free energy and its natural gradient at u (B, P)."""
         differentiable = self.exact and torch.is_grad_enabled()
-        # also under torch.inference_mode, whose tensors are copied because they cannot enter a graph
+        # also under torch.inference_mode, whose tensors are copied because they cannot enter a
+        # graph
         with torch.inference_mode(False), torch.enable_grad():
             at = u if differentiable and u.requires_grad else u.detach().clone().requires_grad_()
             posterior = self.model.posterior(at, self.TEMPERATURE)

@@ -1,7 +1,9 @@
-"""The Lambert W function of an exponential, in logarithms, with gradients: the shrinkage of the Poisson KL.
+"""The Lambert W function of an exponential, in logarithms, with gradients: the shrinkage of the
+Poisson KL.
 
-W(e^s) solves w + log w = s. It is computed as ℓ = log w, so that nothing overflows for large s and nothing is lost for
-very negative s (where ℓ → s). Iteration: Fritsch, Shafer & Crowley (1973), fourth order.
+W(e^s) solves w + log w = s. It is computed as ℓ = log w, so that nothing overflows for large s and
+nothing is lost for very negative s (where ℓ → s). Iteration: Fritsch, Shafer & Crowley (1973),
+fourth order.
 """
 
 import math
@@ -17,17 +19,21 @@ BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
     W(e^s) ≈ e^s(1 + b₁e^s)/(1 + b₂e^s),      W(e^s) ≈ s + a₁ − a₃ + a₂/(s + a₁)
 """
 PART = 65536
-"""Numbers taken at a time on a CPU, whose intermediate results stay in its caches."""
+"""Numbers taken at a time on a CPU, so that intermediate results stay in its caches."""
 
 
 def log_lambertw_exp(s: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """ℓ with ℓ + e^ℓ = s, elementwise; W(e^s) = e^ℓ. Any finite s; dℓ/ds = 1 / (1 + e^ℓ), any order."""
+    """The logarithm ℓ of w = W(e^s), elementwise: the solution of ℓ + e^ℓ = s, for any finite s.
+
+    It can be differentiated to any order; dℓ/ds = 1 / (1 + e^ℓ).
+    """
     return _LogLambertW.apply(s)  # pyright: ignore[reportReturnType]
 
 
 def _guess(s: Tensor) -> Tensor:
-    """W(e^s) within 1.2%: rational functions of e^s below s = 0, and of s above, fitted to 0.8%; beyond its side each
-    is soon too large, so the smaller is taken."""
+    """A first guess of W(e^s), within 1.2%: a rational function of e^s fitted below s = 0 and one
+    of s fitted above. Each soon becomes too large on the other side of 0, so the smaller is
+    taken."""
     (b1, b2), (a1, a2, a3) = BELOW, ABOVE
     power = s.clamp_max(80).exp_()
     low = power.mul(b1).add_(1).mul_(power).div_(power.mul_(b2).add_(1))

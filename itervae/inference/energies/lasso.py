@@ -1,6 +1,7 @@
 """The energy of sparse coding: the lasso, or its hard-threshold relative.
 
-Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits"; Beck & Teboulle (2009).
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits";
+Beck & Teboulle (2009).
 """
 
 import torch
@@ -14,13 +15,16 @@ from itervae.model import GenerativeModel, LinearOperator, full_precision
 
 
 class LassoEnergy(LinearEnergy):
-    """E(a) = ½‖x − Φa‖² + Σ_k C(a_k), a = T(u), with the cost C and threshold T of a `SparsityCost`.
+    """E(a) = ½‖x − Φa‖² + Σ_k C(a_k), a = T(u), with the cost C and threshold T of a
+    `SparsityCost`.
 
-    u − a is the (sub)gradient of the cost that the LCA carries: θ·sign(a) where a ≠ 0, and within [−θ, θ] elsewhere. So
-    ∂E/∂a = ΦᵀΦa − Φᵀx + (u − a), and du/dt = −∂E/∂a is the LCA: du/dt = Φᵀx − u − (ΦᵀΦ − I)a.
+    u − a is the (sub)gradient of the cost that the LCA carries: θ·sign(a) where a ≠ 0, and within
+    [−θ, θ] elsewhere. So ∂E/∂a = ΦᵀΦa − Φᵀx + (u − a), and du/dt = −∂E/∂a is the LCA: du/dt = Φᵀx −
+    u − (ΦᵀΦ − I)a.
 
-    With a soft threshold E is convex, and the certificate is the gap to the dual at ν = s·(x − Φa), s ≤ 1 the scale
-    that makes it feasible (|φ_kᵀν| ≤ θ; φ_kᵀν ≤ θ where a ≥ 0); written without cancellation:
+    With a soft threshold E is convex, and the certificate is the gap to the dual at ν = s·(x − Φa),
+    s ≤ 1 the scale that makes it feasible (|φ_kᵀν| ≤ θ; φ_kᵀν ≤ θ where a ≥ 0); written without
+    cancellation:
 
         E(a) − D(ν) = ½(1 − s)²‖x − Φa‖² + Σ_k (θ|a_k| − a_k φ_kᵀν)
 
@@ -42,9 +46,11 @@ class LassoEnergy(LinearEnergy):
     def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
         """Soft or hard thresholding of the gradient step y = mean − data_gradient/h.
 
-        soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its subgradient
-        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and h ≥ c, E does not
-               rise; where several go at once it may, and `Descent` takes the step back
+        soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its
+               subgradient
+        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and
+               h ≥ c, E does not rise; where several go at once it may, and `Descent` takes the
+               step back
         """
         if self.sparsity.hard:
             return mean - data_gradient / torch.maximum(curvature, self.quadratic.diagonal)
@@ -54,15 +60,22 @@ class LassoEnergy(LinearEnergy):
         return torch.where(a == 0, scaled, a + torch.sign(scaled) * self.threshold)
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
-        """Δu = −∂E/∂a / max(κ·c, 1): an Euler step of the LCA with the time constant max(κ·c, 1)."""
+        """The Euler step Δu = −∂E/∂a / max(κ·c, 1) (B, K) of the LCA, with the time constant
+        max(κ·c, 1)."""
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
     @torch.no_grad()
     def at(self, mean: Tensor, data_gradient: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
-        """Potentials u with T(u) = mean under a soft threshold, and the energy there, of codes, data gradient and
-        `Quadratic.drive`.
+        """The potentials u (B, K) of given codes under a soft threshold, T(u) = mean, and the
+        energy there.
 
-        Where a unit is silent its potential is that of the LCA at rest, φ_kᵀ(x − Φa), as far as it is below θ.
+        The potential of a silent unit is that of the LCA at rest, φ_kᵀ(x − Φa), limited to the
+        threshold.
+
+        Args:
+            mean: codes a (B, K).
+            data_gradient: gradient of the reconstruction term at a (B, K).
+            drive: `Quadratic.drive` (B, K).
         """
         least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
         u = mean.sign().mul_(self.threshold).add_(mean)
@@ -76,8 +89,9 @@ class LassoEnergy(LinearEnergy):
     def certificate(self, u: Tensor) -> Tensor:
         """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,); NaN for a hard threshold.
 
-        ν = s·r with the residual r as it was computed, which is not quite x − Φa: ½‖(x − Φa) − s·r‖² takes the place of
-        ½(1 − s)²‖x − Φa‖². s makes ν feasible whatever true value of φ_kᵀr its rounding stands for."""
+        ν = s·r with the residual r as it was computed, which is not quite x − Φa: ½‖(x − Φa) −
+        s·r‖² takes the place of ½(1 − s)²‖x − Φa‖². s makes ν feasible whatever true value of φ_kᵀr
+        its rounding stands for."""
         if self.sparsity.hard:
             return super().certificate(u)
         a, r = self._residual(u)
@@ -93,7 +107,9 @@ class LassoEnergy(LinearEnergy):
     @full_precision
     @torch.no_grad()
     def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Tensor:
-        """By what E rises from u, where that is less: the duality gap grows by the rounding of u, E by its square."""
+        """A proved bound of E(given) − E*: the smaller of the duality gap there and of the
+        certificate at u plus the rise of E from u to `given`. Rounding moves the gap in the first
+        order, E only by its square."""
         a, r = self._residual(u)
         moved = self.sparsity.activation(given.double()) - a
         threshold, norms = self.sparsity.threshold.double(), self._operator.atom_norms().sqrt()
@@ -107,6 +123,6 @@ class LassoEnergy(LinearEnergy):
         return decoder_terms(self._model, torch.float64).operator
 
     def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
-        """a = T(u) (B, K) and its residual, float64."""
+        """The codes a = T(u) (B, K) and their residual, float64."""
         a = self.sparsity.activation(u.double())
         return a, residual(self.quadratic.x.double(), a, self._operator, (a != 0).sum(-1).double())

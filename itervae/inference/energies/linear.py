@@ -1,5 +1,5 @@
-"""The reconstruction term of a linear decoder, energies that have it, and what these share for all data: the operator
-Φ, the norms of its atoms, its Gram matrix.
+"""The reconstruction term of a linear decoder, energies that have it, and what these share for all
+data: the operator Φ, the norms of its atoms, its Gram matrix.
 
 On a CPU the latter are kept per model, beside a copy of the numbers that they were made from, and
 used again where the model still has exactly those: a stream of frames, or data that are inferred
@@ -22,9 +22,10 @@ from itervae.inference.energies.base import Point, SolvableEnergy
 from itervae.model import GaussianLikelihood, GenerativeModel, LinearOperator, full_precision
 
 ROUNDING = 8.0
-"""Units in the last place by which energies may rise."""
+"""Units in the last place of E below which a rise is rounding."""
 FLOOR = 1e-12
-"""Smallest metric of a unit, relative to the largest: atoms of zero norm take no quadratic term."""
+"""Smallest metric of a unit as a share of the largest, for atoms of zero norm, which have no
+quadratic term."""
 
 
 @dataclass
@@ -52,7 +53,8 @@ _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = W
 
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
-    """The terms of a model with a linear decoder and a Gaussian likelihood, as its parameters are now."""
+    """The terms of a model with a linear decoder and a Gaussian likelihood, from its parameters as
+    they are now."""
     likelihood = model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     learned = any(p.requires_grad for p in (*model.decoder.parameters(), likelihood.variance))
@@ -74,7 +76,7 @@ def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:
 
 
 def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The metric of proximal steps up to κ: the diagonal c/σ², positive."""
+    """The diagonal c/σ², made positive: the metric of proximal steps up to the factor κ."""
     return diagonal.clamp_min(FLOOR * diagonal.max().clamp_min(FLOOR))
 
 
@@ -106,7 +108,8 @@ class Quadratic:
 
     @full_precision
     def gradient(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor | None]:
-        """The gradient (B, K), at a mean μ or at counts, and the residual x − Φμ (B, D) where it is formed."""
+        """The gradient (B, K) at a mean μ, or at counts, and the residual x − Φμ (B, D); None where
+        the Gram matrix serves and no residual is formed."""
         if self.gram is not None:
             return torch.addmm(self._drive, mean, self.gram, beta=-1), None
         residual = self.operator.residual(self.x, mean)
@@ -114,7 +117,8 @@ class Quadratic:
 
     @torch.no_grad()
     def value(self, mean: Tensor, gradient: Tensor, residual: Tensor | None) -> Float[Tensor, " batch"]:
-        """The term (B,), of a mean with what `gradient` gives there; without gradient."""
+        """The reconstruction term (B,) at a mean, without gradient, from what `gradient` gave
+        there."""
         if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
             return 0.5 * (gradient - self._drive).mul_(mean).sum(-1) + self.offset
         return residual.square().sum(-1) / (2 * self.variance) + mean @ self.slope
@@ -132,23 +136,25 @@ class Quadratic:
         return self.scaled.adjoint(residual), residual
 
     def shift(self) -> Float[Tensor, "#batch latents"]:
-        """The shift of `product` (1 or B, K)."""
+        """The shift (1 or B, K) of `product`."""
         return -self.slope[None] if self.gram is None else self._drive
 
     def weight(self) -> Float[Tensor, ""]:
-        """The weight of `product`: ½ of a quadratic form, or 0 where the misfit has it all."""
+        """The weight of `product`: ½ with the Gram matrix, where the value is a quadratic form,
+        else 0, as the misfit has all of it."""
         return self.offset.new_tensor(0.0 if self.gram is None else 0.5)
 
     def drive(self) -> Float[Tensor, "batch latents"]:
-        """Φᵀx/σ² − s (B, K): minus the gradient at μ = 0."""
+        """The drive Φᵀx/σ² − s (B, K): minus the gradient at μ = 0."""
         return self.scaled.adjoint(self.x) - self.slope
 
 
 class LinearEnergy(SolvableEnergy):
-    """An energy E(u) = reconstruction(μ(u)) + cost(u) with the reconstruction term of a linear decoder under a Gaussian
-    likelihood, a `Quadratic` in μ.
+    """An energy E(u) = reconstruction(μ(u)) + cost(u) whose reconstruction term is that of a linear
+    decoder under a Gaussian likelihood, a `Quadratic` in μ.
 
-    Subclasses write `activation` and `cost`, and what a step needs: `proximal_step` and `flow_step`.
+    Subclasses write `activation` and `cost`, and what a step needs: `proximal_step` and
+    `flow_step`.
     """
 
     exact = True
@@ -159,7 +165,7 @@ class LinearEnergy(SolvableEnergy):
 
     @abstractmethod
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
-        """μ(u)."""
+        """The mean μ(u) (B, K)."""
 
     @abstractmethod
     def cost(
@@ -184,10 +190,12 @@ class LinearEnergy(SolvableEnergy):
 
     @abstractmethod
     def flow_step(self, point: Point, damping: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch latents"]:
-        """A step along the flow of the LCA (B, K), with damping κ (B, 1) in units of the diagonal."""
+        """The step Δu (B, K) along the flow of the LCA, with damping κ (B, 1) in units of the
+        diagonal."""
 
     def flow(self, point: Point, damping: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch latents"]:
-        """du/dt of the LCA (B, K), with each latent's time in units of its own relaxation time."""
+        """The velocity du/dt of the LCA (B, K), where the time of each latent runs in units of its
+        own relaxation time."""
         return self.flow_step(point, damping)
 
     @full_precision
@@ -200,8 +208,9 @@ class LinearEnergy(SolvableEnergy):
         return Point(value, mean, slope, slope + leak, self.quadratic.diagonal)
 
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
-        """This energy on aliases of its own tensors, and those of them that carry gradient: no alias depends on
-        another, so that derivatives in one leave out the ways through the others."""
+        """A copy of this energy on aliases of its tensors, and those aliases that carry gradient.
+        No alias depends on another, so a derivative in one leaves out the ways that go through the
+        others."""
         own, aliases = copy(self), []
 
         def alias(value: Tensor) -> Tensor:
@@ -218,10 +227,11 @@ class LinearEnergy(SolvableEnergy):
         return own, [value for value in aliases if value.requires_grad]
 
     def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
-        """Rises of the energy below this (B,) are rounding."""
+        """The rise of the energy (B,) below which it is rounding."""
         return ROUNDING * torch.finfo(point.value.dtype).eps * (point.value.abs() + self.quadratic.offset)
 
 
 def rises(energy: LinearEnergy, old: Point, new: Point) -> Tensor:
-    """Whether E is higher at the new point than at the old one, beyond rounding (B,); NaN counts as a rise."""
+    """Whether E is higher at the new point than at the old one, beyond rounding (B,); NaN counts as
+    a rise."""
     return ~(new.value <= old.value + energy.tolerance(old))

@@ -18,7 +18,7 @@ from itervae.model import GenerativeModel, full_precision
 LEAK = 4.0
 """Damping of the leak of a log-rate: a step of the leak alone goes 1/4 of the way."""
 LARGEST = 4.0
-"""No log-rate changes by more in one step of the LCA, before momentum."""
+"""Largest change of a log-rate in one step of the LCA, nats, before momentum."""
 
 
 class PoissonEnergy(LinearEnergy):
@@ -27,8 +27,8 @@ class PoissonEnergy(LinearEnergy):
     ∂F/∂λ = (ΦᵀΦλ − Φᵀx + c/2)/σ² + β(u − log r): lateral inhibition, drive and leak of the LCA.
 
     The certificate is the gap to the Fenchel dual at ν = (x − Φλ)/σ², an upper bound of F(λ) − F*:
-    β Σ_k KL(Pois λ_k ‖ Pois λ̂_k), log λ̂ = u − (∂F/∂λ)/β, the posterior that the residual of λ calls for, and what
-    rounding adds.
+    β Σ_k KL(Pois λ_k ‖ Pois λ̂_k), log λ̂ = u − (∂F/∂λ)/β, the posterior that the residual of λ
+    calls for, and what rounding adds.
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson) -> None:
@@ -41,8 +41,9 @@ class PoissonEnergy(LinearEnergy):
 
     @cached_property
     def constants(self) -> tuple[Any, ...]:
-        """For compiled code: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,),
-        β Σ r (B,), and `shift` (1 or B, K) and `weight` of products, and 1/2σ²."""
+        """What compiled code takes: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B,
+        K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `weight` of `Quadratic.product`,
+        and 1/2σ²."""
         data = self.quadratic
         prior, mass = self.prior_log_rate.view(-1, len(data.diagonal)), self._prior_mass.expand_as(data.offset)
         products = data.shift(), data.weight(), 0.5 / data.variance
@@ -59,18 +60,26 @@ class PoissonEnergy(LinearEnergy):
             return (leak - self.beta).mul_(mean).sum(-1) + self._prior_mass, leak
 
     def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
-        """log λ of a Lambert-W shrinkage λ = a·W(e^s), with a = β/h, s = y/a + log r − log a and y = mean −
-        data_gradient/h."""
+        """The log-rates of a Lambert-W shrinkage λ = a·W(e^s), with a = β/h, s = y/a + log r − log
+        a and y = mean − data_gradient/h."""
         log_a = self.beta.log() - curvature.log()
         s = (curvature * mean - data_gradient) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)
 
-    def between(self, u: Tensor, one: Point, v: Tensor, other: Point, share: Tensor) -> tuple[Tensor, Point]:
-        """log-rates of (1 − t)λ + tλ' and the energy there, for t (B, 1) in [0, 1]: no product with Φ, as the gradient
-        of the reconstruction term is linear in λ. Where t = 1, the other point as it is, if it is finite."""
+    def between(self, u: Tensor, one: Point, v: Tensor, other: Point, fraction: Tensor) -> tuple[Tensor, Point]:
+        """The log-rates of (1 − t)λ + tλ' and the energy there, for t (B, 1) in [0, 1].
+
+        It takes no product with Φ, as the gradient of the reconstruction term is linear in λ. Where
+        t = 1 the other point is handed back as it is.
+
+        Args:
+            u: log λ (B, K), and `one`, the energy there.
+            v: log λ' (B, K), and `other`, the energy there.
+            fraction: t.
+        """
         rows = None
-        if not dense(share):
-            rows = (share[:, 0] < 1).nonzero()[:, 0]
+        if not dense(fraction):
+            rows = (fraction[:, 0] < 1).nonzero()[:, 0]
             if not len(rows):
                 return v, other
 
@@ -78,10 +87,10 @@ class PoissonEnergy(LinearEnergy):
             return [part if rows is None else part.index_select(0, rows) for part in given]
 
         mean, data_gradient = (
-            torch.lerp(one.mean, other.mean, share),
-            torch.lerp(one.data_gradient, other.data_gradient, share),
+            torch.lerp(one.mean, other.mean, fraction),
+            torch.lerp(one.data_gradient, other.data_gradient, fraction),
         )
-        t, before, after, rate = of(share, u, v, mean)
+        t, before, after, rate = of(fraction, u, v, mean)
         tiny = torch.finfo(rate.dtype).tiny  # rates below it are known by their logarithms alone
         larger = torch.maximum((1 - t).log() + before, t.log() + after)
         log_rate = torch.where(rate > tiny, rate.clamp_min(tiny).log(), larger)
@@ -96,17 +105,19 @@ class PoissonEnergy(LinearEnergy):
             gained -= (gradient - slope).sub_(self.beta).mul_(rate)
             value = value + gained.sum(-1)
             if rows is None:
-                value = torch.where(share[:, 0] < 1, value, other.value)
+                value = torch.where(fraction[:, 0] < 1, value, other.value)
             else:
                 value = other.value.index_copy(0, rows, value)
         return log_rate, Point(value, mean, data_gradient, data_gradient + leak, one.diagonal)
 
     def flow_step(self, point: Point, damping: Tensor) -> Tensor:
-        """Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ): the Jacobian of the flow has the diagonal β + cλ/σ²."""
+        """The step Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ); the Jacobian of the flow has the
+        diagonal β + cλ/σ²."""
         return self._relaxation(point, damping, LEAK).clamp(-LARGEST, LARGEST)
 
     def flow(self, point: Point, damping: Tensor) -> Tensor:
-        """du/dt = 4 tanh(v/4), v = −∂F/∂λ / (β + κ·c·λ/σ²): smooth, and no faster than 4 per unit of time."""
+        """The velocity du/dt = 4 tanh(v/4), v = −∂F/∂λ / (β + κ·c·λ/σ²): smooth, and no faster than
+        4 nats per unit of time."""
         return LARGEST * (self._relaxation(point, damping, 1.0) / LARGEST).tanh()
 
     def _relaxation(self, point: Point, damping: Tensor, leak: float) -> Tensor:
@@ -115,12 +126,13 @@ class PoissonEnergy(LinearEnergy):
     @full_precision
     @torch.no_grad()
     def certificate(self, u: Tensor) -> Tensor:
-        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, at ν = r/σ² with the residual r as it was computed:
+        """The duality gap F(λ) − D(ν) ≥ F(λ) − F* (B,), nats, at ν = r/σ² with the residual r as it
+        was computed:
 
             F(λ) − D(ν) = ‖(x − Φλ) − r‖²/2σ² + β Σ_k KL(Pois λ_k ‖ Pois λ̂_k)
 
-        Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf where exp
-        overflows."""
+        Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf
+        where exp overflows."""
         u, x, prior = u.double(), self.quadratic.x.double(), self._prior.log_rate.double()
         terms, beta = decoder_terms(self._model, torch.float64), self._model.beta.double()
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal

@@ -1,12 +1,12 @@
 """What rounding can have done to a residual, so that a certificate includes it.
 
-A sum of n products is off by at most (n + a few)·ε/2·Σ|a_i b_i|, in whatever order it is made; ε is the distance from 1
-to the next number (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3). Terms that are 0 do not
-count.
+A sum of n products is off by at most (n + a few)·ε/2·Σ|a_i b_i|, in whatever order it is made; ε is
+the distance from 1 to the next number (Higham 2002, "Accuracy and Stability of Numerical
+Algorithms", chapter 3). Terms that are 0 do not count.
 
-A dual point may be any vector. So the residual is taken as it was computed, errors and all, for the dual point, and
-what it differs by from x − Φμ enters a duality gap by its square alone. In the first order there is left the rounding
-of the products of this vector with the atoms.
+A dual point may be any vector. So the residual is taken as it was computed, errors and all, for the
+dual point, and what it differs by from x − Φμ enters a duality gap by its square alone. In the
+first order there is left the rounding of the products of this vector with the atoms.
 """
 
 from typing import NamedTuple
@@ -18,14 +18,21 @@ from torch import Tensor
 from itervae.model import LinearOperator
 
 SPARE = 64
-"""Roundings beside those of the sums: of what is in them, and of what is done with them."""
+"""Roundings allowed for beside those of the sums: of what is in them and of what is done with
+them."""
 HALF = torch.finfo(torch.float64).eps / 2
-"""The rounding unit of float64, in which everything here is."""
+"""The rounding unit of float64, ε/2."""
 
 
 class Residual(NamedTuple):
-    """r, which is x − Φμ as float64 has it: Φᵀr (B, K) as computed; ‖r‖ (B,), and the `relative` error (K,): by how
-    much of ‖r‖ φ_kᵀr may be wrong; and a bound of the norm of what r is `off` by (B,)."""
+    """A residual r as float64 computed it, which is not quite x − Φμ.
+
+    Attributes:
+        slope: Φᵀr (B, K), as computed.
+        norm: ‖r‖ (B,).
+        relative: bound of the error of φ_kᵀr, in units of ‖r‖ (K,).
+        off: bound of ‖r − (x − Φμ)‖ (B,).
+    """
 
     slope: Float[Tensor, "batch latents"]
     norm: Float[Tensor, " batch"]
@@ -34,7 +41,7 @@ class Residual(NamedTuple):
 
     @property
     def error(self) -> Float[Tensor, "batch latents"]:
-        """A bound of the error in Φᵀr."""
+        """A bound (B, K) of the error of `slope`."""
         return self.norm[:, None] * self.relative
 
 
@@ -45,8 +52,15 @@ def residual(
     operator: LinearOperator,
     active: Float[Tensor, " batch"] | int,
 ) -> Residual:
-    """The residual of data x at a mean μ, whose own relative error is at most `SPARE` roundings / 2; all float64.
-    `active`: how many latents of each datum are not 0, at most."""
+    """The residual of data x (B, D) at a mean μ (B, K), and what rounding can have done to it; all
+    float64.
+
+    Args:
+        x: data.
+        mean: μ, whose own relative error is at most `SPARE` roundings / 2.
+        operator: Φ.
+        active: number of latents of each datum that are not 0, at most.
+    """
     found = operator.residual(x, mean)
     norms = operator.atom_norms().sqrt()
     data, norm = (torch.linalg.vector_norm(value, dim=-1) for value in (x, found))

@@ -12,13 +12,15 @@ from itervae.model import GenerativeModel
 class SampledEnergy(SolvableEnergy):
     """The free energy of any decoder and likelihood, by sampling and automatic differentiation.
 
-    The gradient of E_q[f(z)], f = −log p(x | z), in a Poisson rate is E_q[f(z + e_k) − f(z)]; to second order in the
-    one spike that is E_q[∂_k f + ½ ∂²_kk f], with the Gauss–Newton diagonal ∂²_kk f ≈ Σ_d w_d J_dk², w the curvature
-    of the likelihood. It is exact for a linear decoder under a Gaussian likelihood, and its variance does not grow as
-    rates become small, as that of pathwise and score gradients in λ does. One Jacobian-vector product gives ∂f at an
-    integer sample, a second with random signs an unbiased draw of the diagonal (Hutchinson 1989).
+    The gradient of E_q[f(z)], f = −log p(x | z), in a Poisson rate is E_q[f(z + e_k) − f(z)]; to
+    second order in the one spike that is E_q[∂_k f + ½ ∂²_kk f], with the Gauss–Newton diagonal
+    ∂²_kk f ≈ Σ_d w_d J_dk², w the curvature of the likelihood. It is exact for a linear decoder
+    under a Gaussian likelihood, and its variance does not grow as rates become small, as that of
+    pathwise and score gradients in λ does. One Jacobian-vector product gives ∂f at an integer
+    sample, a second with random signs an unbiased draw of the diagonal (Hutchinson 1989).
 
-    Gradients are detached: back-propagation goes through the steps but not through second derivatives of the decoder.
+    Gradients are detached: back-propagation goes through the steps but not through second
+    derivatives of the decoder.
     """
 
     exact = False
@@ -37,10 +39,12 @@ class SampledEnergy(SolvableEnergy):
         self.generator = generator
 
     def evaluate(self, u: Float[Tensor, "batch latents"]) -> Point:
-        """A draw of F and of its gradient at log-rates u (B, K), from one integer sample per datum."""
+        """A draw of the free energy and of its gradient at log-rates u (B, K), from one integer
+        sample per datum."""
         model, likelihood = self.model, self.model.likelihood
         posterior = model.posterior(u.detach())
-        # also under torch.inference_mode, whose tensors are copied because they cannot enter a graph
+        # also under torch.inference_mode, whose tensors are copied because they cannot enter a
+        # graph
         with torch.inference_mode(False), torch.enable_grad():
             z = posterior.sample(generator=self.generator).clone().requires_grad_()
             output = model.output(z)

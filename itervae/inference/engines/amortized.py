@@ -1,7 +1,7 @@
 """One-shot amortized inference: an encoder that gives the posterior as a residual on the prior.
 
-Kingma & Welling (2014), "Auto-encoding variational Bayes"; Vafaii, Galor & Yates (2024), "Poisson variational
-autoencoder": log λ = log r + encoder(x), the encoder giving log δr.
+Kingma & Welling (2014), "Auto-encoding variational Bayes"; Vafaii, Galor & Yates (2024), "Poisson
+variational autoencoder": log λ = log r + encoder(x), the encoder giving log δr.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,16 @@ class AmortizedSettings:
 
 
 class Amortized(Engine):
-    """One pass of an encoder that gives the residual on the prior (log δr of a Poisson).
+    """One pass of an encoder, which gives the posterior as a residual on the prior:
 
-    u = clamp(u of the prior + encoder(x)), with the family's soft clamp (`Family.clamp`: log-rates and log-scales above
-    5). It is applied once, so KL and sample see the same posterior; `stats["clamped"]` counts, per datum, the
-    parameters that hit it.
+        u = clamp(u of the prior + encoder(x))
+
+    with the soft clamp of the family (`Family.clamp`: log-rates and log-scales above 5). It is
+    applied once, so KL and sample see the same posterior. `stats["clamped"]` has the number of
+    parameters of each datum that hit it.
+
+    Args:
+        encoder: module from x (B, D) to (B, P): log δr of a Poisson.
     """
 
     requires = frozenset({"variational posterior"})

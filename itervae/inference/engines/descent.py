@@ -1,11 +1,12 @@
 """Safeguarded descent: what makes a fixed number of steps safe for every datum, whatever its scale.
 
 A step rule proposes a point. It is evaluated, and per datum
-- a proposal at whose end the free energy of a Poisson model rises again is shortened along the step, where E is convex
-  and its gradient known: that takes no product with Φ;
+- a proposal at whose end the free energy of a Poisson model rises again is shortened along the
+  step, where E is convex and its gradient known: that takes no product with Φ;
 - a proposal that still raises E is taken back, with the damping κ doubled and the momentum dropped;
 - κ follows the curvature seen along the step, ΔμᵀΦᵀΦΔμ / Σ_k c_k Δμ_k², decaying slowly between;
-- momentum (Nesterov's sequence) restarts where the gradient points against the step (O'Donoghue & Candès 2015).
+- momentum (Nesterov's sequence) restarts where the gradient points against the step (O'Donoghue &
+  Candès 2015).
 
 So E never rises beyond rounding, there is no step size to set, and steps cost one evaluation each.
 """
@@ -25,54 +26,62 @@ from itervae.inference.kernels.launch import fusible
 from itervae.inference.problem import Problem
 
 START_CURVATURE = 4.0
-"""κ of the first step: in units of the diagonal c/σ², between 1 (orthogonal atoms) and the largest eigenvalue."""
+"""The damping κ of the first step, in units of the diagonal c/σ²: between 1 (orthogonal atoms) and
+the largest eigenvalue."""
 DECAY = 0.65
-"""κ falls by this factor per step where the curvature allows."""
+"""Factor by which κ falls per step where the curvature allows."""
 LEAST, MOST = 0.1, 1e6
-"""Bounds of κ: where nothing moves, no curvature is seen, and κ would leave the range of numbers."""
+"""Bounds of κ. Where nothing moves no curvature is seen, and κ would leave the range of numbers."""
 LEAST_SQUARE = 1e-30
 """Smallest squared step, in units of the diagonal, that the curvature is divided by."""
 STILL = 1.0
-"""A squared relative step of so many units in the last place, which F hardly sees, says nothing new of the curvature: κ
-stays and momentum ends, or they would follow rounding, and an unrolled gradient grow with every step after arrival."""
+"""Squared relative step, in units in the last place, below which a datum has arrived: F hardly sees
+it, and it says nothing new of the curvature. κ then stays and momentum ends, or they would follow
+rounding, and an unrolled gradient grow with every step after arrival."""
 
 
 class Descent(Engine):
     """A step rule with the safeguards of this module. Subclasses write `propose` and `velocity`.
 
-    Memory per datum: `damping` κ (B, 1), `momentum` t (B, 1) of Nesterov's sequence, and the last step taken, as
-    `velocity` (B, K) in the coordinates of the rule; there is none before the first step.
+    The memory of each datum is `damping` κ (B, 1), `momentum` t (B, 1) of Nesterov's sequence and,
+    after the first step, the last step taken, in the coordinates of the rule: what `velocity`
+    gives.
     """
 
     requires = frozenset({"Poisson family or sparse coding", "linear decoder", "Gaussian likelihood"})
     rule: ClassVar[Rule]
-    """How `fused` takes the steps of this very class, if it does; no subclass inherits it."""
+    """How compiled code takes the steps of this very class, if it does (`fused`); no subclass
+    inherits it."""
 
-    def __init__(self, steps: int = 20) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps = steps
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The u to try, and the mean and data gradient of the point that the step was made from.
+        """The u to try (B, K), and the mean and the data gradient (B, K) of the point that the step
+        was made from.
 
-        `inertia` (B, 1) is the share of the last step to repeat, 0 after a restart.
+        Args:
+            energy: what is minimized.
+            state: where inference stands, with `state.point`, the energy there.
+            inertia: share of the last step to repeat (B, 1); 0 after a restart.
         """
         raise NotImplementedError
 
     def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> "Proposal":
-        """What `propose` says, evaluated, and shortened where it overshoots."""
+        """The step that `propose` says, evaluated, and shortened where it overshoots."""
         u, mean, data_gradient = self.propose(energy, state, inertia)
         return shortened(energy, state, u, mean, data_gradient)
 
     def turns_back(self, old: Point, proposal: "Proposal") -> Tensor:
-        """Whether momentum is to restart (B, 1): the gradient at the end of the step points against it.
-
-        Here that of the whole step, which momentum would repeat."""
+        """Whether momentum is to restart (B, 1): the gradient at the end of the step points against
+        it. Here that of the whole step, which momentum would repeat."""
         return proposal.slope > 0
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
-        """The step from `old` to the new point, for the next extrapolation."""
+        """The step from `old` to the new u and point, by name (B, K), as memory for the next
+        `propose`."""
         raise NotImplementedError
 
     def init(self, problem: Problem, state: State | None) -> State:
@@ -82,7 +91,8 @@ class Descent(Engine):
         return self.begin(u, energy.evaluate(u), {} if state is None else dict(state.memory))
 
     def begin(self, u: Tensor, point: Point, memory: dict[str, Tensor]) -> State:
-        """The state at u and the energy there, with a memory that may be empty."""
+        """The state at u and the energy there; a memory that is empty is filled with that of a
+        first step."""
         if "damping" not in memory:
             one = torch.ones_like(point.value)[:, None]
             memory = {"damping": START_CURVATURE * one, "momentum": one}
@@ -126,7 +136,7 @@ class Descent(Engine):
         )
 
     def metric(self, state: State) -> Tensor:
-        """h = κ·c/σ² (B, K), positive."""
+        """The metric h = κ·c/σ² (B, K), positive."""
         return state.memory["damping"] * metric(state.point.diagonal)
 
 
@@ -137,8 +147,8 @@ class Proposal(NamedTuple):
         u: what it comes to (B, K), and `point`, the energy there.
         whole: the energy at the end of the whole step, which is `point` where it was not shortened.
         slope: dE/dt at the end of the whole step (B, 1).
-        mean: of the point that the step was made from (B, K), and `data_gradient`, the gradient of its reconstruction
-            term.
+        mean: of the point that the step was made from (B, K), and `data_gradient`, the gradient of
+            its reconstruction term.
         shortened: whether the energy lets a step be shortened, whole as it may have been left.
     """
 
@@ -152,7 +162,7 @@ class Proposal(NamedTuple):
 
 
 def unshortened(state: State, u: Tensor, point: Point, mean: Tensor, data_gradient: Tensor) -> Proposal:
-    """The step to u as it is."""
+    """The step to u, as it is."""
     with torch.no_grad():
         slope = (point.gradient * (point.mean - state.point.mean)).sum(-1, keepdim=True)
     return Proposal(u, point, point, slope, mean, data_gradient, False)
@@ -161,8 +171,9 @@ def unshortened(state: State, u: Tensor, point: Point, mean: Tensor, data_gradie
 def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, data_gradient: Tensor) -> Proposal:
     """The step to u, cut per datum where the free energy of a Poisson model rises again at its end.
 
-    With F'(t) along the step, its share is t = F'(0)/(F'(0) − F'(1)) where F'(0) < 0 < F'(1), the zero of the secant,
-    and 1 elsewhere. t counts as a constant in back-propagation.
+    F'(t) is the slope of F at a fraction t of the step. Where F'(0) < 0 < F'(1) the step is cut at
+    the zero of the secant, t = F'(0)/(F'(0) − F'(1)); elsewhere it is whole. t counts as a constant
+    in back-propagation.
     """
     old, whole = state.point, energy.evaluate(u)
     if not isinstance(energy, PoissonEnergy):
@@ -170,6 +181,6 @@ def shortened(energy: LinearEnergy, state: State, u: Tensor, mean: Tensor, data_
     with torch.no_grad():
         moved = whole.mean - old.mean
         first, last = ((point.gradient * moved).sum(-1, keepdim=True) for point in (old, whole))
-        share = torch.where((first < 0) & (last > 0), first / (first - last), 1)
-    u, point = energy.between(state.u, old, u, whole, share)
+        fraction = torch.where((first < 0) & (last > 0), first / (first - last), 1)
+    u, point = energy.between(state.u, old, u, whole, fraction)
     return Proposal(u, point, whole, last, mean, data_gradient, True)

@@ -18,7 +18,7 @@ class Encoder(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """x + f(x), two 3×3 convolutions at constant size."""
+    """A residual block x + f(x) of two 3×3 convolutions at constant size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -34,11 +34,13 @@ class _Residual(nn.Module):
 
 
 def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> Encoder:
-    """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors start at the prior.
+    """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors
+    start at the prior.
 
-    `linear`: one matrix, without bias, as published, but where `bias` asks for it: a log-scale that is linear in x
-    could not be below that of the prior for every x. `mlp`: two hidden layers of 512. `conv`: two halvings with
-    residual blocks of 32 and 64 channels, for images with sides that are multiples of 4.
+    `linear`: one matrix, without bias, as published, but where `bias` asks for it: a log-scale that
+    is linear in x could not be below that of the prior for every x. `mlp`: two hidden layers of
+    512. `conv`: two halvings with residual blocks of 32 and 64 channels, for images with sides that
+    are multiples of 4.
     """
     check_choice("encoder", name, ENCODERS)
     size = math.prod(shape)
@@ -70,7 +72,8 @@ def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = 
 
 
 def values_taken(encoder: nn.Module) -> int | None:
-    """D of the data that an encoder takes, where it can be known before it is run."""
+    """The number of values D that an encoder takes of a datum; None where that cannot be known
+    before it is run."""
     if isinstance(encoder, Encoder):
         return encoder.size
     first = encoder[0] if isinstance(encoder, nn.Sequential) and len(encoder) else encoder

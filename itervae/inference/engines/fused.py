@@ -1,6 +1,7 @@
 """The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code.
 
-Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of both:
+Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of
+both:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
@@ -35,7 +36,15 @@ class Rule(NamedTuple):
 
 @torch.no_grad()
 def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...]) -> State:
-    """`Descent.step`, whose answer differs by rounding. `limits`: `DECAY`, `LEAST`, `MOST` and `STILL` there."""
+    """The state after one step of `Descent`, from compiled code; it differs by rounding from that
+    in tensors.
+
+    Args:
+        rule: kind of step.
+        energy: of the problem.
+        state: before the step.
+        limits: the constants `DECAY`, `LEAST`, `MOST` and `STILL` of `descent`.
+    """
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
     diagonal, metric, prior, beta, offset, mass, shift, weight, precision = energy.constants
@@ -76,7 +85,8 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
 
 
 def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
-    """Damping, momentum, and the last step, for which something stands in where there is none."""
+    """Damping, momentum and the last step of a memory, as arrays; `stand_in` for what is not
+    there."""
     size, found = len(stand_in), []
     for name in ("damping", "momentum", "velocity", "velocity_data_gradient"):
         value = memory.get(name, stand_in)

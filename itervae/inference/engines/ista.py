@@ -1,8 +1,9 @@
 """Proximal gradient inference, unrolled: ISTA and FISTA.
 
-Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The reconstruction term is linearized at
-y; the cost is kept exact, by its proximal operator: of the Poisson KL, which plays the part of the sparsity penalty,
-λ = a·W(e^s), a Lambert-W shrinkage (`PoissonEnergy.proximal_step`); of sparse coding soft or hard thresholding
+Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The reconstruction term
+is linearized at y; the cost is kept exact, by its proximal operator: of the Poisson KL, which plays
+the part of the sparsity penalty, λ = a·W(e^s), a Lambert-W shrinkage
+(`PoissonEnergy.proximal_step`); of sparse coding soft or hard thresholding
 (`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
 """
 
@@ -28,14 +29,18 @@ class ISTASettings:
 
 
 class ProximalDescent(Descent):
-    """Proximal steps from the extrapolated point y = μ + inertia·(last Δμ), μ the mean: a rate or a coefficient.
+    """Proximal steps from the extrapolated point y = μ + inertia·(last Δμ), μ the mean: a rate or a
+    coefficient.
 
-    The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the energy is evaluated at
-    the iterates themselves.
+    The reconstruction term is quadratic, so its gradient at y is extrapolated with y, and the
+    energy is evaluated at the iterates themselves.
     """
 
     extrapolates: ClassVar[bool] = True
     """Whether a share of the last step is repeated."""
+
+    def __init__(self, steps: int = ISTASettings.steps) -> None:
+        super().__init__(steps)
 
     def propose(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, data_gradient = state.point.mean, state.point.data_gradient
@@ -45,7 +50,8 @@ class ProximalDescent(Descent):
         return energy.proximal_step(mean, data_gradient, self.metric(state)), mean, data_gradient
 
     def turns_back(self, old: Point, proposal: Proposal) -> Tensor:
-        # it extrapolates the point of linearization alone: a step that can be shortened is no reason to start again
+        # it extrapolates the point of linearization alone: a step that can be shortened is no
+        # reason to start again
         if proposal.shortened:
             return torch.zeros_like(old.value[:, None], dtype=torch.bool)
         return super().turns_back(old, proposal)
@@ -65,7 +71,8 @@ class FISTAUnrolled(ProximalDescent):
 
 
 class ISTAUnrolled(ProximalDescent):
-    """Proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded: FISTA without momentum."""
+    """Proximal gradient steps, a Lambert-W or threshold shrinkage, safeguarded: FISTA without
+    momentum."""
 
     Settings = ISTASettings
     rule = Rule(lca=False, momentum=False)

@@ -1,13 +1,14 @@
 """The locally competitive algorithm, unrolled.
 
-Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits", and the same with the
-exponential activation and the free energy of the Poisson VAE. The continuous flow is
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits", and
+the same with the exponential activation and the free energy of the Poisson VAE. The continuous flow
+is
 
     du/dt = −∂F/∂λ = [Φᵀx − c/2 − ΦᵀΦλ]/σ² − β(u − log r),      λ = e^u
 
-drive, lateral inhibition and leak: the natural gradient of F, since the Fisher information of a Poisson rate cancels
-the Jacobian. Its fixed point is the posterior of least free energy. For sparse coding, du/dt = Φᵀx − u − (ΦᵀΦ − I)a,
-a = T(u) (`LassoEnergy`).
+drive, lateral inhibition and leak: the natural gradient of F, since the Fisher information of a
+Poisson rate cancels the Jacobian. Its fixed point is the posterior of least free energy. For sparse
+coding, du/dt = Φᵀx − u − (ΦᵀΦ − I)a, a = T(u) (`LassoEnergy`).
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from itervae.inference.engines.fused import Rule
 from itervae.inference.problem import Problem
 
 LARGEST_SAMPLED = 2.0
-"""No log-rate changes by more in one step, where the gradient is sampled."""
+"""Largest change of a log-rate in one step, nats, where the gradient is sampled."""
 NEWEST = 0.2
 """Weight of the newest draw in the running means of sampled gradients."""
 
@@ -41,14 +42,14 @@ class LCASettings:
 
 
 class LCADescent(Descent):
-    """The locally competitive algorithm on an energy in closed form: the safeguards and the momentum of `Descent`; of a
-    Poisson model semi-implicit steps,
+    """The locally competitive algorithm on an energy in closed form, with the safeguards and the
+    momentum of `Descent`. The steps of a Poisson model are semi-implicit:
 
         Δu = clip( −∂F/∂λ / (4β + κ·c·λ/σ²), ±4 ) + inertia·(last Δu)
 
-    since the diagonal of the Jacobian of the flow is β + cλ/σ²; κ per datum stands for its off-diagonal part. Sparse
-    coding takes Δu = −∂E/∂a / max(κ·c, 1) (`LassoEnergy.flow_step`). The first step, from which rates may have to grow
-    a thousandfold, is a proximal one.
+    since the diagonal of the Jacobian of the flow is β + cλ/σ²; κ, one per datum, stands for the
+    rest of it. Those of sparse coding are Δu = −∂E/∂a / max(κ·c, 1) + inertia·(last Δu). The first
+    step, from which rates may have to grow a thousandfold, is a proximal one.
     """
 
     rule = Rule(lca=True, momentum=True)
@@ -68,11 +69,12 @@ class LCADescent(Descent):
 
 
 class SampledLCA(Engine):
-    """The locally competitive algorithm on a sampled free energy (`SampledEnergy`): a network decoder, a Bernoulli
-    likelihood.
+    """The locally competitive algorithm on a sampled free energy (`SampledEnergy`): that of a
+    network decoder, say, or of a Bernoulli likelihood.
 
-    There is no value to compare, so nothing is taken back and there is no momentum: κ = 4, and gradient and curvature
-    are means over the last few draws. Log-rates stay below 10, where counts can be drawn.
+    There is no exact value to compare, so nothing is taken back and there is no momentum: κ stays
+    at 4, and gradient and curvature are means over the last few draws. Log-rates stay below 10,
+    where counts can be drawn.
     """
 
     requires = frozenset({"Poisson family"})
@@ -98,16 +100,18 @@ class SampledLCA(Engine):
 
 
 class LCAUnrolled(Engine):
-    """The locally competitive algorithm: Euler steps of log-rates or membrane potentials, safeguarded.
+    """The locally competitive algorithm: Euler steps of log-rates or membrane potentials,
+    safeguarded.
 
-    Where the energy has a closed form the steps are those of `LCADescent`, else those of `SampledLCA`, and
-    `stats["clamped"]` counts the units that the last step would have taken beyond log-rates of 10.
+    Where the energy has a closed form the steps are those of `LCADescent`, else those of
+    `SampledLCA`, and `stats["clamped"]` counts the units that the last step would have taken beyond
+    log-rates of 10.
     """
 
     requires = frozenset({"Poisson family or sparse coding"})
     Settings = LCASettings
 
-    def __init__(self, steps: int = 20) -> None:
+    def __init__(self, steps: int = LCASettings.steps) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps = steps

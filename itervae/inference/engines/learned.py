@@ -1,9 +1,11 @@
-"""What learned engines share: a solver's step with a learned modulation, safeguarded by the solver itself.
+"""What learned engines share: a solver's step with a learned modulation, safeguarded by the solver
+itself.
 
-A learned step has the form of the solver's own, with step size, threshold and momentum modulated for each latent; a
-modulation of zero is the solver. It is made safe per datum, where F is known exactly: a step at whose end F rises again
-is shortened (`descent.shortened`), and where F would still rise the solver's own step from the same point is taken in
-its place. So F never rises, whatever was learned. Iterative amortized inference: Marino, Yue & Mandt (2018).
+A learned step has the form of the solver's own, with step size, threshold and momentum modulated
+for each latent; a modulation of zero is the solver. It is made safe per datum, where F is known
+exactly: a step at whose end F rises again is shortened (`descent.shortened`), and where F would
+still rise the solver's own step from the same point is taken in its place. So F never rises,
+whatever was learned. Iterative amortized inference: Marino, Yue & Mandt (2018).
 """
 
 from abc import abstractmethod
@@ -22,33 +24,37 @@ from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
 
 FEATURES = 6
-"""Of each latent, of `proximal_features`."""
+"""Number of features that `proximal_features` gives of each latent."""
 MODULATIONS = 3
-"""Of each parameter of a latent: log-curvature, threshold and momentum."""
+"""Number of modulations of each parameter: log-curvature α, threshold δ and momentum γ."""
 REACH = (2.0, 3.0, 1.0)
 """Largest modulation of log-curvature, threshold and momentum by a network."""
 
 
 class LearnedProximal(ProximalDescent):
-    """Proximal steps on the Poisson free energy with learned α, δ, γ for each latent, where they lower F:
+    """Proximal steps on the Poisson free energy with learned α, δ, γ for each latent, where they
+    lower F:
 
-        h = e^α·κ·c/σ²      y = λ + (inertia + γ)·(last Δλ)      λ' = prox_h(y), with log r + δ in place of log r
+        h = e^α·κ·c/σ²,      y = λ + (inertia + γ)·(last Δλ),      λ' = prox_h(y)
 
-    κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it falls back on.
-    After `steps` steps, those that it is trained for, it goes on with steps of the LCA. Subclasses write `modulate`.
+    where the prior of prox_h is log r + δ in place of log r.
+
+    κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it
+    falls back on. After `steps` steps, those that it is trained for, it goes on with steps of the
+    LCA. Subclasses write `modulate`.
     """
 
     requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
     learned = True
     recipe = Recipe(lr=0.01)
 
-    def __init__(self, steps: int = 5) -> None:
+    def __init__(self, steps: int) -> None:
         super().__init__(steps)
-        self._solver = LCADescent()
+        self._solver = LCADescent(steps)
 
     @abstractmethod
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """(α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
+        """The modulations (α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
 
     def init(self, problem: Problem, state: State | None) -> State:
         return replace(super().init(problem, state), step_count=0 if state is None else state.step_count)
@@ -89,11 +95,13 @@ class LearnedProximal(ProximalDescent):
         )
 
     def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
-        """The gradient of the reconstruction term that a learned step is made from; here that at y, as it is."""
+        """The gradient of the reconstruction term that a learned step is made from (B, K), given
+        that at y; here the same."""
         return data_gradient
 
     def _learned_step(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The u to try, and the mean and data gradient that the step is made from."""
+        """The u to try, and the mean and the data gradient (B, K) of the point that the step is
+        made from."""
         log_curvature, threshold, momentum = state.memory["modulation"].unbind(-1)
         mean, data_gradient = state.point.mean, state.point.data_gradient
         if "velocity" in state.memory:
@@ -104,13 +112,16 @@ class LearnedProximal(ProximalDescent):
 
 
 def squash(value: Tensor) -> Tensor:
-    """value / (1 + |value|/3): a feature of order one, whatever its scale."""
+    """The value divided by (1 + |value|/3): a feature of order one, whatever its scale."""
     return value / (1 + value.abs() / 3)
 
 
 def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
-    """What a network sees of each latent (B, K, 6), each of order one: its log-rate relative to the prior, its
-    gradient, its curvature and its last step, in units of the leak; and of its datum: the curvature of all, and κ."""
+    """The features of each latent that a network sees (B, K, 6), each of order one.
+
+    They are its log-rate relative to the prior, its gradient, its curvature and its last step, in
+    units of the leak; and, the same for all latents of a datum, the curvature of all and κ.
+    """
     point, beta = state.point, energy.beta
     curvature = point.diagonal * point.mean / beta
     moved = state.memory.get("velocity", torch.zeros_like(point.mean))

@@ -1,9 +1,11 @@
-"""Learned ISTA on the Poisson free energy: FISTA whose step sizes, thresholds and momentum are learned.
+"""Learned ISTA on the Poisson free energy: FISTA whose step sizes, thresholds and momentum are
+learned.
 
-Gregor & LeCun (2010), "Learning fast approximations of sparse coding": iterations of ISTA as the layers of a network.
-Here the shrinkage is the Lambert-W one and Φ stays that of the model, so a trained engine runs on any dictionary. Each
-layer learns a few scalars, and a small network that modulates them by each latent's own state, as in iterative
-amortized inference (Marino, Yue & Mandt 2018, "Iterative amortized inference").
+Gregor & LeCun (2010), "Learning fast approximations of sparse coding": iterations of ISTA as the
+layers of a network. Here the shrinkage is the Lambert-W one and Φ stays that of the model, so a
+trained engine runs on any dictionary. Each layer learns a few scalars, and a small network that
+modulates them by each latent's own state, as in iterative amortized inference (Marino, Yue & Mandt
+2018, "Iterative amortized inference").
 """
 
 from dataclasses import dataclass
@@ -31,12 +33,13 @@ class LISTASettings:
     hidden: int = 16
     """Width of the network that modulates the step of each latent; 0 for learned scalars alone."""
     matrices: bool = False
-    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits one dictionary
-    only."""
+    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits
+    one dictionary only."""
 
 
 class Layer(nn.Module):
-    """What one layer learns, all zero before training but the inner weights of the network.
+    """The parameters of one layer; all are zero before training but the inner weights of the
+    network.
 
     Args:
         hidden: width of the network, 0 for none.
@@ -57,7 +60,7 @@ class Layer(nn.Module):
         self.mixing = nn.Parameter(torch.zeros(mixed, mixed)) if mixed else None
 
     def forward(self, energy: PoissonEnergy, state: State) -> Tensor:
-        """Modulation of log-curvature, threshold and momentum (B, K, 3)."""
+        """The modulations of log-curvature, threshold and momentum (B, K, 3)."""
         if self.network is None:
             return self.scalars.expand(*state.u.shape, MODULATIONS)
         features = proximal_features(energy, state).to(self.scalars.dtype)
@@ -65,16 +68,22 @@ class Layer(nn.Module):
 
 
 class LISTA(LearnedProximal):
-    """Learned proximal steps where they lower F, and steps of FISTA; after the last layer, of the LCA.
+    """Proximal steps with learned step size, threshold and momentum, safeguarded; then steps of the
+    LCA.
 
-    Layer i gives α, δ and γ of `LearnedProximal` for each latent, by three scalars and a network of the latent's own
-    state. Before training its layers are steps of `fista-unrolled`, exactly.
+    Layer i gives α, δ and γ of `LearnedProximal` for each latent, by three scalars and a network of
+    the latent's own state. Before training its layers are steps of `fista-unrolled`, exactly.
     """
 
     Settings = LISTASettings
 
     def __init__(
-        self, steps: int = 5, tied: bool = False, hidden: int = 16, matrices: bool = False, latents: int = 0
+        self,
+        steps: int = LISTASettings.steps,
+        tied: bool = LISTASettings.tied,
+        hidden: int = LISTASettings.hidden,
+        matrices: bool = LISTASettings.matrices,
+        latents: int = 0,
     ) -> None:
         super().__init__(steps)
         check_whole("hidden", hidden)  # 0: learned scalars alone

@@ -1,8 +1,8 @@
-"""Natural-gradient steps on the free energy of any family and decoder, each of known form, whose size, bias and
-momentum are asked for.
+"""Natural-gradient steps on the free energy of any family and decoder, each of known form, whose
+size, bias and momentum are asked for.
 
-Amari (1998), "Natural gradient works efficiently in learning"; Marino, Yue & Mandt (2018), "Iterative amortized
-inference".
+Amari (1998), "Natural gradient works efficiently in learning"; Marino, Yue & Mandt (2018),
+"Iterative amortized inference".
 """
 
 from collections.abc import Callable
@@ -30,19 +30,22 @@ CHANCE = 2.0
 """Standard deviations of a sampled F below which a rise is left to chance."""
 
 Ask = Callable[[Tensor, State, int], tuple[Tensor, dict[str, Tensor]]]
-"""Modulations (B, P, 3) from features (B, P, 6), a state and K, and memory to carry on besides."""
+"""A function of features (B, P, 6), a state and K that gives modulations (B, P, 3), and memory to
+carry on besides."""
 
 
 class NaturalDescent(Engine):
-    """Natural-gradient steps whose size, bias and momentum α, δ, γ of each parameter are asked for, with g the natural
-    gradient of F (of a Poisson ∂F/∂λ) and h the curvature cλ/σ² of a Poisson, 0 of other families:
+    """Natural-gradient steps whose size, bias and momentum α, δ, γ of each parameter are asked for,
+    with g the natural gradient of F (of a Poisson ∂F/∂λ) and h the curvature cλ/σ² of a Poisson, 0
+    of other families:
 
         Δu = clip( −(g − βδ) / (d e^{2α} (4β + 4h)), ±4 ) + γ·(last Δu)        ±2 where F is sampled
 
-    A step that raises F is taken back and d doubled (d ≥ 1). Where F is sampled, that is a rise by more than two
-    standard deviations of the difference of two draws, var F ≈ Σ_k var z_k (∂F/∂z_k)², and not while the engine is
-    trained, as it would learn nothing from such steps; and after the n steps that it is trained for the k-th step is
-    n/k of what is asked for, as the noise of the gradient wants (Robbins & Monro 1951).
+    A step that raises F is taken back and d doubled (d ≥ 1). Where F is sampled, that is a rise by
+    more than two standard deviations of the difference of two draws, var F ≈ Σ_k var z_k
+    (∂F/∂z_k)², and not while the engine is trained, as it would learn nothing from such steps; and
+    after the n steps that it is trained for the k-th step is n/k of what is asked for, as the noise
+    of the gradient wants (Robbins & Monro 1951).
 
     Args:
         steps: n.
@@ -98,9 +101,8 @@ class NaturalDescent(Engine):
 
 
 def _doubt(old: Slope, new: Slope) -> Tensor:
-    """Rises of F that say nothing (B,): rounding, and differences of two draws that chance may bring.
-
-    A step too far is noisy as well; so the noise is that of the quieter of the two."""
+    """The rise of F (B,) below which it says nothing: rounding, and what chance may bring between
+    two draws. A step too far is noisy as well; so the noise is that of the quieter of the two."""
     rounding = ROUNDING * torch.finfo(old.value.dtype).eps * old.value.abs()
     return rounding + CHANCE * 2**0.5 * torch.minimum(old.noise, new.noise)
 
@@ -116,8 +118,11 @@ def _slope(energy: Energy, u: Tensor) -> Slope:
 
 
 def natural_features(slope: Slope, moved: Tensor, velocity: Tensor, beta: Tensor) -> Tensor:
-    """What a network sees of each parameter (B, P, 6): how far it is from the prior, the gradient as it is and by its
-    logarithm, the curvature, the last step; and of its datum: the mean size of the gradient."""
+    """The features of each parameter that a network sees (B, P, 6).
+
+    They are how far it is from the prior, the gradient as it is and by its logarithm, the curvature
+    and the last step; and, the same for all parameters of a datum, the mean size of the gradient.
+    """
     gradient = slope.gradient / beta
     size = gradient.abs()
     return torch.stack(

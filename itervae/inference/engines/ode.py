@@ -1,13 +1,14 @@
 """The flow of the locally competitive algorithm, integrated by torchdiffeq.
 
-Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits"; Chen et al. (2018),
-"Neural ordinary differential equations". Each latent's time runs in units of its own relaxation time:
+Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits";
+Chen et al. (2018), "Neural ordinary differential equations". Each latent's time runs in units of
+its own relaxation time:
 
-    du/dt = 4 tanh(v/4),      v = −∂F/∂λ / (β + κ·c·λ/σ²)        (sparse coding: −∂E/∂a / max(κ·c, 1))
+    du/dt = 4 tanh(v/4),      v = −∂F/∂λ / (β + κ·c·λ/σ²)      (sparse coding: −∂E/∂a / max(κ·c, 1))
 
-since at κ = 1 the divisor is the diagonal of the Jacobian of the plain flow du/dt = −∂F/∂λ; the tanh bounds the speed
-at which a rate grows. A positive factor on each velocity moves no fixed point: the flow rests at the posterior of least
-free energy, and F falls along it.
+since at κ = 1 the divisor is the diagonal of the Jacobian of the plain flow du/dt = −∂F/∂λ; the
+tanh bounds the speed at which a rate grows. A positive factor on each velocity moves no fixed
+point: the flow rests at the posterior of least free energy, and F falls along it.
 """
 
 from collections.abc import Callable
@@ -29,13 +30,14 @@ FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]
 AdaptiveMethod = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]
 Method = Literal[FixedMethod, AdaptiveMethod]
 FALLBACK = "heun3"
-"""Fixed steps for what an adaptive method cannot integrate."""
+"""Method of fixed steps for what an adaptive one cannot integrate."""
 MOST_SUBSTEPS = 1000
 """Substeps of an adaptive method in one step, rejected ones too, before it gives up."""
 GAVE_UP = ("underflow in dt", "max_num_steps exceeded", "non-finite values in state")
-"""How the assertions begin by which an adaptive method of torchdiffeq gives up."""
+"""Beginnings of the assertions by which an adaptive method of torchdiffeq gives up."""
 RTOL, ATOL = 1e-3, 1e-4
-"""Default tolerances of adaptive methods: relative, and absolute in nats of log-rate or units of potential."""
+"""Default tolerances of adaptive methods: relative, and absolute in nats of log-rate or units of
+potential."""
 
 
 @dataclass
@@ -45,16 +47,18 @@ class LCAODESettings:
     steps: int = 20
     """Number of inference steps, each one unit of time; with --tolerance the largest number."""
     method: Method = "heun3"
-    """Integrator: one step of a fixed method per unit of time, or as many substeps as an adaptive one needs."""
+    """Integrator: one step of a fixed method per unit of time, or as many substeps as an adaptive
+    one needs."""
     rtol: float | None = None
     """Relative tolerance of an adaptive method, 1e-3 by default."""
     atol: float | None = None
     """Absolute tolerance of an adaptive method, 1e-4 by default."""
     adjoint: bool = False
-    """Gradients by the adjoint equation, with memory for the steps alone, in place of back-propagation through the
-    substeps; adaptive methods only."""
+    """Gradients by the adjoint equation, with memory for the steps alone, in place of
+    back-propagation through the substeps; adaptive methods only."""
     tolerance: float | None = None
-    """Certificate in nats at which a datum is at rest and leaves the batch; by default all data take all steps."""
+    """Certificate in nats at which a datum is at rest and leaves the batch; by default all data
+    take all steps."""
 
 
 class StepSizeFailure(RuntimeError):
@@ -64,30 +68,32 @@ class StepSizeFailure(RuntimeError):
 class LCAODE(Descent):
     """The locally competitive algorithm as a differential equation, integrated by torchdiffeq.
 
-    A step is one unit of time, with the κ of `Descent` per datum as the time constant of lateral inhibition; where F
-    has risen, the step is taken back and the datum goes on with κ doubled, a slower flow. So any method is stable for
-    every datum, and 10 + 10 steps are 20. The step of a fixed method that overshoots is shortened first, as any of
-    `Descent`. The first step, from which rates may have to grow a thousandfold, is a proximal one.
+    A step is one unit of time, with the κ of `Descent` per datum as the time constant of lateral
+    inhibition; where F has risen, the step is taken back and the datum goes on with κ doubled, a
+    slower flow. So any method is stable for every datum, and 10 + 10 steps are 20. The step of a
+    fixed method that overshoots is shortened first, as any of `Descent`. The first step, from which
+    rates may have to grow a thousandfold, is a proximal one.
 
-    Adaptive methods choose one sequence of substeps for the whole batch, by the error of the worst datum (the largest
-    root mean square over latents); so an answer depends on the rest of the batch, within rtol and atol. Where they find
-    no step size, the batch takes that step by `heun3` instead, which `stats["fallback"]` counts.
+    Adaptive methods choose one sequence of substeps for the whole batch, by the error of the worst
+    datum (the largest root mean square over latents); so an answer depends on the rest of the
+    batch, within rtol and atol. Where they find no step size, the batch takes that step by `heun3`
+    instead, which `stats["fallback"]` counts.
 
-    `adjoint` solves the adjoint equation backwards within each step, by the same adaptive method: the gradient of the
-    flow and not of its discretization, equal as rtol and atol go to 0. Its substeps are at least 1/1000 of the step,
-    whatever their error.
+    `adjoint` solves the adjoint equation backwards within each step, by the same adaptive method:
+    the gradient of the flow and not of its discretization, equal as rtol and atol go to 0. Its
+    substeps are at least 1/1000 of the step, whatever their error.
     """
 
     Settings = LCAODESettings
 
     def __init__(
         self,
-        steps: int = 20,
-        method: str = "heun3",
-        rtol: float | None = None,
-        atol: float | None = None,
-        adjoint: bool = False,
-        tolerance: float | None = None,
+        steps: int = LCAODESettings.steps,
+        method: str = LCAODESettings.method,
+        rtol: float | None = LCAODESettings.rtol,
+        atol: float | None = LCAODESettings.atol,
+        adjoint: bool = LCAODESettings.adjoint,
+        tolerance: float | None = LCAODESettings.tolerance,
     ) -> None:
         super().__init__(steps)
         fixed, adaptive = get_args(FixedMethod), get_args(AdaptiveMethod)
@@ -155,7 +161,7 @@ class LCAODE(Descent):
         return {}
 
     def integrate(self, energy: LinearEnergy, u: Tensor, damping: Tensor) -> Tensor:
-        """u after one unit of time (B, K), with damping κ (B, 1).
+        """The u (B, K) after one unit of time, with damping κ (B, 1).
 
         Raises:
             StepSizeFailure: an adaptive method gave up.
@@ -191,11 +197,11 @@ class LCAODE(Descent):
 
 
 def field(energy: LinearEnergy, damping: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """du/dt as a function of time, on which it does not depend, and u."""
+    """The velocity du/dt as a function of time, on which it does not depend, and of u."""
     return lambda time, u: energy.flow(energy.evaluate(u), damping)
 
 
 @torch.no_grad()
 def worst_datum(error: Tensor) -> Tensor:
-    """The largest root mean square over latents of any datum: the size of `error` (B, K)."""
+    """The size of `error` (B, K): the largest root mean square over latents of any datum."""
     return error.square().mean(-1).sqrt().max()

@@ -1,8 +1,9 @@
 """The posterior of least free energy, with a proof; and the optimum of the lasso.
 
-For a linear decoder under a Gaussian likelihood F is strictly convex in the rates, so its minimizer is unique; the gap
-to the Fenchel dual bounds, per datum, what is left to gain (`PoissonEnergy.certificate`, `LassoEnergy.certificate`).
-Gaussian and categorical posteriors have their optimum in closed form (`ClosedFormEnergy`).
+For a linear decoder under a Gaussian likelihood F is strictly convex in the rates, so its minimizer
+is unique; the gap to the Fenchel dual bounds, per datum, what is left to gain
+(`PoissonEnergy.certificate`, `LassoEnergy.certificate`). Gaussian and categorical posteriors have
+their optimum in closed form (`ClosedFormEnergy`).
 """
 
 from dataclasses import dataclass, replace
@@ -25,12 +26,13 @@ from itervae.inference.systems.newton import newton_step
 from itervae.model import CERTIFIABLE
 
 SINGLE = 20
-"""Steps at first in float32, at half the cost, before it is looked whether a datum is finished."""
+"""First steps, in float32 at half the cost, before it is looked whether data are finished."""
 FIRST_ORDER = 100
-"""Steps of first order before Newton steps: most data are finished by then, at a fraction of the cost."""
+"""Steps of first order before Newton steps: most data are finished by then, at a fraction of the
+cost."""
 CYCLE, ACTIVE_SET = 10, 3
-"""Of so many batched steps on the lasso after the first ones, this many are active-set steps; the others, of the LCA,
-bring data near their support that are far from it."""
+"""Length of a cycle of batched steps on the lasso, and how many of each are active-set steps. The
+others, of the LCA, bring data near their support that are far from it."""
 
 
 @dataclass
@@ -46,12 +48,13 @@ class OptimalSettings:
 class Optimal(Descent):
     """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
 
-    Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down less, and Newton steps
-    for the data that are left. The lasso is solved on a CPU in compiled code, which counts as no step
-    (`coordinate_descent`); on a GPU and without numba by active-set steps among those of the LCA. Gaussian and
-    categorical posteriors take no step.
-    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps, or that rounding
-    lets come no nearer (`stats["stalled"]`), are returned with a larger certificate, never silently.
+    Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down
+    less, and Newton steps for the data that are left. The lasso is solved on a CPU in compiled
+    code, which counts as no step (`coordinate_descent`); on a GPU and without numba by active-set
+    steps among those of the LCA. Gaussian and categorical posteriors take no step.
+    `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps,
+    or that rounding lets come no nearer (`stats["stalled"]`), are returned with a larger
+    certificate, never silently.
     """
 
     requires = CERTIFIABLE
@@ -60,10 +63,10 @@ class Optimal(Descent):
     patience = 8
     tolerance: float
 
-    def __init__(self, steps: int = 1000, tolerance: float = 1e-6) -> None:
+    def __init__(self, steps: int = OptimalSettings.steps, tolerance: float = OptimalSettings.tolerance) -> None:
         super().__init__(steps)
         self.tolerance = check_positive("tolerance", tolerance, " of nats")
-        self._lca, self._fista = LCADescent(), FISTAUnrolled()
+        self._lca, self._fista = LCADescent(steps), FISTAUnrolled(steps)
 
     def init(self, problem: Problem, state: State | None) -> State:
         energy = problem.certified
@@ -90,7 +93,7 @@ class Optimal(Descent):
         return self.resume(problem, state.map(lambda value: value.to(own)), state.diagnostics), steps
 
     def _stride(self, problem: Problem, state: State) -> int:
-        """Steps until it is looked whether data are finished."""
+        """The number of steps until it is looked whether data are finished."""
         count = state.step_count
         if isinstance(problem.certified, ClosedFormEnergy) or count < SINGLE:
             return SINGLE
@@ -120,7 +123,8 @@ class Optimal(Descent):
 
 
 def _dense(problem: Problem) -> bool:
-    """Whether systems with the dictionary as a matrix can be solved; first-order steps need none."""
+    """Whether systems with the dictionary as a matrix can be solved; first-order steps need
+    none."""
     return "dense dictionary" in problem.model.capabilities
 
 

@@ -1,9 +1,9 @@
 """Learned recurrent refinement of the posterior, for any family and any decoder.
 
-Marino, Yue & Mandt (2018), "Iterative amortized inference": a network sees where inference stands and the gradient of F
-there, and says what step to take. Here it is a gated recurrent cell (Cho et al. 2014, "Learning phrase
-representations") of each latent, the same for all, that modulates a natural-gradient or proximal step; so it
-runs with any number of latents.
+Marino, Yue & Mandt (2018), "Iterative amortized inference": a network sees where inference stands
+and the gradient of F there, and says what step to take. Here it is a gated recurrent cell (Cho et
+al. 2014, "Learning phrase representations") of each latent, the same for all, that modulates a
+natural-gradient or proximal step; so it runs with any number of latents.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class RecurrentSettings:
 
 
 class Cell(nn.Module):
-    """A gated recurrent unit for each latent, with the same weights for all; its answer is zero before training.
+    """A gated recurrent unit for each latent, with the same weights for all; its modulations are
+    zero before training.
 
     Args:
         parts: parameters of each latent (`Family.parts`).
@@ -52,7 +53,8 @@ class Cell(nn.Module):
         self.register_buffer("reach", torch.tensor(REACH), persistent=False)
 
     def forward(self, features: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Modulations (B, parts · K, 3) and the new memory (B, K, H), from features (B, parts · K, 6)."""
+        """The modulations (B, parts · K, 3) and the new memory (B, K, H), from features (B, parts ·
+        K, 6)."""
         batch, latents, width = hidden.shape
         parts = features.shape[1] // latents  # sizes are written out, as an empty batch leaves none to be found
         by_latent = features.unflatten(1, (parts, latents)).transpose(1, 2)  # (B, K, parts, 6)
@@ -62,7 +64,12 @@ class Cell(nn.Module):
 
 
 class CellProximal(LearnedProximal):
-    """The proximal steps of `LearnedProximal`, with α, δ, γ from `ask` (see `natural.Ask`)."""
+    """The proximal steps of `LearnedProximal` with modulations that are asked for.
+
+    Args:
+        steps: number of steps that it is trained for.
+        ask: gives α, δ and γ (`natural.Ask`).
+    """
 
     def __init__(self, steps: int, ask: Ask) -> None:
         super().__init__(steps)
@@ -73,11 +80,12 @@ class CellProximal(LearnedProximal):
 
 
 class Recurrent(Engine):
-    """A step of known form whose size, bias and momentum α, δ, γ a recurrent cell of each latent chooses.
+    """A step of known form whose size, bias and momentum α, δ, γ a recurrent cell of each latent
+    chooses.
 
-    Poisson with a linear decoder: the proximal step of `LearnedProximal`, with its safeguards, and steps of the LCA
-    after the last. Otherwise the natural-gradient steps of `NaturalDescent`. `stats["rejected"]` counts the steps that
-    were taken back.
+    Poisson with a linear decoder: the proximal step of `LearnedProximal`, with its safeguards, and
+    steps of the LCA after the last. Otherwise the natural-gradient steps of `NaturalDescent`.
+    `stats["rejected"]` counts the steps that were taken back.
 
     Args:
         steps: number of steps that it is trained for.
@@ -90,7 +98,9 @@ class Recurrent(Engine):
     recipe = Recipe(lr=0.01)
     Settings = RecurrentSettings
 
-    def __init__(self, steps: int = 5, hidden: int = 16, parts: int = 1) -> None:
+    def __init__(
+        self, steps: int = RecurrentSettings.steps, hidden: int = RecurrentSettings.hidden, parts: int = 1
+    ) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         check_whole("hidden", hidden, 1)

@@ -1,7 +1,7 @@
 """Semi-amortized inference: an encoder's answer, refined by the steps of another engine.
 
-Kim, Wiseman, Miller, Sontag & Rush (2018), "Semi-amortized variational autoencoders". Encoder and steps are trained
-together, through the steps.
+Kim, Wiseman, Miller, Sontag & Rush (2018), "Semi-amortized variational autoencoders". Encoder and
+steps are trained together, through the steps.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ REFINERS: dict[str, type[Engine]] = {
     "ista-unrolled": ISTAUnrolled,
     "lista": LISTA,
 }
-"""What may follow the encoder; by default the first that fits the model."""
+"""Engines that may follow the encoder; by default the first that fits the model."""
 
 
 @dataclass
@@ -39,18 +39,24 @@ class SemiAmortizedSettings:
     start_encoder: Literal["linear", "mlp", "conv"] = "mlp"
     """Encoder that gives the start, as a residual on the prior."""
     refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
-    """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent where that does not
-    fit."""
+    """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent
+    where that does not fit."""
 
 
 class SemiAmortized(Engine):
-    """Steps of `refine` from the better of two starts per datum: the encoder's answer and the prior.
+    """Steps of another engine from the better of two starts per datum: the encoder's answer and the
+    prior.
 
-    An encoder is catastrophically wrong on a few inputs, and that tail survives several steps of a solver; so each
-    datum starts where F is lower. F is exact where it has a closed form, else the mean of a few draws. While it is
-    trained every datum starts from the encoder, which would learn nothing from those that start elsewhere; and F of
-    the start is trained with that of the steps, or the comparison would mean nothing.
-    `stats["from_prior"]` says which data started from the prior, `stats["clamped"]` is that of `Amortized`.
+    An encoder is catastrophically wrong on a few inputs, and that tail survives several steps of a
+    solver; so each datum starts where F is lower. F is exact where it has a closed form, else the
+    mean of a few draws. While the engine is trained every datum starts from the encoder, which
+    would learn nothing from those that start elsewhere; and F of the start is trained with that of
+    the steps, or the comparison would mean nothing. `stats["from_prior"]` says which data started
+    from the prior; `stats["clamped"]` is that of `Amortized`.
+
+    Args:
+        encoder: gives the first start.
+        refine: engine of the steps.
     """
 
     requires = frozenset({"variational posterior"})

@@ -1,26 +1,29 @@
 """Inference by spikes: the dynamics of the iterative Poisson VAE.
 
-Vafaii, Galor & Yates (2025), "Brain-like variational inference". Beliefs are updated online: the prior of a step is the
-posterior of the step before, so the free energy of one step from log-rates u' to u is
+Vafaii, Galor & Yates (2025), "Brain-like variational inference". Beliefs are updated online: the
+prior of a step is the posterior of the step before, so the free energy of one step from log-rates
+u' to u is
 
     F_t(u) = E‖x − Φz‖² / 2σ² + β KL(Pois e^u ‖ Pois e^{u'}),      z ~ Pois(e^u)
 
-At u = u' the KL and its derivative vanish, whatever β, and the natural gradient (for a Poisson rate: that in λ) leaves
+At u = u' the KL and its derivative vanish, whatever β, and the natural gradient (for a Poisson
+rate: that in λ) leaves
 
     −∂F_t/∂λ = Φᵀ(x − Φλ)/σ² − c/2σ²
 
 Spikes z in place of λ estimate it without bias, and drive the membrane potentials u:
 
-    u ← u + η [ Φᵀ(x − Φz)/σ² − c/2σ² ] / (1 + 4η·c·λ/σ²),      z ~ Pois(e^u) drawn anew at each step
+    u ← u + η [ Φᵀ(x − Φz)/σ² − c/2σ² ] / (1 + 4η·c·λ/σ²),    z ~ Pois(e^u) drawn anew at each step
 
-The published update is u ← u + η[Φᵀ(x − Φz)/σ² − e^b]. In place of the constant e^b stands c/2σ² here, the cost of the
-spikes' own variance that the free energy calls for. The divisor, near 1 for latents that are all but silent, makes the
-step semi-implicit, as in `lca-unrolled`: the published step diverges where ηcλ/σ² is large. It moves no point where the
-expected drive is 0.
+The published update is u ← u + η[Φᵀ(x − Φz)/σ² − e^b]. In place of the constant e^b stands c/2σ²
+here, the cost of the spikes' own variance that the free energy calls for. The divisor, near 1 for
+latents that are all but silent, makes the step semi-implicit, as in `lca-unrolled`: the published
+step diverges where ηcλ/σ² is large. It moves no point where the expected drive is 0.
 
-Neither has a leak towards the prior of the first step. So the expected drive rests where the reconstruction term is
-least over all rates, not at the posterior of least F under the static prior: potentials of latents that explain nothing
-sink for ever, and with many steps the KL to the static prior grows.
+Neither has a leak towards the prior of the first step. So the expected drive rests where the
+reconstruction term is least over all rates, not at the posterior of least F under the static prior:
+potentials of latents that explain nothing sink for ever, and with many steps the KL to the static
+prior grows.
 """
 
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 
 TEMPERATURE = 0.1
-"""Of the relaxed counts whose gradient the spikes take."""
+"""Temperature of the relaxed counts whose gradient the spikes take."""
 
 
 @dataclass
@@ -55,12 +58,14 @@ class SpikingLCASettings:
 class SpikingLCA(Engine):
     """The iterative Poisson VAE: integer spikes, drawn anew at each step, drive the potentials.
 
-    It starts from the log-rates of the prior. No potential changes by more than 2 in one step, nor rises above 10,
-    where counts can be drawn; `stats["clamped"]` counts the units that the last step would have taken beyond.
+    It starts from the log-rates of the prior. No potential changes by more than 2 in one step, nor
+    rises above 10, where counts can be drawn; `stats["clamped"]` counts the units that the last
+    step would have taken beyond.
 
-    With a linear decoder the gradient goes back through time by way of the spikes: integer counts in both modes, with
-    the derivative of the relaxed counts of the same arrivals (straight-through). For other models `SampledEnergy` gives
-    the drive at counts z, detached: it goes back through the potentials alone.
+    With a linear decoder the gradient goes back through time by way of the spikes: integer counts
+    in both modes, with the derivative of the relaxed counts of the same arrivals
+    (straight-through). For other models `SampledEnergy` gives the drive at counts z, detached: it
+    goes back through the potentials alone.
     """
 
     requires = frozenset({"Poisson family"})
@@ -68,7 +73,7 @@ class SpikingLCA(Engine):
     recipe = Recipe(loss="sequence")
     Settings = SpikingLCASettings
 
-    def __init__(self, steps: int = 16, step_size: float = 0.05) -> None:
+    def __init__(self, steps: int = SpikingLCASettings.steps, step_size: float = SpikingLCASettings.step_size) -> None:
         super().__init__()
         check_whole("steps", steps, 1)
         self.steps, self.step_size = steps, check_positive("step_size", step_size)
@@ -92,8 +97,12 @@ class SpikingLCA(Engine):
 def drive(
     energy: SolvableEnergy, model: GenerativeModel, u: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """An unbiased draw of −∂(reconstruction)/∂λ at log-rates u (B, K), from one count z ~ Pois(e^u) per latent; and the
-    diagonal of the curvature of the reconstruction: c/σ² (K,) of a linear decoder, else a draw of it (B, K)."""
+    """An unbiased draw of −∂(reconstruction)/∂λ (B, K) at log-rates u, and the diagonal of the
+    curvature of the reconstruction term.
+
+    The draw is made from one count z ~ Pois(e^u) per latent. The diagonal is c/σ² (K,) of a linear
+    decoder, else a draw of it (B, K).
+    """
     if isinstance(energy, LinearEnergy):
         z = model.posterior(u, TEMPERATURE).rsample(generator=generator, relaxation="straight-through")
         return -energy.quadratic.gradient(z)[0], energy.quadratic.diagonal

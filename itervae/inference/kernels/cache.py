@@ -1,7 +1,8 @@
-"""numba's cache of compiled code, kept from standing in the way where it is damaged or cannot be written.
+"""numba's cache of compiled code, kept from standing in the way where it is damaged or cannot be
+written.
 
-numba reads and writes it when a function is first called, and lets what goes wrong there through to the caller. Here
-the function is compiled then, as if there were no cache, and that is said once.
+numba reads and writes it when a function is first called, and lets what goes wrong there through to
+the caller. Here the function is compiled then, as if there were no cache, and that is said once.
 """
 
 import contextlib
@@ -17,11 +18,12 @@ _DAMAGED = (
     OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
     ImportError, MemoryError,
 )  # fmt: skip
-"""What reading a pickle of other bytes can end in, and a full disk."""
+"""Errors in which reading a pickle of other bytes can end, and writing to a full disk."""
 
 
 class SafeCache:
-    """The cache of one function, which gives nothing where it cannot, and keeps nothing."""
+    """A cache of one compiled function that gives nothing where its files cannot be read, and keeps
+    nothing where they cannot be written."""
 
     def __init__(self, kept: Any) -> None:
         self._kept = kept

@@ -1,10 +1,12 @@
-"""The lasso of one datum after the other, compiled by numba: coordinate descent and Newton steps on working sets.
+"""The lasso of one datum after the other, compiled by numba: coordinate descent and Newton steps on
+working sets.
 
-Coordinate descent with the Gram matrix: Friedman, Hastie & Tibshirani (2010), "Regularization paths for generalized
-linear models via coordinate descent". Working sets of the atoms that violate optimality most: Massias, Gramfort &
-Salmon (2018), "Celer: a fast solver for the lasso with dual extrapolation". On a working set a sweep of coordinate
-descent sets the signs, and a Newton step goes to the minimum with these signs, where codes whose sign would turn are
-set to 0, or to the first zero on the way, as in feature-sign search (Lee, Battle, Raina & Ng 2007). None of them lets E
+Coordinate descent with the Gram matrix: Friedman, Hastie & Tibshirani (2010), "Regularization paths
+for generalized linear models via coordinate descent". Working sets of the atoms that violate
+optimality most: Massias, Gramfort & Salmon (2018), "Celer: a fast solver for the lasso with dual
+extrapolation". On a working set a sweep of coordinate descent sets the signs, and a Newton step
+goes to the minimum with these signs, where codes whose sign would turn are set to 0, or to the
+first zero on the way, as in feature-sign search (Lee, Battle, Raina & Ng 2007). None of them lets E
 rise. The Cholesky factor of the active atoms is kept while atoms are added.
 """
 
@@ -14,17 +16,19 @@ import numpy as np
 from numba import njit
 
 ROUNDS = 200
-"""Working sets at most."""
+"""Largest number of working sets."""
 TURNS = 30
-"""Sweeps and Newton steps on one working set at most."""
+"""Largest number of sweeps and Newton steps on one working set."""
 SHARE = 0.5
-"""Atoms come in whose violation is at least this share of the largest."""
+"""Share of the largest violation from which on an atom comes in."""
 STILL = 1e-13
-"""Changes of a gradient by less than this share of the threshold are rounding."""
+"""Share of the threshold below which a change of a gradient is rounding."""
 DEPENDENT = 1e-12
-"""An atom depends on others where what they leave of its squared norm is at most this share."""
+"""Share of the squared norm of an atom up to which, left of it by other atoms, it depends on
+them."""
 FAR = 1e300
-"""More than any share of a step: compiled as it is, the code knows no infinity."""
+"""A number larger than any share of a step, in place of infinity, which code compiled like this
+does not know."""
 CAPACITY = 40
 """Atoms in a working set for which there is room at first."""
 
@@ -34,7 +38,8 @@ compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 @compiled
 @no_type_check
 def solve(gram, drive, squares, a, data_gradient, threshold, signed, tolerance):
-    """Minimize ½‖x − Φa‖² + θ‖a‖₁ for each datum until its duality gap is below the tolerance; all float64.
+    """Minimize ½‖x − Φa‖² + θ‖a‖₁ for each datum until its duality gap is below the tolerance; all
+    float64.
 
     Args:
         gram: ΦᵀΦ (K, K).
@@ -125,7 +130,8 @@ def _largest(residual, signed):
 @compiled
 @no_type_check
 def _gap(residual, drive, square, atoms, code, count, threshold, largest):
-    """½(1 − s)²‖x − Φa‖² + Σ_k (θ|a_k| − s a_k φ_kᵀ(x − Φa)), with ‖x − Φa‖² = ‖x‖² − a·(Φᵀx + Φᵀ(x − Φa))."""
+    """½(1 − s)²‖x − Φa‖² + Σ_k (θ|a_k| − s a_k φ_kᵀ(x − Φa)), with ‖x − Φa‖² = ‖x‖² − a·(Φᵀx + Φᵀ(x
+    − Φa))."""
     scale = threshold / max(largest, threshold)
     explained = slack = 0.0
     for i in range(count):
@@ -138,7 +144,8 @@ def _gap(residual, drive, square, atoms, code, count, threshold, largest):
 @compiled
 @no_type_check
 def _enter(residual, inside, atoms, code, count, least, signed):
-    """The atoms outside whose gradient is at least so large, added to the working set with code 0; its new number."""
+    """The atoms outside whose gradient is at least so large, added to the working set with code 0;
+    its new number."""
     for k in range(len(residual)):
         size = abs(residual[k]) if signed else residual[k]
         if size >= least and not inside[k]:
@@ -160,7 +167,8 @@ def _widened(square, used, size):
 @compiled
 @no_type_check
 def _minimize(block, inner, code, count, active, factored, factor, rows, step, before, threshold, signed):
-    """Lower E on a working set, towards its minimum there; whether anything has changed, and the rows of the factor."""
+    """Lower E on a working set, towards its minimum there; whether anything has changed, and the
+    rows of the factor."""
     moved = False
     for turn in range(TURNS):
         if not _sweep(block, inner, code, count, threshold, signed, turn == 0):
@@ -180,8 +188,8 @@ def _minimize(block, inner, code, count, active, factored, factor, rows, step, b
 @compiled
 @no_type_check
 def _sweep(block, inner, code, count, threshold, signed, silent):
-    """One round of coordinate descent on a working set, or on those of its atoms that are not silent; whether anything
-    has changed beyond rounding."""
+    """One round of coordinate descent on a working set, or on those of its atoms that are not
+    silent; whether anything has changed beyond rounding."""
     moved = False
     for i in range(count):
         if code[i] == 0 and not silent:
@@ -217,9 +225,10 @@ def _active(code, count, active):
 @compiled
 @no_type_check
 def _factorize(block, active, number, factored, factor, rows):
-    """Cholesky factor of the block of the active atoms, by rows, with reciprocals on its diagonal. Of the `rows` of
-    atoms `factored` before those are kept that still hold. How many rows there are: all, or as many as go before the
-    first atom that depends on those before it, whose row is there but for its diagonal."""
+    """Cholesky factor of the block of the active atoms, by rows, with reciprocals on its diagonal.
+    Of the `rows` of atoms `factored` before those are kept that still hold. How many rows there
+    are: all, or as many as go before the first atom that depends on those before it, whose row is
+    there but for its diagonal."""
     kept = 0
     while kept < rows and kept < number and active[kept] == factored[kept]:
         kept += 1
@@ -243,8 +252,8 @@ def _factorize(block, active, number, factored, factor, rows):
 @compiled
 @no_type_check
 def _leave_dependent(block, inner, code, count, active, last, factor, step):
-    """Go along the dependence of an active atom, the `last`, on those before it, where Φa stays as it is, to where
-    Σ_k |a_k| is smaller and the first code is 0."""
+    """Go along the dependence of an active atom, the `last`, on those before it, where Φa stays as
+    it is, to where Σ_k |a_k| is smaller and the first code is 0."""
     for i in range(last):
         step[i] = -factor[last, i]
     for i in range(last - 1, -1, -1):
@@ -288,8 +297,8 @@ def _newton_direction(factor, inner, code, active, number, threshold, step):
 @compiled
 @no_type_check
 def _step(block, inner, code, count, active, number, step, before, threshold):
-    """The whole step, with the codes whose sign would turn set to 0, if E falls; else as much of it as brings the first
-    code to 0. Both let atoms leave."""
+    """The whole step, with the codes whose sign would turn set to 0, if E falls; else as much of it
+    as brings the first code to 0. Both let atoms leave."""
     share, first = 1.0, -1
     for i in range(number):
         size = abs(code[active[i]])

@@ -1,8 +1,9 @@
-"""What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and compiled by numba.
+"""What a step of `Descent` on a Poisson model does beside its products with Φ, fused for a CPU and
+compiled by numba.
 
-The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled`, without gradient and datum by datum: what there is of a
-datum is read once before the product (`propose`) and once after it (`settle`). Each function here is one in tensors,
-and a change of either is one of both:
+The steps of `LCAUnrolled`, `ISTAUnrolled` and `FISTAUnrolled`, without gradient and datum by datum:
+what there is of a datum is read once before the product (`propose`) and once after it (`settle`).
+Each function here is one in tensors, and a change of either is one of both:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
@@ -13,11 +14,12 @@ and a change of either is one of both:
     LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
     poisson_kl (distributions/poisson.py), in the certificate       gaps
 
-exp and log are written out, after FDLIBM (Sun Microsystems 1993), since a loop with a call in it would not become
-vector code.
+exp and log are written out, after FDLIBM (Sun Microsystems 1993), since a loop with a call in it
+would not become vector code.
 
-Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one file, and constants of
-other files are arguments, because numba's cache knows of changes in a function's own file alone.
+Arrays are float32 or float64, contiguous, and (B, K) unless said otherwise. Everything is in one
+file, and constants of other files are arguments, because numba's cache knows of changes in a
+function's own file alone.
 """
 
 import math
@@ -31,13 +33,14 @@ _options: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(nogil=True, cache=True, **_options)
 compiled_parallel = njit(parallel=True, nogil=True, cache=True, **_options)
 compiled_sums = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
-"""Sums are in any order. Elsewhere order is kept: s − log a + log a, say, would be left without its rounding."""
+"""Decorator of functions whose sums may be made in any order. Elsewhere order is kept: s − log a +
+log a, say, would be left without its rounding."""
 
 ONE, TWO = np.float32(1), np.float32(2)
 """Exact in float32, so that they widen no product."""
 LEAST_SQUARE = np.float32(1e-30)
 NEAR, TERMS = np.float32(0.3), 14
-"""Within so many nats, so many terms of a series."""
+"""Distance in nats within which a divergence is summed as a series, and the number of its terms."""
 EXP = (0.16666666666666602, -2.7777777777015593e-3, 6.613756321437934e-5, -1.6533902205465252e-6, 4.1381367970572385e-8)
 LOG = (
     0.6666666666666735,
@@ -51,7 +54,8 @@ LOG = (
 POWER = (0.69511486, 0.22765367, 0.07705909)
 """2^t within 1e-4 for t in [0, 1]: 1 + c₁t + c₂t² + c₃t³."""
 BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
-"""W(e^s) within 1%, as `lambertw` has it: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ + a₂/(s + a₁) above."""
+"""W(e^s) within 1%, as `lambertw` has it: e^s(1 + b₁e^s)/(1 + b₂e^s) below s = 0, s + a₁ − a₃ +
+a₂/(s + a₁) above."""
 
 
 def exp(x: float) -> float:
@@ -70,7 +74,8 @@ def log_lambertw_exp(s: float) -> float:
 
 
 def _of(kind: types.Type) -> tuple[Any, Any, int, int]:
-    """The types of a number and of its bits, the bias of its exponent and the bits of its mantissa."""
+    """The types of a number and of its bits, the bias of its exponent and the bits of its
+    mantissa."""
     return (np.float32, np.int32, 127, 23) if kind == types.float32 else (np.float64, np.int64, 1023, 52)
 
 
@@ -185,9 +190,10 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
         flow: whether the step is one of the LCA (`PoissonEnergy.flow_step`), else a proximal one.
         inertial: whether there is a last step to repeat a share of.
         point: u, mean, data_gradient, gradient, before the step.
-        memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if not inertial; the
-            last also if `flow`).
-        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`, `LARGEST`.
+        memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if
+            not inertial; the last also if `flow`).
+        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`,
+            `LARGEST`.
     """
     size = len(new_u)
     for part in prange(parts):
@@ -237,21 +243,23 @@ def _longer(momentum):
 @compiled_parallel
 @no_type_check
 def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
-    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the next step.
+    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the
+    next step.
 
     Args:
-        rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a last step to repeat,
-            and whether this one will be.
+        rule: whether it is the LCA that steps, whether its step is a flow step, whether there is a
+            last step to repeat, and whether this one will be.
         point: u, mean, data_gradient, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `weight` of
-            `Quadratic.product`, and 1/2σ².
+        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and
+            `weight` of `Quadratic.product`, and 1/2σ².
         residual: of `Quadratic.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
-        new: u, mean and `Quadratic.product` at the end of the whole step, in whose place u, mean and data_gradient
-            of the step taken are put, and where its gradient and value are put.
-        new_memory: where damping, momentum, velocity and velocity_data_gradient are put; the last two if there is to
-            be a step to repeat, velocity_data_gradient unless it is the LCA that steps.
+        new: u, mean and `Quadratic.product` at the end of the whole step, in whose place u, mean
+            and data_gradient of the step taken are put, and where its gradient and value are put.
+        new_memory: where damping, momentum, velocity and velocity_data_gradient are put; the last
+            two if there is to be a step to repeat, velocity_data_gradient unless it is the LCA that
+            steps.
         rejected: how many steps were taken back so far (B,), which is counted on.
     """
     size = len(rejected)
@@ -285,9 +293,9 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
             total += (weight * product - constant[k] + leak - beta) * end
         misfit = offset[row] if residual.shape[1] == 0 else precision * _square(residual, row)
         total += misfit + prior_mass[row]
-        share = before / (before - after) if before < 0 and after > 0 else ONE
-        if share < 1:
-            _cut(row, share, u, mean, data_gradient, new_u, new_mean, new_smooth)
+        fraction = before / (before - after) if before < 0 and after > 0 else ONE
+        if fraction < 1:
+            _cut(row, fraction, u, mean, data_gradient, new_u, new_mean, new_smooth)
             total = value[row] + _gained(row, u, mean, data_gradient, new_u, new_mean, new_smooth, log_r, beta)
 
         seen = size = square = zero
@@ -325,17 +333,17 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
 
 @compiled
 @no_type_check
-def _cut(row, share, u, mean, data_gradient, new_u, new_mean, new_smooth):
+def _cut(row, fraction, u, mean, data_gradient, new_u, new_mean, new_smooth):
     """The point (1 − t)·old + t·new, for 0 ≤ t < 1 (`PoissonEnergy.between`)."""
-    tiny, rest = np.finfo(u.dtype).tiny, ONE - share
-    log_share, log_rest, near = np.log(share), np.log(rest), share < np.float32(0.5)
+    tiny, rest = np.finfo(u.dtype).tiny, ONE - fraction
+    log_fraction, log_rest, near = np.log(fraction), np.log(rest), fraction < np.float32(0.5)
     for k in range(u.shape[1]):
         moved, turned = new_mean[row, k] - mean[row, k], new_smooth[row, k] - data_gradient[row, k]
-        rate = mean[row, k] + share * moved if near else new_mean[row, k] - rest * moved
-        larger = max(log_rest + u[row, k], log_share + new_u[row, k])  # rates below tiny are known by their logarithms
+        rate = mean[row, k] + fraction * moved if near else new_mean[row, k] - rest * moved
+        larger = max(log_rest + u[row, k], log_fraction + new_u[row, k])
         new_u[row, k] = log(max(rate, tiny)) if rate > tiny else larger
         new_mean[row, k] = rate
-        new_smooth[row, k] = data_gradient[row, k] + share * turned if near else new_smooth[row, k] - rest * turned
+        new_smooth[row, k] = data_gradient[row, k] + fraction * turned if near else new_smooth[row, k] - rest * turned
 
 
 @compiled_sums
@@ -381,7 +389,8 @@ def _repeat(row, stopped, old, new, velocity):
 @compiled_parallel
 @no_type_check
 def gaps(parts, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
-    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all float64.
+    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into `gap` (B,): `PoissonEnergy.certificate`, all
+    float64.
 
     Args:
         parts: threads.

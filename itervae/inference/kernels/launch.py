@@ -1,4 +1,5 @@
-"""How code compiled by numba is found and run: the `*_numba.py` of this package, imported where they are needed."""
+"""How code compiled by numba is found and run: the `*_numba.py` of this package, imported where
+they are needed."""
 
 import threading
 import warnings
@@ -12,13 +13,13 @@ from torch.autograd import forward_ad
 from itervae.inference.kernels.cache import import_compiled
 
 SERIAL = 2**15
-"""So many numbers (B, K) and fewer are not worth a second thread."""
+"""Numbers (B, K) up to which a second thread is not worth it."""
 _one_at_a_time = threading.Lock()  # some of numba's pools of threads end the process where two callers meet
 
 
 @cache
 def numba_module(name: str) -> Any:
-    """A module of this package; None, with a warning, where numba cannot be used."""
+    """The module of that name in this package; None, with a warning, where numba cannot be used."""
     try:
         return import_compiled(f"itervae.inference.kernels.{name}")
     except (ImportError, OSError, RuntimeError) as error:  # not there, or not for this numpy
@@ -31,7 +32,8 @@ def numba_module(name: str) -> Any:
 
 
 def fusible(value: Tensor) -> bool:
-    """Whether what depends on this is for `descent_numba`: numbers on a CPU through which no gradient goes back."""
+    """Whether a step on this tensor can be one of `descent_numba`: numbers on a CPU through which
+    no gradient goes back."""
     if value.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
@@ -42,12 +44,13 @@ def fusible(value: Tensor) -> bool:
 
 
 def numbers(value: Tensor) -> Any:
-    """The numbers of a tensor, in a contiguous array of numpy's, or the number where it is only one."""
+    """The numbers of a tensor in a contiguous NumPy array, or the number where it is only one."""
     return value.detach().contiguous().numpy()[()]
 
 
 def run(name: str, like: Tensor, *given: Any) -> None:
-    """A kernel of `descent_numba` on all data, in as many threads as torch has where (B, K) is worth it."""
+    """Run a kernel of `descent_numba` on all data, in as many threads as torch has where (B, K) is
+    worth it."""
     code = numba_module("descent_numba")
     torch_threads = torch.get_num_threads()
     threads = 1 if like.numel() <= SERIAL else min(torch_threads, len(like))

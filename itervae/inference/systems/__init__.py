@@ -1,5 +1,5 @@
-"""Linear systems and the solvers that are built on them: of Newton steps, active sets, and the gradient through a fixed
-point.
+"""Linear systems and the solvers that are built on them: of Newton steps, active sets, and the
+gradient through a fixed point.
 
 jacobian            systems with the Jacobian of ∂E/∂μ
 newton              damped Newton steps on the Poisson free energy

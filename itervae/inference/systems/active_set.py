@@ -1,9 +1,11 @@
-"""Active-set steps on the lasso, for the data that first-order steps have brought near their support.
+"""Active-set steps on the lasso, for the data that first-order steps have brought near their
+support.
 
-Feature-sign search (Lee, Battle, Raina & Ng 2007, "Efficient sparse coding algorithms") for a batch of data at once: on
-the active units with their signs fixed, E is quadratic, and its minimum the solution of a small linear system. A
-proximal step first lets units in, and a unit whose sign would turn leaves. Each datum has a system of its own; those of
-about the same number of active units are solved together.
+Feature-sign search (Lee, Battle, Raina & Ng 2007, "Efficient sparse coding algorithms") for a batch
+of data at once: on the active units with their signs fixed, E is quadratic, and its minimum the
+solution of a small linear system. A proximal step first lets units in, and a unit whose sign would
+turn leaves. Each datum has a system of its own; those of about the same number of active units are
+solved together.
 """
 
 from collections.abc import Iterator
@@ -19,25 +21,27 @@ from itervae.inference.energies.linear import rises
 from itervae.inference.systems.jacobian import SYSTEM_BYTES, gram_of
 
 ENTERING = 16
-"""Units that may enter in a step, or half of those that are active, where that is more: the largest gradients."""
+"""Units that may enter in a step, those of the largest gradients; more only where more than twice
+as many are active, of which half as many may."""
 ROUNDS = 5
-"""Systems solved in a step, while units leave."""
+"""Largest number of systems solved in a step, while units leave."""
 CROSSINGS = (0, 1, 3, 7, 15, 31)
-"""Where E does not fall at the minimum, the way is gone to where so many units, and one more, have left."""
+"""Points that are tried where E does not fall at the minimum: on the way there, where so many
+units, and one more, have left."""
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Bounds between the groups of data."""
+"""Bounds, in active units, between the groups of data whose systems are solved together."""
 RIDGE = 1e-13
-"""Relative ridge of the systems: two equal atoms are as good as one."""
+"""Relative ridge of the systems, with which two equal atoms are as good as one."""
 
 
 @torch.no_grad()
 def active_set_step(
     energy: LassoEnergy, u: Float[Tensor, "batch latents"], point: Point
 ) -> tuple[Float[Tensor, "batch latents"], Point]:
-    """One step per datum: E falls, or the datum stays.
+    """One active-set step per datum: E falls, or the datum stays.
 
     Args:
-        energy: the problem, float64, with a soft threshold.
+        energy: the problem, float64, with a soft threshold and a dense dictionary.
         u: membrane potentials (B, K), and `point`, the energy evaluated there.
 
     Returns:
@@ -66,7 +70,8 @@ def active_set_step(
 
 
 def _groups(number: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """The rows of about the same number of active units, and the largest of these; none of those without any."""
+    """The rows of data with about the same number of active units, and the largest of these
+    numbers, group by group; data without any are in none."""
     bounds = torch.tensor(WIDTHS, device=number.device)
     group = torch.where(number > 0, torch.bucketize(number, bounds), -1)
     for one in group.unique().tolist():
@@ -78,8 +83,11 @@ def _groups(number: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 
 def _descend(system: Tensor, drive: Tensor, a: Tensor, threshold: Tensor) -> Tensor:
-    """Lower ½aᵀGa − drive·a + θ‖a‖₁ from a (b, m), whose zeros stay, with G (b, m, m): towards the minimum with these
-    signs, units whose sign would turn set to 0. Data that units have left go on."""
+    """The codes (b, m) after steps that lower ½aᵀGa − drive·a + θ‖a‖₁ from a (b, m), G (b, m, m).
+
+    Zeros of a stay. A step goes towards the minimum with the signs of a, where units whose sign
+    would turn are set to 0; data that units have left take another.
+    """
     a, rows = a.clone(), torch.arange(len(a), device=a.device)
     for _ in range(ROUNDS):
         here = _Quadratic(system[rows], drive[rows], threshold)
@@ -98,7 +106,7 @@ def _descend(system: Tensor, drive: Tensor, a: Tensor, threshold: Tensor) -> Ten
 
 
 class _Quadratic(NamedTuple):
-    """½aᵀGa − drive·a + θ‖a‖₁ of some data, each with its own G."""
+    """The energy ½aᵀGa − drive·a + θ‖a‖₁ of some data, each with its own G."""
 
     system: Tensor
     drive: Tensor
@@ -108,12 +116,13 @@ class _Quadratic(NamedTuple):
         return _Quadratic(self.system[rows], self.drive[rows], self.threshold)
 
     def energy(self, a: Tensor) -> Tensor:
-        """(b,) at a (b, m)."""
+        """The energy (b,) at a (b, m)."""
         product = torch.bmm(self.system, a[:, :, None])[:, :, 0]
         return (a * (0.5 * product - self.drive) + self.threshold * a.abs()).sum(1)
 
     def minimum(self, a: Tensor) -> Tensor:
-        """Where it is least with the signs and zeros of a (b, m); a itself where that cannot be solved for."""
+        """The minimum with the signs and zeros of a (b, m); a itself where that cannot be solved
+        for."""
         active = (a != 0).to(a.dtype)
         matrix = self.system * (active[:, :, None] * active[:, None, :])
         scale = self.system.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
@@ -124,7 +133,7 @@ class _Quadratic(NamedTuple):
         return torch.where((failed == 0)[:, None], found, a)
 
     def best(self, a: Tensor, target: Tensor, crossing: Tensor) -> Tensor:
-        """The least of a and of points on the way to `target`, at some of the crossings of zero."""
+        """The best of a and of points on the way to `target`, at some of the crossings of zero."""
         best, value = a, self.energy(a)
         ordered = crossing.sort(1).values.clamp_max(1)
         for rank in CROSSINGS:

@@ -1,4 +1,5 @@
-"""The optimum of the lasso on a CPU, one datum after the other, in compiled code (`coordinate_descent_numba`)."""
+"""The optimum of the lasso on a CPU, one datum after the other, in compiled code
+(`coordinate_descent_numba`)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,9 +21,14 @@ CHUNK = 64
 def minimize(
     energy: LassoEnergy, u: Float[Tensor, "batch latents"], tolerance: float
 ) -> tuple[Float[Tensor, "batch latents"], Point]:
-    """Potentials and energy at the optimum, from potentials u (B, K), float64 on a CPU, with a soft threshold.
+    """Solve the lasso from potentials u (B, K), float64 on a CPU, with a soft threshold and a dense
+    dictionary.
 
-    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it. Threads as torch has.
+    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it.
+    There are as many threads as torch has.
+
+    Returns:
+        The potentials (B, K) at the optimum and the energy there.
     """
     code: Any = numba_module("coordinate_descent_numba")
     drive, mean = energy.quadratic.drive(), energy.activation(u)

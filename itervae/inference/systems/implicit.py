@@ -1,8 +1,9 @@
-"""The gradient through a fixed point: u of g(u, θ) = ∂E/∂μ = 0, as a function of everything that g depends on.
+"""The gradient through a fixed point: u of g(u, θ) = ∂E/∂μ = 0, as a function of everything that g
+depends on.
 
-The implicit function theorem gives du = −J⁻¹ ∂g/∂θ dθ, J = ∂g/∂u, so a gradient v in u goes back as −J⁻ᵀv in g, and
-from there to the model, the prior and the data by automatic differentiation. Bai, Kolter & Koltun (2019), "Deep
-equilibrium models".
+The implicit function theorem gives du = −J⁻¹ ∂g/∂θ dθ, J = ∂g/∂u, so a gradient v in u goes back as
+−J⁻ᵀv in g, and from there to the model, the prior and the data by automatic differentiation. Bai,
+Kolter & Koltun (2019), "Deep equilibrium models".
 """
 
 import warnings
@@ -23,15 +24,18 @@ from itervae.model import Dense
 
 
 def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
-    """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in whatever the energy depends on.
+    """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in whatever the energy
+    depends on.
 
-    The linear system is solved in the backward pass: in closed form, in float64, for the Poisson free energy and for
-    sparse coding with a dense dictionary; by GMRES for any other energy whose `evaluate(u).gradient` (B, P) can be
-    differentiated in u. Warns, in the backward pass, of data where that does not converge.
+    The linear system is solved in the backward pass: in closed form, in float64, for the Poisson
+    free energy and for sparse coding with a dense dictionary; by GMRES for any other energy whose
+    `evaluate(u).gradient` (B, P) can be differentiated in u. Warns, in the backward pass, of data
+    where that does not converge.
 
-    Sparse coding: u = Φᵀ(x − Φa) + a, so that units at rest, a_k = 0, have a gradient too where a loss depends on their
-    potential; one that depends on a = T(u) alone has theirs at zero, and the system is that of the active set. Where
-    active atoms are linearly dependent, the code is not unique: such a datum gets no gradient, and a warning says so.
+    Sparse coding: u = Φᵀ(x − Φa) + a, so that units at rest, a_k = 0, have a gradient too where a
+    loss depends on their potential; one that depends on a = T(u) alone has theirs at zero, and the
+    system is that of the active set. Where active atoms are linearly dependent, the code is not
+    unique: such a datum gets no gradient, and a warning says so.
     """
     u = u.detach()
     if not torch.is_grad_enabled():
@@ -55,7 +59,7 @@ class _Root(torch.autograd.Function):
 
 
 def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
-    """J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
+    """The answer J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
     dense = isinstance(energy, LinearEnergy) and isinstance(energy.quadratic.operator, Dense)
     if isinstance(energy, PoissonEnergy) and dense:
         rate = energy.activation(u.double())
@@ -70,7 +74,8 @@ def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
 
 
 def solve_by_products(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
-    """The same for any energy, from products of Jᵀ with vectors alone: one pass of back-propagation each."""
+    """The same for any energy, from products of Jᵀ with vectors alone, each of which is one pass of
+    back-propagation."""
     assert isinstance(energy, SolvableEnergy | FamilyEnergy)
     with torch.enable_grad():
         u = u.detach().requires_grad_()

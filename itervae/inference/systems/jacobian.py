@@ -1,12 +1,12 @@
-"""Linear systems with the Jacobian J = ∂g/∂u of g = ∂E/∂μ, which is zero at the optimum: of Newton steps and of the
-gradient through a fixed point.
+"""Linear systems with the Jacobian J = ∂g/∂u of g = ∂E/∂μ, which is zero at the optimum: of Newton
+steps and of the gradient through a fixed point.
 
-- Poisson free energy: J = β(I + WᵀW·S²), W = Φ/σ, S = (λ/β)^½. The Hessian in λ is J·diag(1/λ), which may overflow; J
-  does not. By Woodbury's identity the system is of size min(D, K) (interior-point practice, e.g. Boyd & Vandenberghe
-  2004, chapter 11).
+- Poisson free energy: J = β(I + WᵀW·S²), W = Φ/σ, S = (λ/β)^½. The Hessian in λ is J·diag(1/λ),
+  which may overflow; J does not. By Woodbury's identity the system is of size min(D, K)
+  (interior-point practice, e.g. Boyd & Vandenberghe 2004, chapter 11).
 - Sparse coding: J = I + (ΦᵀΦ − I)·diag(a ≠ 0), so the system is that of the active set.
-- Any other energy: GMRES (Saad & Schultz 1986) on products with J. It is not symmetric, but where μ = u, and so
-  conjugate gradients do not apply.
+- Any other energy: GMRES (Saad & Schultz 1986) on products with J. It is not symmetric, but where μ
+  = u, and so conjugate gradients do not apply.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,23 @@ from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.model import Dense
 
 SYSTEM_BYTES = 1 << 28
-"""Memory for the batch of linear systems; larger batches are solved in pieces."""
+"""Memory in bytes for the linear systems that are solved together."""
 DEPENDENT = 1e-10
-"""Atoms are linearly dependent where one has less than this share of its squared norm outside the span of others."""
+"""Share of the squared norm of an atom below which, outside of the span of others, atoms are
+linearly dependent."""
 BASIS, CYCLES = 40, 10
-"""Products with J from one restart of GMRES to the next, and restarts."""
+"""Products with J from one restart of GMRES to the next, and the largest number of restarts."""
 
 
 def dictionary_of(energy: LinearEnergy) -> Float[Tensor, "size latents"]:
-    """The matrix Φ of a problem that has one: systems with it are for models with a "dense dictionary"."""
+    """The matrix Φ (D, K) of a problem whose model has a "dense dictionary"."""
     operator = energy.quadratic.operator
     assert isinstance(operator, Dense), "a system with the matrix Φ was asked of an operator that has none"
     return operator.dictionary
 
 
 def gram_of(energy: LinearEnergy) -> Float[Tensor, "latents latents"]:
-    """ΦᵀΦ/σ² of a problem with a "dense dictionary"."""
+    """The Gram matrix ΦᵀΦ/σ² (K, K) of a problem whose model has a "dense dictionary"."""
     gram = energy.quadratic.terms.gram
     assert gram is not None, "a Gram matrix was asked of an operator that forms none"
     return gram
@@ -49,10 +50,12 @@ def solve_poisson(
     right: Float[Tensor, "batch latents"],
     transposed: bool = False,
 ) -> tuple[Float[Tensor, "batch latents"], Bool[Tensor, " batch"]]:
-    """J⁻¹·right, or J⁻ᵀ·right (B, K), without gradient, in the precision of `right`; and which systems are solved (B,):
-    where rounding leaves one that is not positive definite, the answer is 0.
+    """J⁻¹·right, or J⁻ᵀ·right (B, K), without gradient, in the precision of `right`; and which
+    systems are solved (B,): where rounding leaves one that is not positive definite, the answer is
+    0.
 
-    No division by λ, which may underflow: J⁻¹ = (I − XY)/β and J⁻ᵀ = (I − YX)/β, with, where A = WS,
+    No division by λ, which may underflow: J⁻¹ = (I − XY)/β and J⁻ᵀ = (I − YX)/β, with, where A =
+    WS,
 
         D < K      X = Wᵀ(I + AAᵀ)⁻¹W      Y = S²
         else       X = WᵀW                 Y = S(I + AᵀA)⁻¹S
@@ -89,14 +92,15 @@ def solve_poisson(
 def solve_active(
     energy: LassoEnergy, mean: Float[Tensor, "batch latents"], right: Float[Tensor, "batch latents"]
 ) -> tuple[Float[Tensor, "batch latents"], Bool[Tensor, " batch"]]:
-    """J⁻ᵀ·right (B, K) of sparse coding at coefficients a = `mean`, without gradient, in the precision of `right`.
+    """J⁻ᵀ·right (B, K) of sparse coding at coefficients a = `mean`, without gradient, in the
+    precision of `right`.
 
-    With y the answer and v the right side: y_k = v_k where a_k = 0, and Φ_AᵀΦ_A y_A = v_A − Φ_AᵀΦ_I v_I on the active
-    set A, I the rest.
+    With y the answer and v the right side: y_k = v_k where a_k = 0, and Φ_AᵀΦ_A y_A = v_A − Φ_AᵀΦ_I
+    v_I on the active set A, I the rest.
 
     Returns:
-        The answer, and whether it is one (B,): where active atoms are linearly dependent there is none, and 0 stands
-        for it.
+        The answer, and whether it is one (B,): where active atoms are linearly dependent there is
+        none, and 0 stands for it.
     """
     dictionary = dictionary_of(energy).to(right.dtype)
     active = mean != 0
@@ -124,7 +128,8 @@ def solve_active(
 def gmres(
     apply: Callable[[Tensor], Tensor], right: Float[Tensor, "batch parameters"]
 ) -> tuple[Float[Tensor, "batch parameters"], Bool[Tensor, " batch"]]:
-    """y with apply(y) = right (B, P), one linear system a datum, by restarted GMRES: at most 10 times 40 products.
+    """Solve apply(y) = right (B, P), one linear system a datum, by restarted GMRES: at most 10
+    times 40 products.
 
     The host looks at the residuals once in a restart, after 40 products.
 
@@ -133,8 +138,8 @@ def gmres(
         right: the right side.
 
     Returns:
-        The answer, and whether its residual is below ε^⅔ of the right side (B,), ε the rounding unit: 4e-11 in float64,
-        2e-5 in float32.
+        The answer y, and whether its residual is below ε^⅔ of the right side (B,), ε the rounding
+        unit: 4e-11 in float64, 2e-5 in float32.
     """
     eps = torch.finfo(right.dtype).eps
     count = min(BASIS, right.shape[1])
@@ -173,6 +178,6 @@ def _solve(factor: Tensor, right: Tensor) -> Tensor:
 
 
 def _unit(vector: Tensor, least: Tensor) -> Tensor:
-    """Rows of unit norm; 0 where the norm is at most `least`."""
+    """The rows scaled to unit norm; 0 where the norm is at most `least`."""
     norm = vector.norm(dim=-1)
     return torch.where((norm > least)[:, None], vector / norm[:, None], 0)

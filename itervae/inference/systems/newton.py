@@ -1,4 +1,5 @@
-"""Damped Newton steps on the Poisson free energy, for the data that first-order steps leave unfinished.
+"""Damped Newton steps on the Poisson free energy, for the data that first-order steps leave
+unfinished.
 
 The Hessian in λ is diag(β/λ) + ΦᵀΦ/σ²; a system with it is solved by `solve_poisson`.
 """
@@ -16,7 +17,7 @@ HALVINGS = 30
 SUFFICIENT = 1e-4
 """Share of the promised fall of F that a step has to bring (Armijo's rule)."""
 NEGLIGIBLE = 1e-3
-"""A rate is negligible where its own curvature λc/σ² is below this share of the leak β."""
+"""Share of the leak β below which the curvature λc/σ² of a unit makes its rate negligible."""
 
 
 def newton_step(
@@ -24,8 +25,9 @@ def newton_step(
 ) -> tuple[Float[Tensor, "batch latents"], Point]:
     """One Newton step per datum with backtracking: F falls, or the datum stays.
 
-    A relative step p = Δλ/λ becomes Δu = p downward, which is exact for a unit whose rate is negligible, and
-    Δu = log(1 + p) upward; a unit below the rate at which it matters (λc/σ² = β/1000) may jump up to it.
+    A relative step p = Δλ/λ becomes Δu = p downward, which is exact for a unit whose rate is
+    negligible, and Δu = log(1 + p) upward; a unit below the rate at which it matters (λc/σ² =
+    β/1000) may jump up to it.
 
     Args:
         energy: the problem, float64.
@@ -56,5 +58,6 @@ def newton_step(
 
 
 def newton_direction(energy: PoissonEnergy, point: Point) -> Float[Tensor, "batch latents"]:
-    """p = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K), the relative step Δλ/λ; 0 where rounding spoils the system."""
+    """The relative step p = Δλ/λ = −(diag(β/λ) + ΦᵀΦ/σ²)⁻¹ (∂F/∂λ) / λ (B, K); 0 where rounding
+    spoils the system."""
     return -solve_poisson(energy, point.mean, point.gradient)[0]
