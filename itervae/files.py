@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
-A process that is killed as it writes leaves a temporary file, `.NAME.PID.tmp`, which the next one that writes there
-clears away.
+A process that is killed as it writes leaves a temporary file, `.NAME.PID-TOKEN.tmp`, which the next one that writes
+there clears away.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -24,31 +25,92 @@ from itervae.errors import InputError
 
 STALE_SECONDS = 3600
 """A temporary file that was not written to for so long belongs to no process any more, or to none of this machine."""
-TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)(-[0-9a-f]+)?\.tmp")
+"""Names of temporary files; those of earlier versions end in the number of the process."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, a temporary one beside `path`, which takes its place when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be written; what stood there is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write to, a temporary one beside `path`, which takes its place when the block ends without an error.
+    """The same for a file that the user names, in a folder that is made where it is not there.
 
     Raises:
         InputError: it cannot be written; what stood there is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_temporaries(path.parent, path.name)
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for file, name, process in temporaries(path.parent):
+            if name == path.name and (is_stale(file) or _has_ended(process)):
+                _remove(file)
+        with replacing(path) as file:
+            yield file
     except OSError as error:
         raise InputError(f"could not write {path} ({error}); free some space or name another place") from error
+
+
+def temporaries(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """The temporary files in a folder: of each the name that it is to get, and the process that writes or wrote it."""
+    for file in folder.glob(".*.tmp"):
+        if match := TEMPORARY.fullmatch(file.name):
+            yield file, match["name"], int(match["process"])
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove all temporary files of a folder: of one that is locked, where nobody else writes."""
+    for file, _, _ in temporaries(folder):
+        _remove(file)
+
+
+def clear_stale(folder: Path) -> None:
+    """Remove the temporary files of a folder that were not written to for long: of one that machines may share, where
+    the number of a process says nothing."""
+    for file, _, _ in temporaries(folder):
+        if is_stale(file):
+            _remove(file)
+
+
+def is_stale(file: Path) -> bool:
+    """Whether a file is gone, or was not written to for long."""
+    try:
+        return time.time() - file.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return True
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process of this machine has ended, as far as can be known."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)  # only asks
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # of another user
+        return False
+    return False
+
+
+def _remove(file: Path) -> None:
+    with contextlib.suppress(OSError):  # another process was faster, or it is of another user
+        file.unlink()
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -118,30 +180,6 @@ class Columns:
                     described = {"descr": dtype.str, "fortran_order": False, "shape": (self._rows[name], *shape)}
                     np.lib.format.write_array_header_1_0(member, described)
                     shutil.copyfileobj(file, member, 1 << 20)
-
-
-def clear_temporaries(folder: Path, name: str | None = None) -> None:
-    """Remove what processes that were killed have left of a file of that name; without a name all temporary files, for
-    a folder that is locked."""
-    for file in folder.glob(".*.tmp"):
-        match = TEMPORARY.fullmatch(file.name)
-        if match and (name is None or (match["name"] == name and _stale(file, int(match["process"])))):
-            with contextlib.suppress(OSError):  # another process was faster, or it is of another user
-                file.unlink()
-
-
-def _stale(file: Path, process: int) -> bool:
-    """Whether the process that wrote a temporary file has ended, as far as can be known."""
-    try:
-        if time.time() - file.stat().st_mtime > STALE_SECONDS:
-            return True
-        if os.name == "posix":
-            os.kill(process, 0)  # only asks
-    except (FileNotFoundError, ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # of another user
-        return False
-    return False
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

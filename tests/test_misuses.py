@@ -53,11 +53,12 @@ from itervae.sequence import (
     Gated,
     Leaky,
     LinearMap,
+    LinearMapSettings,
     Mixing,
     NoCarryover,
     SequenceSettings,
-    build_carryover,
 )
+from itervae.training import RunSettings
 
 D, K, N = 16, 5, 4
 
@@ -541,8 +542,22 @@ MISUSES = {
     "gated hidden": (lambda t: Gated(K, 0), r"hidden is 0; expected a number ≥ 1"),
     "adaptive experts": (lambda t: Adaptive(K, "8"), r"experts is '8'; expected a whole number ≥ 2"),
     "carryover settings": (
-        lambda t: build_carryover(SequenceSettings(carryover="leeky"), t.poisson),
+        lambda t: RunSettings(sequence=SequenceSettings(carryover="leeky")),
         r"carryover is 'leeky'; did you mean leaky\?",
+    ),
+    "linear settings": (
+        lambda t: LinearMap.build(LinearMapSettings("diagnal"), t.poisson),
+        r"map is 'diagnal'; did you mean diagonal\?",
+    ),
+    "linear settings of another": (
+        lambda t: Leaky.build(LinearMapSettings(), t.poisson),
+        r"settings is a LinearMapSettings; expected NoSettings",
+    ),
+    "carryover of a sparse code": (
+        lambda t: LinearMap.build(
+            LinearMapSettings(), sparse_coding_model(torch.randn(D, K), SparseCodingSettings(), (D,))
+        ),
+        r"a sparse code has no posterior to hand",
     ),
     # evaluation
     "gap of one engine": (

@@ -16,7 +16,7 @@ from torch import Tensor
 from itervae.arrays import as_float32, check_real
 from itervae.data.pixels import free_memory
 from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, row_chunks
-from itervae.data.settings import DataSettings
+from itervae.data.settings import DataSettings, SourceKind
 from itervae.data.source import SMALL, Fitted, RowSource, held_out
 from itervae.errors import InputError
 
@@ -203,3 +203,6 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
 def named(path: Path, key: str | None) -> str:
     """How messages call an array: its path, and its key where it has one."""
     return str(path) if key is None else f"{path} '{key}'"
+
+
+ARRAY = SourceKind(array_source, reads=("data_path", "data_key", "val_path", "val_key", "val_share"))

@@ -1,20 +1,14 @@
 """The cache: files that cost time to make, in a folder of the user's, each whole or not there at all.
 
-A file is written under a temporary name and renamed when it is whole and on the disk, so that processes that make the
-same file, or are killed, leave whole files or none. Its name says what content and settings it was made from.
+Processes that make the same file, or are killed, leave whole files or none (`itervae.files.replacing`). The name of a
+file says what content and settings it was made from.
 """
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO
 
 from itervae.errors import InputError
-
-STALE_SECONDS = 3600  # a temporary file that was not written to for so long belongs to a killed process
+from itervae.files import clear_stale
 
 
 def cache_folder(cache: Path | None = None) -> Path:
@@ -37,28 +31,7 @@ def open_cache(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise no_cache(folder, error) from error
-    for file in folder.glob("partial-*.tmp"):
-        with suppress(FileNotFoundError):  # another process may finish with it meanwhile
-            if time.time() - file.stat().st_mtime > STALE_SECONDS:
-                file.unlink()
-
-
-@contextmanager
-def whole_file(file: Path) -> Iterator[IO[bytes]]:
-    """A stream to write to; what is written stands under the name `file` once the block has ended without an error.
-
-    Raises:
-        OSError: it cannot be written; see `no_cache`.
-    """
-    with NamedTemporaryFile(dir=file.parent, prefix="partial-", suffix=".tmp", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    clear_stale(folder)
 
 
 def no_cache(folder: Path, error: OSError) -> InputError:

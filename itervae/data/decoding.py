@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from itervae.data.cache import cache_folder, no_cache, open_cache, whole_file
+from itervae.data.cache import cache_folder, no_cache, open_cache
 from itervae.data.frames import (
     Findings,
     peak_of,
@@ -30,6 +30,7 @@ from itervae.data.origins import Origin, find_origins
 from itervae.data.pictures import UNREADABLE, white_level
 from itervae.data.remarks import Tally, remarks
 from itervae.errors import InputError
+from itervae.files import replacing
 
 SHORT_SIDE = 160  # pixels
 MIN_PARTIAL = 5  # frames that a damaged video must still give
@@ -149,7 +150,7 @@ def _common_white(origins: list[Origin], folder: Path, digests: dict[Path, bytes
             continue
         try:
             if not file.exists():
-                with whole_file(file) as stream:
+                with replacing(file) as stream:
                     stream.write(str(found).encode())
         except OSError as error:
             raise no_cache(folder, error) from error
@@ -181,7 +182,7 @@ def _decode(origin: Origin, short_side: int, white: float | None, file: Path) ->
     else:
         frames = picture_frames(origin.files, white, found)
     count, shape = 0, None
-    with whole_file(file) as stream:
+    with replacing(file) as stream:
         stream.write(bytes(_HEADER))
         for frame in frames:
             if shape is None:

@@ -19,7 +19,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from itervae.data.cache import cache_folder, no_cache, open_cache, whole_file
+from itervae.data.cache import cache_folder, no_cache, open_cache
+from itervae.files import replacing
 
 MEMORY_SHARE = 0.25
 """Pixels take at most this share of the memory that is free when they are made; of a machine on which torchrun starts
@@ -133,7 +134,7 @@ def _mapped(parts: Iterable[Tensor], count: int, made_from: tuple[object, ...]) 
 
 def _write(parts: Iterable[Tensor], count: int, file: Path) -> None:
     done, total = 0, 0.0
-    with whole_file(file) as stream:
+    with replacing(file) as stream:
         for part in parts:
             stream.write(part.contiguous().numpy().astype("<f4", copy=False).data)
             done += part.numel()

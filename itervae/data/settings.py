@@ -1,33 +1,39 @@
 """Which data a run reads, and how they are prepared: one flat record for the command line and for configs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
+import torch
+
+from itervae.arguments import OneOf
+from itervae.data.source import Fitted, Source
 from itervae.errors import InputError
 
-# What each kind of data reads beside `data` and `download`. A setting that is given and not read is refused.
-_READ_BY: dict[str, tuple[str, ...]] = {
-    "photos": ("val_share", "patch_size", "whiten", "local_contrast"),
-    "images": (
-        "data_path",
-        "data_key",
-        "val_path",
-        "val_key",
-        "val_share",
-        "patch_size",
-        "whiten",
-        "local_contrast",
-    ),
-    "array": ("data_path", "data_key", "val_path", "val_key", "val_share"),
-    "mnist": (),
-    "video": ("data_path", "patch_size", "frames", "val_sequences"),
-    "drift": ("val_share", "patch_size", "frames"),
-    "cifar16": ("val_share", "whiten", "local_contrast"),
-}
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of data: how it is read, and which settings that takes.
+
+    Attributes:
+        load: makes the source of some settings, a seed, a device, and what was fitted on training data.
+        reads: the settings that it reads, beside `data` and `download`; others are refused.
+    """
+
+    load: Callable[["DataSettings", int, str | torch.device, Fitted], Source]
+    reads: tuple[str, ...]
+
+    @property
+    def sequential(self) -> bool:
+        """Whether these are sequences of frames."""
+        return "frames" in self.reads
 
 
+SOURCES: dict[str, SourceKind] = {}
+"""The kinds of data by name, as `itervae.data.registry` lists them."""
+ALWAYS = ("data", "download")
+"""Settings that every kind of data has."""
 _PLACES = ("data_path", "data_key", "val_path", "val_key", "val_sequences")
 """Settings that name a file, or a part of one."""
 
@@ -36,7 +42,7 @@ _PLACES = ("data_path", "data_key", "val_path", "val_key", "val_sequences")
 class DataSettings:
     """Which data to read, and how to prepare them."""
 
-    data: Literal["photos", "images", "array", "mnist", "cifar16", "video", "drift"] = "photos"
+    data: Annotated[str, OneOf(SOURCES)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST, or grey CIFAR-10; as
     sequences your own video, or windows that drift over the two photographs as the eye does."""
     data_path: Path | None = None
@@ -67,25 +73,34 @@ class DataSettings:
     download: bool = True
     """Fetch mnist or cifar16 where they are missing; never done where ITERVAE_DATA names a folder."""
 
+    def check_read(self, given: Collection[str] = ()) -> None:
+        """Refuse a setting that this kind of data does not read, and an unknown kind. `download` is exempt: it only
+        ever forbids something.
+
+        Args:
+            given: names of settings known to have been given, beside those that differ from their defaults.
+        """
+        if self.data not in SOURCES:
+            raise InputError(f"--data {self.data} is unknown; choose one of {', '.join(SOURCES)}.")
+        read = SOURCES[self.data].reads
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in (*ALWAYS, *read) or (value == field.default and field.name not in given):
+                continue
+            flag = field.name.replace("_", "-")
+            text = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {value}"
+            fitting = ", ".join(name for name, kind in SOURCES.items() if field.name in kind.reads)
+            raise InputError(f"{text} does not apply to --data {self.data}; leave it out, or use --data {fitting}.")
+
     def check(self) -> None:
         """Refuse settings that contradict each other.
 
         Raises:
             InputError: an unknown kind of data, a setting that this kind does not read, a missing data_path, or a
-                val_share or patch_size out of range. `download` is exempt: it only ever forbids something.
+                val_share or patch_size out of range.
         """
-        if self.data not in _READ_BY:
-            raise InputError(f"--data {self.data} is unknown; choose one of {', '.join(_READ_BY)}.")
-        read = _READ_BY[self.data]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("data", "download", *read) or value == field.default:
-                continue
-            flag = field.name.replace("_", "-")
-            given = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {value}"
-            fitting = ", ".join(name for name, names in _READ_BY.items() if field.name in names)
-            raise InputError(f"{given} does not apply to --data {self.data}; leave it out, or use --data {fitting}.")
-        if "data_path" in read and self.data_path is None:
+        self.check_read()
+        if "data_path" in SOURCES[self.data].reads and self.data_path is None:
             raise InputError(f"--data {self.data} needs --data-path, but none is given; name the file or folder.")
         if not 0 < self.val_share < 1:
             raise InputError(f"--val-share {self.val_share} is not a share; give a number between 0 and 1.")
@@ -109,9 +124,8 @@ class DataSettings:
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
         kind = given.get("data", self.data)
         if kind != self.data:
-            kept = {
-                name: value for name, value in kept.items() if name in _READ_BY.get(kind, ()) and name not in _PLACES
-            }
+            read = SOURCES[kind].reads if kind in SOURCES else ()
+            kept = {name: value for name, value in kept.items() if name in read and name not in _PLACES}
         elif "data_path" in given:
             kept = {name: value for name, value in kept.items() if name not in _PLACES}
         return DataSettings(**{**kept, **given, "data": kind})
@@ -119,7 +133,7 @@ class DataSettings:
     @property
     def sequential(self) -> bool:
         """Whether these are sequences of frames."""
-        return "frames" in _READ_BY[self.data]
+        return SOURCES[self.data].sequential
 
     def held_sequences(self) -> float | list[str]:
         """`val_sequences` as a share, or as the list of names that it is, to be divided where names are known.

@@ -2,10 +2,18 @@
 
 from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import Carryover, check_carryover
-from itervae.sequence.carryover import CARRYOVERS, Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
+from itervae.sequence.carryover import (
+    CARRYOVERS,
+    Leaky,
+    LinearMap,
+    LinearMapSettings,
+    Mixing,
+    NoCarryover,
+    PosteriorCarryover,
+)
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
 from itervae.sequence.gated import Gated
-from itervae.sequence.settings import SequenceSettings, build_carryover
+from itervae.sequence.settings import SequenceSettings
 from itervae.sequence.state import FilterState
 
 __all__ = [
@@ -18,11 +26,11 @@ __all__ = [
     "Gated",
     "Leaky",
     "LinearMap",
+    "LinearMapSettings",
     "Mixing",
     "NoCarryover",
     "PosteriorCarryover",
     "SequenceSettings",
-    "build_carryover",
     "check_carryover",
     "filter_sequence",
     "filter_step",

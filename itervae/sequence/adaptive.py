@@ -1,7 +1,8 @@
 """A prior that follows, datum by datum, how well the past has predicted and how high the rates are.
 
-Exponentially weighted experts: Vovk (1990), "Aggregating strategies"; with discounted losses, Cesa-Bianchi & Lugosi
-(2006), "Prediction, learning, and games", section 2.11. The level is the mean of the conjugate Gamma posterior.
+Exponentially weighted experts: Vovk (1990), "Aggregating strategies"; with discounted losses,
+Cesa-Bianchi & Lugosi (2006), "Prediction, learning, and games", section 2.11. The level is the mean
+of the conjugate Gamma posterior.
 """
 
 import torch
@@ -14,7 +15,7 @@ from itervae.sequence.base import Carryover
 from itervae.sequence.state import FilterState
 
 SMALLEST, LARGEST = 0.02, 0.9
-"""Weights of the first and of the last expert, before the units' offsets."""
+"""Weights of the past of the first and of the last expert, before the units' offsets."""
 START_DECAY, START_SHARPNESS, START_LEVEL_DECAY = 0.5, 0.25, 0.7
 """ρ, η and κ before training; n is 1."""
 
@@ -30,12 +31,13 @@ class Adaptive(Carryover):
 
         l_j ← ρ l_j + KL(q_t ‖ Pois(r_t^{(j)})),      less the smallest of them
 
-    The next prior is their mixture r_t = Σ_j π_j r_t^{(j)}, π_j ∝ exp(p_j − η l_j). The level s_t compares the rates so
-    far with the static ones, n frames of which are taken for seen:
+    The next prior is their mixture r_t = Σ_j π_j r_t^{(j)}, π_j ∝ exp(p_j − η l_j). The level s_t
+    compares the rates so far with the static ones, n frames of which are taken for seen:
 
         s_t = (n + Σ_{τ<t} κ^{t−1−τ} m_τ) / (n + Σ_{τ<t} κ^{t−1−τ}),      m_τ = Σ_k λ_τk / Σ_k r_k
 
-    The offsets b_k of the units, the first beliefs p_j, the decays ρ and κ in (0, 1), η > 0 and n > 0 are learned.
+    The offsets b_k of the units, the first beliefs p_j, the decays ρ and κ in (0, 1), and the
+    positive η and n are learned.
 
     Args:
         size: K.
@@ -48,10 +50,8 @@ class Adaptive(Carryover):
     spaced: Tensor
 
     def __init__(self, size: int, experts: int = 8, level: bool = True) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
+        super().__init__(size)
         check_whole("experts", experts, 2)
-        self.size = size
         smallest, largest = torch.tensor([SMALLEST, LARGEST]).logit().tolist()
         self.register_buffer("spaced", torch.linspace(smallest, largest, experts), persistent=False)  # a
         self.offset = nn.Parameter(torch.zeros(size))  # b

@@ -1,16 +1,19 @@
-"""What every carryover is."""
+"""Carryovers: what each of them is and has."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from itervae.arguments import check_fields, check_whole
 from itervae.distributions import Family, RelaxedPoisson
 from itervae.errors import InputError, described
+from itervae.model import GenerativeModel
 from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2
-"""Weight of the past before training."""
+"""Weight of the past in the prior, before training."""
 
 
 def check_carryover(carryover: Any) -> None:
@@ -24,15 +27,46 @@ def check_carryover(carryover: Any) -> None:
     raise InputError(f"carryover is {what}; expected {how}")
 
 
+@dataclass
+class NoSettings:
+    """Settings of a carryover that has none of its own."""
+
+
 class Carryover(nn.Module):
-    """The prior of the next frame, a function of the static prior and of the posterior of this frame."""
+    """The prior of the next frame, a function of the static prior and of the posterior of this
+    frame.
+
+    Args:
+        size: parameters P of the posterior that it is made for; None where it is for any number.
+    """
+
+    Settings: ClassVar[type] = NoSettings
+    """Its fields are options of `itervae train --carryover NAME` and of no other carryover."""
 
     poisson: ClassVar[bool] = False
     """Whether it mixes rates, and so is for Poisson posteriors alone."""
-    size: int | None = None
-    """Parameters of the posterior that it was made for; None where it is for any number."""
     lr: ClassVar[float] = 0.2
-    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to go."""
+    """Peak learning rate by default: of logits and logarithms of rates, which have a long way to
+    go."""
+
+    def __init__(self, size: int | None = None) -> None:
+        super().__init__()
+        if size is not None:
+            check_whole("size", size, 1)
+        self.size = size
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel) -> "Carryover":
+        """The carryover with these settings, for a model.
+
+        Raises:
+            InputError: it does not fit the model.
+        """
+        check_fields(settings, cls.Settings)
+        static = check_family(model.prior())
+        carryover = cls(static.u.shape[-1], **vars(settings))
+        carryover.check(static)
+        return carryover
 
     def forward(self, static: Family, state: FilterState) -> Family:
         """p(z_t | past) over (B, K) latents.
@@ -50,10 +84,7 @@ class Carryover(nn.Module):
 
     def check(self, static: Family) -> None:
         """Refuse a family that it is not for, and one of another size."""
-        if not isinstance(static, Family):
-            raise InputError(
-                "a sparse code has no posterior to hand to the next frame; use a VAE, such as --model poisson-vae"
-            )
+        check_family(static)
         if self.poisson and not isinstance(static, RelaxedPoisson):
             raise InputError(
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
@@ -66,11 +97,13 @@ class Carryover(nn.Module):
             )
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the posterior (B, P)."""
+        """The parameters u of the prior (B, P), from those of the static prior (P,) and of the
+        posterior (B, P)."""
         raise NotImplementedError
 
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
-        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says so.
+        """What to keep beside the posterior, for the next prior: nothing, unless a subclass says
+        so.
 
         Args:
             static: the prior without a past, over (K,) latents.
@@ -78,3 +111,12 @@ class Carryover(nn.Module):
             posterior: the parameters (B, P) of this frame's posterior.
         """
         return {}
+
+
+def check_family(static: Any) -> Family:
+    """The static prior, refused where it is the cost of a sparse code."""
+    if not isinstance(static, Family):
+        raise InputError(
+            "a sparse code has no posterior to hand to the next frame; use a VAE, such as --model poisson-vae"
+        )
+    return static

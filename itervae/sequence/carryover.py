@@ -8,24 +8,31 @@
     gated        r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1}          in rates: w_t and g_t of a recurrent cell
     adaptive     r_t = Σ_j π_j ((1 − w_j) s_t r + w_j λ_{t−1})    in rates: π_j by how well w_j did so far, s_t a level
 
-A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that frame's own prior,
-bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
+A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that
+frame's own prior, bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
 """
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import check_choice, check_whole
+from itervae.arguments import OneOf, check_choice, check_fields, check_whole
+from itervae.errors import InputError
+from itervae.model import GenerativeModel
 from itervae.sequence.adaptive import Adaptive
-from itervae.sequence.base import START_WEIGHT, Carryover
+from itervae.sequence.base import START_WEIGHT, Carryover, check_family
 from itervae.sequence.gated import Gated
 
+MAPS = ("diagonal", "low-rank", "full")
+"""Forms of a linear map."""
+RANK = 32
+"""Rank of a low-rank map by default."""
 START_SPREAD = 0.3
-"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing take very long to
-grow."""
+"""Sum of a row of A before training, without the diagonal: entries that begin at almost nothing
+take very long to grow."""
 
 
 class NoCarryover(Carryover):
@@ -43,12 +50,11 @@ class PosteriorCarryover(Carryover):
 
 
 class Leaky(Carryover):
-    """u_t = a u_{t−1} + (1 − a) u_static for each parameter, a in (0, 1) learned: a geometric mixture of rates."""
+    """u_t = a u_{t−1} + (1 − a) u_static for each parameter, a in (0, 1) learned: a geometric
+    mixture of rates."""
 
     def __init__(self, size: int) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
-        self.size = size
+        super().__init__(size)
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
@@ -58,16 +64,14 @@ class Leaky(Carryover):
 class Mixing(Carryover):
     """r_t = (1 − w) r + w λ_{t−1} for each unit, w in (0, 1) learned: the mixture of rates.
 
-    A unit that fell silent keeps (1 − w) r, and one that starts to fire pays against it, not against almost nothing; so
-    it does not fail on fast sequences, as the geometric mixture does.
+    A unit that fell silent keeps (1 − w) r, and one that starts to fire pays against it, not
+    against almost nothing; so it does not fail on fast sequences, as the geometric mixture does.
     """
 
     poisson = True
 
     def __init__(self, size: int) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
-        self.size = size
+        super().__init__(size)
         self.logit = nn.Parameter(torch.full((size,), START_WEIGHT).logit())
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
@@ -75,24 +79,35 @@ class Mixing(Carryover):
         return torch.logaddexp(functional.logsigmoid(-logit) + static, functional.logsigmoid(logit) + past)
 
 
+@dataclass
+class LinearMapSettings:
+    """Settings of `linear`."""
+
+    map: Annotated[str, OneOf(MAPS)] = "full"
+    """Form of the map."""
+    rank: int | None = None
+    """Rank of a map that is low-rank, by default 32."""
+
+
 class LinearMap(Carryover):
-    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past explains,
-    e^b takes from r.
+    """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past
+    explains, e^b takes from r.
 
     Args:
         size: K.
-        kind: A is `diagonal`, of `low-rank` (a product of K × rank and rank × K, both ≥ 0), or `full`.
+        kind: A is `diagonal`, of `low-rank` (a product of K × rank and rank × K, both ≥ 0), or
+            `full`.
         rank: of the low-rank kind.
     """
 
     poisson = True
 
-    def __init__(self, size: int, kind: Literal["diagonal", "low-rank", "full"] = "full", rank: int = 32) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
-        check_choice("kind", kind, ("diagonal", "low-rank", "full"))
+    Settings = LinearMapSettings
+
+    def __init__(self, size: int, kind: str = LinearMapSettings.map, rank: int = RANK) -> None:
+        super().__init__(size)
+        check_choice("kind", kind, MAPS)
         check_whole("rank", rank, 1)
-        self.size = size
         self.kind = kind
         self.log_share = nn.Parameter(torch.full((size,), 1 - START_WEIGHT).log())  # b
         # every entry of A starts at about START_SPREAD / K but for the diagonal, at START_WEIGHT
@@ -105,6 +120,16 @@ class LinearMap(Carryover):
             spread = torch.linspace(-0.5, 0.5, rank).exp()[:, None]  # or all ranks would learn the same
             self.left = nn.Parameter(_inverse_softplus(each * spread.mT.expand(size, rank)))
             self.right = nn.Parameter(_inverse_softplus(each * spread.expand(rank, size)))
+
+    @classmethod
+    def build(cls, settings: LinearMapSettings, model: GenerativeModel) -> "LinearMap":
+        check_fields(settings, LinearMapSettings)
+        if settings.rank is not None and settings.map != "low-rank":
+            raise InputError(f"--rank {settings.rank} needs --carryover linear --map low-rank; add it, or leave it out")
+        static = check_family(model.prior())
+        carryover = cls(static.u.shape[-1], settings.map, RANK if settings.rank is None else settings.rank)
+        carryover.check(static)
+        return carryover
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
         dtype, rate = past.dtype, past.exp()
@@ -121,13 +146,13 @@ def _inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
 
 
-CARRYOVERS: dict[str, Any] = {
-    "none": lambda size: NoCarryover(),
-    "posterior": lambda size: PosteriorCarryover(),
+CARRYOVERS: dict[str, type[Carryover]] = {
+    "none": NoCarryover,
+    "posterior": PosteriorCarryover,
     "leaky": Leaky,
     "mixing": Mixing,
     "linear": LinearMap,
     "gated": Gated,
     "adaptive": Adaptive,
 }
-"""Carryovers by name, made for P parameters of the posterior."""
+"""The carryovers by name, for command lines and configurations."""

@@ -1,7 +1,8 @@
-"""Filtering a sequence: inference frame by frame, the prior of each from the posterior of the one before.
+"""Filtering a sequence: inference frame by frame, the prior of each from the posterior of the one
+before.
 
-State and prior are separate choices: `carryover` makes the prior that a frame is held against, `start` says where the
-iteration of a frame begins.
+State and prior are separate choices: `carryover` makes the prior that a frame is held against,
+`start` says where the iteration of a frame begins.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,14 +23,15 @@ from itervae.sequence.carryover import Carryover
 from itervae.sequence.state import FilterState
 
 STARTS = ("prior", "previous", "safer")
-"""Where iteration begins: at the frame's own prior, at the posterior of the frame before, or per datum at the one of
-them with the lower free energy."""
+"""Where the iteration of a frame can begin: at its own prior, at the posterior of the frame before,
+or, datum by datum, at the one of them with the lower free energy."""
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """The answer of `filter_sequence`, time second: parameters `u` of the posteriors and `prior` of the priors
-    (B, T, P), the free energy of each frame under its own prior (B, T), nats; and the state to go on from."""
+    """The answer of `filter_sequence`, time second: parameters `u` of the posteriors and `prior` of
+    the priors (B, T, P), the free energy of each frame under its own prior (B, T), nats; and the
+    state to go on from."""
 
     u: Tensor
     prior: Tensor
@@ -52,7 +54,8 @@ def filter_step(
 ) -> tuple[Inference, Tensor, FilterState]:
     """Infer one frame: for online use, a frame at a time.
 
-    Memory is constant under `torch.no_grad()`, or with `state.detach()` handed on: gradients go back through the state.
+    Memory is constant under `torch.no_grad()`, or with `state.detach()` handed on: gradients go
+    back through the state.
 
     Args:
         x: a frame of each sequence (B, D).
@@ -61,10 +64,12 @@ def filter_step(
         model, engine, steps, gradient, record, generator: as of `infer`.
 
     Returns:
-        The inference of this frame, the parameters of its prior (B, P), and the state to go on from.
+        The inference of this frame, the parameters of its prior (B, P), and the state to go on
+        from.
 
     Raises:
-        InputError: an unknown start, a state of other sequences, or what `infer` and the carryover refuse.
+        InputError: an unknown start, a state of other sequences, or what `infer` and the carryover
+            refuse.
     """
     check_data(model, x)
     check_engine(engine)
@@ -132,8 +137,8 @@ def filter_sequence(
         start: one of `STARTS`: where the iteration of a frame begins.
         steps, gradient, generator: as of `infer`, for each frame.
 
-    The answer grows with T, and outside `torch.no_grad()` so does the graph of all steps; `filter_step` keeps the state
-    alone.
+    The answer grows with T, and outside `torch.no_grad()` so does the graph of all steps;
+    `filter_step` keeps the state alone.
 
     Raises:
         InputError: no frame, frames that are not finite, or what `filter_step` refuses.

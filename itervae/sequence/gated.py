@@ -1,7 +1,9 @@
-"""A recurrent cell that watches how the posteriors move, and sets how much of the past each unit keeps.
+"""A recurrent cell that watches how the posteriors move, and sets how much of the past each unit
+keeps.
 
-The cell is a gated recurrent unit (Cho et al. 2014, "Learning phrase representations"). It sees each posterior through
-few numbers, so that what it learns on some sequences holds on others, and the rates themselves through the gates alone.
+The cell is a gated recurrent unit (Cho et al. 2014, "Learning phrase representations"). It sees
+each posterior through few numbers, so that what it learns on some sequences holds on others, and
+the rates themselves through the gates alone.
 """
 
 import math
@@ -25,8 +27,8 @@ class Gated(Carryover):
         r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1},      (logit w_t, g_t) = b + W h_{t−1}
         h_t = GRU(h_{t−1}, log(1 + KL(q_t ‖ r)), log(1 + KL(q_t ‖ (r + λ_{t−1})/2)))
 
-    with weights w_t in (0, 1) and gains e^{g_t} for each unit: rates, not negative by construction. λ_{t−1} is r where
-    there is no past. It starts close to `mixing`.
+    with weights w_t in (0, 1) and gains e^{g_t} for each unit: rates, not negative by construction.
+    λ_{t−1} is r where there is no past. It starts close to `mixing`.
 
     Args:
         size: K.
@@ -37,10 +39,8 @@ class Gated(Carryover):
     lr = 0.03
 
     def __init__(self, size: int, hidden: int = 64) -> None:
-        super().__init__()
-        check_whole("size", size, 1)
+        super().__init__(size)
         check_whole("hidden", hidden, 1)
-        self.size = size
         self.cell = nn.GRUCell(2, hidden)
         self.gates = nn.Linear(hidden, 2 * size)
         nn.init.normal_(self.gates.weight, std=START_SPREAD)

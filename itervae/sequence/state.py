@@ -1,4 +1,4 @@
-"""What a filter knows of the frames that have passed: all that is needed to go on, whatever their number."""
+"""The state of a filter: what it needs of the frames that have passed, however many, to go on."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,8 @@ class FilterState:
 
     Attributes:
         u: parameters (B, P) of the last posterior.
-        age: frames seen (B,), int64. Where it is 0 there is no past, and the next frame has the static prior.
+        age: frames seen (B,), int64. Where it is 0 there is no past, and the next frame has the
+            static prior.
         memory: what a carryover keeps beside, (B, …) each; all zeros where there is no past.
     """
 
@@ -27,7 +28,7 @@ class FilterState:
         check_kind("age", self.age, Tensor, "a tensor of numbers of frames (B,)")
 
     def forget(self, rows: Tensor) -> "FilterState":
-        """The same with no past in some rows, (B,) bool: other sequences begin there."""
+        """The state without a past in some rows, (B,) bool: other sequences begin there."""
         memory = {name: torch.where(_beside(rows, value), 0, value) for name, value in self.memory.items()}
         return FilterState(self.u, torch.where(rows, 0, self.age), memory)
 
@@ -37,16 +38,16 @@ class FilterState:
         return FilterState(self.u[index], self.age[index], memory)
 
     def detach(self) -> "FilterState":
-        """The same, cut off from the graph."""
+        """The state cut off from the graph."""
         return FilterState(self.u.detach(), self.age, {name: value.detach() for name, value in self.memory.items()})
 
     def to_dict(self) -> dict[str, Tensor]:
-        """Plain tensors by name, to be saved."""
+        """The state as plain tensors by name, to be saved."""
         return {"u": self.u, "age": self.age, **{f"memory {name}": value for name, value in self.memory.items()}}
 
     @classmethod
     def from_dict(cls, values: dict[str, Tensor]) -> "FilterState":
-        """The inverse of `to_dict`."""
+        """The state that `to_dict` made tensors of."""
         prefix = "memory "
         memory = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
         return cls(values["u"], values["age"], memory)

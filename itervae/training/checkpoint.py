@@ -1,8 +1,9 @@
-"""Checkpoints of a run: written whole or not at all, proved whole when they are read, loadable without executing code.
+"""Checkpoints of a run: written whole or not at all, proved whole when they are read, loadable
+without executing code.
 
-Format 2 is what torch.save writes, followed by a mark and the SHA-256 of all before it; torch.load takes no notice of
-those. Format 1, of earlier versions, ends without them. The content says its format, so that a file of format 2 that
-has lost its digest is no file of format 1.
+Format 2 is what torch.save writes, followed by a mark and the SHA-256 of all before it; torch.load
+takes no notice of those. Format 1, of earlier versions, ends without them. The content says its
+format, so that a file of format 2 that has lost its digest is no file of format 1.
 """
 
 import hashlib
@@ -23,29 +24,33 @@ from itervae.files import write_bytes
 from itervae.inference import Engine, check_named
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.paths import check_path
-from itervae.sequence import Carryover, build_carryover
+from itervae.sequence import CARRYOVERS, Carryover
 from itervae.training.settings import RunSettings
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+"""Names of the files in a run folder."""
 FORMAT = 2
+"""Number of the format that is written."""
 MARK = b"itervae sha-256:"
-"""Before the digest at the end of a file."""
+"""Bytes between what torch.save wrote and the digest at the end of a file."""
 LOADED = {"config": dict, "shape": (list, tuple), "model": dict, "engine": dict}
-"""What loading needs of a checkpoint; going on needs more."""
+"""Values that loading needs of a checkpoint, and their kinds; resuming needs more
+(`run.RESUMED`)."""
 ENCODER_START = -1.0
-"""Where prior log-rates start when an encoder is trained."""
+"""Log-rate around which priors start where an encoder is trained."""
 _UNREADABLE = (
     OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError,
     AttributeError, AssertionError, MemoryError, ImportError,
 )  # fmt: skip
-"""What reading bytes that are no checkpoint, or were one, can end in."""
+"""Exceptions that reading a file can raise that is no checkpoint, or no longer one."""
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all.
 
     Raises:
-        InputError: the file cannot be written (a full disk, say); what stood at `path` is untouched.
+        InputError: the file cannot be written (a full disk, say); what stood at `path` is
+            untouched.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
@@ -141,7 +146,8 @@ def load_values(path: str | Path, module: nn.Module, name: str, values: dict[str
 
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
-    """A new model and engine, their start decided by the run's seed; InputError where they do not fit each other."""
+    """A new model and engine, their start decided by the run's seed; InputError where they do not
+    fit each other."""
     described, kind = settings.model, settings.engine_class
     if kind.learned and isinstance(described, PoissonVAESettings):
         # from the published start an encoder ends with few, sharply tuned units, and a tail of data far off
@@ -156,10 +162,11 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
 
 
 def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:
-    """A new carryover for a model, its start decided by the run's seed; InputError where they do not fit each other."""
+    """A new carryover for a model, its start decided by the run's seed; InputError where they do
+    not fit each other."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 2)
-        return build_carryover(settings.sequence, model).to(model.beta.device)
+        return CARRYOVERS[settings.sequence.carryover].build(settings.carryover, model).to(model.beta.device)
 
 
 def find_checkpoint(target: str | Path) -> Path:
@@ -171,9 +178,11 @@ def find_checkpoint(target: str | Path) -> Path:
 
 
 def load_settings(content: dict[str, Any], own: Collection[type] = ()) -> RunSettings:
-    """The settings that a checkpoint was made with; `own` are the classes of a user's own that it may name.
+    """The settings that a checkpoint was made with; `own` are the classes of a user's own that it
+    may name.
 
     Raises:
-        InputError: an engine or a model that is not known here, or a class that was not handed over.
+        InputError: an engine or a model that is not known here, or a class that was not handed
+            over.
     """
     return RunSettings.from_flat(content["config"], own)

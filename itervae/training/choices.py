@@ -2,8 +2,8 @@
 
 import torch
 
-from itervae.arguments import check_seed
-from itervae.data import check_window
+from itervae.arguments import check_kind, check_seed
+from itervae.data import SOURCES, check_window
 from itervae.errors import InputError
 from itervae.inference import (
     GRADIENTS,
@@ -16,7 +16,7 @@ from itervae.inference import (
     check_implicit,
 )
 from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
-from itervae.sequence import SequenceSettings
+from itervae.sequence import CARRYOVERS, SequenceSettings
 from itervae.training.settings import RunSettings, TrainingSettings
 
 
@@ -38,40 +38,44 @@ def check_settings(settings: RunSettings) -> None:
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
-    if options.truncate_steps != TrainingSettings.truncate_steps and options.gradient != "truncate":
+    if options.truncate_steps is not None and options.gradient != "truncate":
         raise InputError(f"--truncate-steps {options.truncate_steps} needs --gradient truncate; add it")
     model = settings.model
     for name in ("estimator", "beta_ramp"):
-        if isinstance(model, SparseCodingSettings) and getattr(options, name) != getattr(TrainingSettings, name):
+        if isinstance(model, SparseCodingSettings) and getattr(options, name) is not None:
             raise InputError(
                 f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
                 "exact energy and no beta; leave it out"
             )
     _check_estimator(options, model)
     settings.sequence.check()
+    memory = CARRYOVERS[settings.sequence.carryover].Settings
+    check_kind("carryover", settings.carryover, memory, f"{memory.__name__}(...), for {settings.sequence.carryover}")
     if not settings.data.sequential and settings.sequence != SequenceSettings():
-        given = next(
-            name for name, value in vars(settings.sequence).items() if value != getattr(SequenceSettings, name)
-        )
-        raise InputError(
-            f"--{given} is for sequences, and --data {settings.data.data} has no order; use --data video or "
-            "--data drift"
-        )
+        values = vars(settings.sequence).items()
+        raise without_order(next(n for n, v in values if v != getattr(SequenceSettings, n)), settings.data.data)
     if settings.data.sequential:
         settings.data.check()
         check_window(settings.sequence.window, settings.data.frames)
-    if options.freeze is not None and options.beta_ramp:
+    if options.freeze is not None and options.beta_ramp is not None:
         raise InputError(
             f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"
         )
-    if not 0 <= options.beta_ramp < 1:
+    if not 0 <= options.used("beta_ramp") < 1:
         raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
-    if not 0 < options.temperature <= 1:
+    if not 0 < options.used("temperature") <= 1:
         raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
 
 
+def without_order(name: str, data: str) -> InputError:
+    """The error of a setting of sequences that is given for data that are none."""
+    kinds = " or ".join(f"--data {name}" for name, kind in SOURCES.items() if kind.sequential)
+    return InputError(f"--{name} is for sequences, and --data {data} has no order; use {kinds}")
+
+
 def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodingSettings) -> None:
-    """Refuse an estimator that the model does not have, and settings that the estimator does not use."""
+    """Refuse an estimator that the model does not have, and settings that the estimator does not
+    use."""
     offered = estimators_for(model) if isinstance(model, VAESettings) else ("exact",)
     estimator = options.estimator or offered[0]
     if estimator not in offered:
@@ -87,22 +91,23 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
     }
     for name, idle in unused.items():
         group = model if name == "indicator" else options
-        if idle and getattr(group, name, None) != getattr(type(group), name, None):
+        if idle and getattr(group, name, None) is not None:
             what = "the exact free energy, which draws no samples" if estimator == "exact" else f"estimator {estimator}"
             remedy = f", or add --estimator {offered[1]}" if estimator == "exact" and len(offered) > 1 else ""
             raise InputError(f"--{name} {getattr(group, name)} does not apply to {what}; leave it out{remedy}")
-    if estimator == "score" and options.samples < 2:
+    if estimator == "score" and options.used("samples") < 2:
         raise InputError(
-            f"--samples is {options.samples}; --estimator score needs at least 2, each a baseline of the rest"
+            f"--samples is {options.used('samples')}; --estimator score needs at least 2, each a baseline of the rest"
         )
 
 
 def choose_device(name: str, number: int | None = None) -> torch.device:
-    """The device of that name; auto is the first GPU where there is one, else the CPU. One of several processes on a
-    machine takes the GPU of its own `number`.
+    """The device of that name; auto is the first GPU where there is one, else the CPU. One of
+    several processes on a machine takes the GPU of its own `number`.
 
     Raises:
-        InputError: no such device, more processes than GPUs, or one GPU named for several processes.
+        InputError: no such device, more processes than GPUs, or one GPU named for several
+            processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -126,8 +131,8 @@ def choose_device(name: str, number: int | None = None) -> torch.device:
 
 
 def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeModel) -> Gradient:
-    """The gradient mode of a run: the one named, else envelope unless the engine has parameters or every step
-    counts."""
+    """The gradient mode of a run: the one named, else envelope unless the engine has parameters or
+    every step counts."""
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
@@ -144,7 +149,7 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
     every = engine.steps and (settings.training.loss or engine.recipe.loss) != "final"
     name = settings.training.gradient or ("unroll" if learned or every else "envelope")
     if name == "truncate":
-        return Truncate(settings.training.truncate_steps)
+        return Truncate(settings.training.used("truncate_steps"))
     return GRADIENTS[name]()
 
 
@@ -171,8 +176,9 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
 
 
 def choose_lr(settings: RunSettings, engine: Engine, model: GenerativeModel) -> float:
-    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver, that of the engine
-    where it is learned (`Engine.recipe`), and 0.002 where the decoder is a network, which diverges at larger ones."""
+    """The peak learning rate of a run: the one given, else 0.03 for a dictionary under a solver,
+    that of the engine where it is learned (`Engine.recipe`), and 0.002 where the decoder is a
+    network, which diverges at larger ones."""
     if settings.training.lr is not None:
         return settings.training.lr
     if not model.exact:

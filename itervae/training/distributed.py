@@ -1,9 +1,11 @@
-"""The processes of a data-parallel run, as torchrun starts them: which rows are whose, and what all have to agree on.
+"""The processes of a data-parallel run, as torchrun starts them: which rows are whose, and what all
+have to agree on.
 
-The engine is torch's DistributedDataParallel. Every process has a copy of the model, draws its own rows of the batch
-and computes their gradient, and the gradients are averaged. The batch of an update is the same for any number of
-processes, so the free energy is too, and where nothing is sampled the trained parameters are, to rounding. Messages
-between processes, but for gradients, go over the CPU, so that no GPU waits for them.
+The engine is torch's DistributedDataParallel. Every process has a copy of the model, draws its own
+rows of the batch and computes their gradient, and the gradients are averaged. The batch of an
+update is the same for any number of processes, so the free energy is too, and where nothing is
+sampled the trained parameters are, to rounding. Messages between processes, but for gradients, go
+over the CPU, so that no GPU waits for them.
 """
 
 import contextlib
@@ -40,7 +42,8 @@ class Processes:
         """The rows of a batch that are this process's own.
 
         Raises:
-            InputError: a batch that cannot be divided evenly, whose mean would not be the mean of the parts.
+            InputError: a batch that cannot be divided evenly, whose mean would not be the mean of
+                the parts.
         """
         if batch_size % self.size:
             raise InputError(
@@ -51,24 +54,27 @@ class Processes:
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def part(self, values: Tensor) -> Tensor:
-        """This process's part of what is to be looked at once, along the first dimension; parts may differ by one."""
+        """This process's part of what is to be looked at once, along the first dimension; parts may
+        differ by one."""
         return values.tensor_split(self.size)[self.rank]
 
     def generator(self, device: torch.device, seed: int) -> torch.Generator:
-        """A source of randomness of this process's own; the first has the one of a process that is alone."""
+        """A source of randomness of this process's own; the first has the one of a process that is
+        alone."""
         if not self.lead:
             seed = int(np.random.SeedSequence(seed, spawn_key=(self.rank,)).generate_state(1)[0])
         return torch.Generator(device).manual_seed(seed)
 
     def wrap(self, forward: Any, parameters: Sequence[nn.Parameter], unused: bool) -> Any:
-        """`forward`, a function of the parameters, with gradients averaged over processes in backward. `unused` says
-        that some of them may have no part in it at times."""
+        """`forward`, a function of the parameters, with gradients averaged over processes in
+        backward. `unused` says that some of them may have no part in it at times."""
         if self.size == 1:
             return forward
         return DistributedDataParallel(_Forward(forward, parameters), find_unused_parameters=unused)
 
     def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
-        """The largest progress of all, since clocks differ, and whether any process was asked to stop."""
+        """The largest progress of all, since clocks differ, and whether any process was asked to
+        stop."""
         if self.size == 1:
             return progress, stop
         said = torch.tensor([progress, float(stop)], dtype=torch.float64)
@@ -84,7 +90,8 @@ class Processes:
         return dict(zip(values, (said / self.size).tolist(), strict=True))
 
     def gather(self, value: Tensor) -> Tensor:
-        """The parts of all processes, one after the other along the first dimension, on the device of `value`."""
+        """The parts of all processes, one after the other along the first dimension, on the device
+        of `value`."""
         if self.size == 1:
             return value
         parts: list[Any] = [None] * self.size
@@ -101,7 +108,8 @@ class Processes:
 
     @contextlib.contextmanager
     def lead_first(self) -> Iterator[None]:
-        """What the lead does alone before the others follow, in silence: a cache that is filled once, say."""
+        """What the lead does alone before the others follow, in silence: a cache that is filled
+        once, say."""
         if self.size == 1:
             yield
             return
@@ -114,7 +122,8 @@ class Processes:
 
 
 class _Forward(nn.Module):
-    """A function of parameters as a module: without buffers, which are the same everywhere and need no message."""
+    """A function of parameters as a module: without buffers, which are the same everywhere and need
+    no message."""
 
     def __init__(self, function: Any, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__()
@@ -137,7 +146,8 @@ def processes_of_run() -> int:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started, or this one alone; a group that is there already is used and left alone.
+    """The processes that torchrun started, or this one alone; a group that is there already is used
+    and left alone.
 
     Raises:
         InputError: torch was built without what processes speak over.

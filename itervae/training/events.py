@@ -1,7 +1,8 @@
 """TensorBoard events of a run, written as they are made.
 
-torch's SummaryWriter hands them to a thread: what goes wrong there, a full disk say, comes up later or never, and its
-queue can block for ever. An event is a few hundred bytes; this writes it and returns.
+torch's SummaryWriter hands them to a thread: what goes wrong there, a full disk say, comes up later
+or never, and its queue can block for ever. An event is a few hundred bytes; this writes it and
+returns.
 """
 
 import math
@@ -19,7 +20,8 @@ BINS = 50
 
 
 class Events:
-    """An events file of its own in `run_dir`. What earlier files hold from update `purge` on is hidden.
+    """An events file of its own in `run_dir`. What earlier files hold from update `purge` on is
+    hidden.
 
     Every method raises OSError where the file cannot be written.
     """

@@ -19,7 +19,8 @@ def check_free(run_dir: Path) -> None:
     """Refuse a place where no run can be begun, without making anything there.
 
     Raises:
-        InputError: a file, a folder of another run or of other things, or one in which another process trains.
+        InputError: a file, a folder of another run or of other things, or one in which another
+            process trains.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(f"--run-dir {run_dir} is a file; name a folder")
@@ -33,7 +34,8 @@ def check_new(run_dir: Path) -> None:
     """Refuse a folder that holds a run already, or other things.
 
     Raises:
-        InputError: there is a checkpoint, or files without a run; what a process that was killed left is none.
+        InputError: there is a checkpoint, or files without a run; what a process that was killed
+            left is none.
     """
     if (run_dir / LAST).exists():
         raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: --resume {run_dir}")
@@ -43,8 +45,8 @@ def check_new(run_dir: Path) -> None:
 
 
 def make_ready(run_dir: Path, settings: RunSettings) -> None:
-    """Write the settings, and clear away what killed processes left and what the run said when it was last stopped. For
-    a folder that is locked.
+    """Write the settings, and clear away what killed processes left and what the run said when it
+    was last stopped. For a folder that is locked.
 
     Raises:
         InputError: it cannot be written.

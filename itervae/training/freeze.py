@@ -1,4 +1,5 @@
-"""A model that is kept as it is while an engine is trained on it: that of another run, or of a dictionary file."""
+"""A model that is kept as it is while an engine is trained on it: that of another run, or of a
+dictionary file."""
 
 import math
 from dataclasses import replace
@@ -13,8 +14,8 @@ from itervae.training.settings import RunSettings, read_group
 
 
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
-    """What was fitted on the training data of the run `target`, where these are of the same kind: its model explains
-    data that are prepared so."""
+    """What was fitted on the training data of the run `target`, whose model explains data that are
+    prepared so; nothing where the data of `settings` are of another kind."""
     if target is None or target.suffix in (".npz", ".npy"):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
@@ -23,7 +24,8 @@ def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
 
 
 def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) -> tuple[RunSettings, GenerativeModel]:
-    """The model of `target`, for data of `shape`, and the settings of the run with those of that model.
+    """The model of `target`, for data of `shape`, and the settings of the run with those of that
+    model.
 
     Raises:
         InputError: nothing there, another shape than the data, or settings of a model beside it.

@@ -1,8 +1,9 @@
 """Stopping a run without losing anything, and at once where that is asked for.
 
-The first Ctrl-C (or SIGTERM) stops a run after its current update, with a checkpoint. A second one ends the process
-then and there: to raise an exception would be to hope that nothing swallows it, and that nothing waits for ever on the
-way out. Whatever is half written then is what a killed run leaves too.
+The first Ctrl-C (or SIGTERM) stops a run after its current update, with a checkpoint. A second one
+ends the process then and there: to raise an exception would be to hope that nothing swallows it,
+and that nothing waits for ever on the way out. Whatever is half written then is what a killed run
+leaves too.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from itervae.training.reports import has_finished
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = "\x1b[?25h"
-"""A progress bar hides it."""
+"""What shows the cursor of a terminal again, which a progress bar hides."""
 
 
 def how_to_go_on(run_dir: Path) -> str:
@@ -34,7 +35,8 @@ def how_to_go_on(run_dir: Path) -> str:
 
 
 def leave(number: int, run_dir: Path) -> NoReturn:
-    """End this process now, whatever it is doing, with the code of the signal; say first how to go on."""
+    """End this process now, whatever it is doing, with the code of the signal; say first how to go
+    on."""
     text = f"\nitervae: stopped at once; {how_to_go_on(run_dir)}\n"
     if os.isatty(2):
         text = _SHOW_CURSOR + text
@@ -43,8 +45,8 @@ def leave(number: int, run_dir: Path) -> NoReturn:
 
 
 class Command:
-    """The signals of a process of the command's own, where nothing is at stake: the first ends it in order, a second
-    one at once.
+    """The signals of a process of the command's own, where nothing is at stake: the first ends it
+    in order, a second one at once.
 
     Args:
         run_dir: of the run, for what is said then.
@@ -60,22 +62,22 @@ class Command:
         self.leave(number)
 
     def leave(self, number: int) -> None:
-        """End the process now, unless torchrun started it, which passes on both Ctrl-C, which all of its processes see,
-        and what it makes of it."""
+        """End the process now, unless torchrun started it, which passes on both Ctrl-C, which all
+        of its processes see, and what it makes of it."""
         if processes_of_run() == 1:
             leave(number, self.run_dir)
 
 
 class Interrupt:
-    """Turns the first signal into a wish to stop after the current update; a second one ends a process of the command's
-    own, and is a KeyboardInterrupt in others.
+    """Turns the first signal into a wish to stop after the current update; a second one ends a
+    process of the command's own, and is a KeyboardInterrupt in others.
 
     Args:
         patient: a second one changes nothing, as where several processes have to stop together.
     """
 
     number = 0
-    """Of the signal that came; 0 for none."""
+    """Number of the signal that came; 0 for none."""
 
     def __init__(self, patient: bool = False) -> None:
         self.asked, self._patient = False, patient
@@ -99,8 +101,8 @@ class Interrupt:
 
 @contextlib.contextmanager
 def answered(run_dir: Path) -> Iterator[None]:
-    """Around all that a process of the command's own does for a run, to its last line: what stops it says how to go on,
-    and the process ends with the code of the signal."""
+    """Around all that a process of the command's own does for a run, to its last line: what stops
+    it says how to go on, and the process ends with the code of the signal."""
     command = Command(run_dir)
     earlier = _handle(command)
     try:

@@ -33,7 +33,8 @@ class LoadedRun:
         model, engine: as trained; `model, engine = run` too.
         carryover: of a run on sequences, else None.
         settings: of the run.
-        prepare: makes what the model explains of raw pictures, film or rows, as the run prepared its own data.
+        prepare: makes what the model explains of raw pictures, film or rows, as the run prepared
+            its own data.
     """
 
     model: GenerativeModel
@@ -48,10 +49,11 @@ class LoadedRun:
 
 
 def load(target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()) -> LoadedRun:
-    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint file.
+    """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint
+    file.
 
-    A run with an engine or a decoder of your own names its class, and a file is never trusted to name code: hand the
-    class over in `own`.
+    A run with an engine or a decoder of your own names its class, and a file is never trusted to
+    name code: hand the class over in `own`.
 
     Example:
         model, engine = itervae.load("runs/my-run")
@@ -85,7 +87,7 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
 def load_sequence(
     target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()
 ) -> tuple[GenerativeModel, Engine, Carryover]:
-    """The same, with the carryover of a run on sequences.
+    """The model, engine and carryover of a run on sequences, as `load` reads them.
 
     Example:
         model, engine, carryover = itervae.load_sequence("runs/my-run")

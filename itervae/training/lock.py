@@ -1,6 +1,8 @@
-"""One training at a time in a run folder: a lock that ends with the process that holds it, however it ends.
+"""One training at a time in a run folder: a lock that ends with the process that holds it, however
+it ends.
 
-The lock is the system's (flock) on the file `.lock` of the folder. The file stays; that it is there says nothing.
+The lock is the system's (flock) on the file `.lock` of the folder. The file stays; that it is there
+says nothing.
 """
 
 import contextlib
@@ -22,8 +24,8 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made where it is not there. Where the system or the file system has no
-    such locks, that is said, and nothing is held.
+    """Hold the lock of a run folder, which is made where it is not there. Where the system or the
+    file system has no such locks, that is said, and nothing is held.
 
     Raises:
         InputError: another process holds it, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Saying that memory is short, in place of a traceback."""
+"""Want of memory, said in one sentence in place of a traceback."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from itervae.errors import InputError
 from itervae.training.settings import RunSettings
 
 _SIGNS = ("can't allocate memory", "size calculation overflowed", "unpacking long long", "out of memory")
-"""In what torch says, which has no exception of its own for it on a CPU."""
+"""Words of torch where memory is short, for which it has no exception of its own on a CPU."""
 
 
 @contextlib.contextmanager

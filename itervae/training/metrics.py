@@ -13,7 +13,8 @@ METRICS = "metrics.jsonl"
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records in a file of metrics; none where there is no file.
 
-    A last line without its end is of a process that writes it, or was killed as it did, and is left out.
+    A last line without its end is of a process that writes it, or was killed as it did, and is left
+    out.
 
     Raises:
         InputError: a line that is no record, with a `split` and an `update`.
@@ -41,8 +42,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def until(records: list[dict[str, Any]], update: int, validated: bool) -> list[dict[str, Any]]:
-    """What a run has recorded up to its checkpoint: the rest will be made again, and so will the validation at that
-    update itself unless the checkpoint has it."""
+    """Records up to the update of a checkpoint: the later ones will be made again, and so will the
+    validation at that update unless the checkpoint has it."""
     return [
         record
         for record in records
@@ -51,7 +52,7 @@ def until(records: list[dict[str, Any]], update: int, validated: bool) -> list[d
 
 
 class Metrics:
-    """The file as a run writes it: `records` so far, to which are added more.
+    """The file of metrics as a run writes it: the `records` so far, to which more are added.
 
     Raises:
         InputError: the file cannot be written.

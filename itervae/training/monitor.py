@@ -26,8 +26,8 @@ class Monitor:
     Args:
         run_dir: where `metrics.jsonl` and the events go.
         records: of an earlier part of the run, as far as they hold.
-        again: the first update of which anything will be recorded, maybe once more: what earlier events have from
-            there on is hidden.
+        again: the first update of which anything will be recorded, maybe once more: what earlier
+            events have from there on is hidden.
         terms: what the objective, its second part and the activity are called.
 
     Raises:
@@ -93,7 +93,8 @@ class Monitor:
             self._events.histogram(name, values, update)
 
     def show(self, progress: float, left: float, values: dict[str, float]) -> None:
-        """Refresh the bar: free energy, its parts, spikes, inference residual, speed, time left (seconds)."""
+        """Refresh the bar: free energy, its parts, spikes, inference residual, speed, time left
+        (seconds)."""
         total, cost, activity = self._terms
         beta = values.get("beta", 1.0)
         text = (
@@ -126,7 +127,8 @@ class Monitor:
 
 
 class Silent(Monitor):
-    """Keeps nothing and shows nothing: the monitor of the processes of a run that do not lead it."""
+    """Keeps nothing and shows nothing: the monitor of the processes of a run that do not lead
+    it."""
 
     def __init__(self) -> None:
         pass

@@ -1,13 +1,14 @@
-"""What training minimizes, given what inference answered.
+"""The number that training minimizes, from what inference has found.
 
     final      F of the last step
     steps      the mean of F over all steps, so that every one of them is taught (Marino, Yue & Mandt 2018); with a
                start that is learned, over that too
     sequence   the same, the prior of a step being the posterior of the one before (Vafaii, Galor & Yates 2025)
 
-With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖ q), nats, which sees
-nothing of the data but their best posterior. Its least value is at q* too, but it is another objective: with a linear
-decoder F(q) − F* = ‖Φ(λ − λ*)‖²/2σ² + β·KL(q ‖ q*), which weighs the directions of λ by the dictionary as well.
+With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖
+q), nats, which sees nothing of the data but their best posterior. Its least value is at q* too, but
+it is another objective: with a linear decoder F(q) − F* = ‖Φ(λ − λ*)‖²/2σ² + β·KL(q ‖ q*), which
+weighs the directions of λ by the dictionary as well.
 """
 
 import torch
@@ -31,8 +32,8 @@ def objective(
 ) -> tuple[Tensor, FreeEnergy]:
     """The number to minimize, nats per datum, and the free energy of the last step (B,).
 
-    Every loss but `final` needs `inference.trace["u"]`, with its gradient. `given` is the prior of each datum (B, K)
-    where it is not the static one.
+    Every loss but `final` needs `inference.trace["u"]`, with its gradient. `given` is the prior of
+    each datum (B, K) where it is not the static one.
     """
     batch, loss = len(x), options.loss or engine.recipe.loss
     u, prior = inference.state.u, None
@@ -50,7 +51,7 @@ def objective(
         posterior.at(temperature),
         prior,
         estimator=options.estimator,
-        samples=options.samples,
+        samples=options.used("samples"),
         generator=generator,
     )
     last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])

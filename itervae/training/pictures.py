@@ -1,4 +1,5 @@
-"""The pictures of a run: dictionary, reconstructions of held-out data, samples of the prior, curves."""
+"""The pictures of a run: dictionary, reconstructions of held-out data, samples of the prior,
+curves."""
 
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from itervae.plotting import (
 )
 
 SHOWN = 16
+"""Number of data of which reconstructions are drawn."""
 
 
 @torch.no_grad()
 def draw_pictures(
     run_dir: Path, model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
 ) -> list[str]:
-    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and `curves.png`; the names
-    of those that there are."""
+    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and
+    `curves.png`; the names of those that there are."""
     drawn = ["reconstructions.png"]
     generator = torch.Generator(x.device).manual_seed(seed)
     x = x[:1000]
@@ -56,7 +58,8 @@ def draw_pictures(
 def draw_sequence(
     run_dir: Path, model: GenerativeModel, x: Tensor, counts: Tensor, reconstruction: Tensor
 ) -> list[str]:
-    """Write `spikes.png`: frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence of images."""
+    """Write `spikes.png`: frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence of
+    images."""
     if len(model.shape) != 2:
         return []
     save(spikes_figure(_numpy(x), _numpy(counts), _numpy(reconstruction), model.shape), run_dir / "spikes.png")
@@ -64,7 +67,8 @@ def draw_sequence(
 
 
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
-    """The atoms as one grey image, most used first; None where there are none or data are not images."""
+    """The atoms as one grey image, most used first; None where there are none or data are not
+    images."""
     if not isinstance(model.decoder, LinearDecoder) or len(model.shape) != 2:
         return None
     order = rates.mean(0).argsort(descending=True).cpu().numpy()

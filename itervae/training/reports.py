@@ -1,6 +1,7 @@
 """What a run says of itself when it ends, well or not: `summary.json`, `failure.json`.
 
-`summary.json` is written last of all, so a run that has one that says "finished" has everything else.
+`summary.json` is written last of all, so a run that has one that says "finished" has everything
+else.
 """
 
 import json
@@ -33,13 +34,14 @@ class Summary:
     finished: bool
     validation: dict[str, float]
     prior: type[Prior]
-    """What the model has for one, which has the words and the unit of the numbers."""
+    """Class of the model's prior, which has the words and the unit of the numbers."""
     signal: int = 0
-    """What asked the run to stop, if anything did."""
+    """Number of the signal that asked the run to stop; 0 for none."""
 
 
 def has_finished(run_dir: Path) -> bool:
-    """Whether a run has ended and has left all that it leaves: a summary that cannot be read is none."""
+    """Whether a run has ended and has left all that it leaves: a summary that cannot be read is
+    none."""
     try:
         summary = json.loads((run_dir / SUMMARY).read_bytes())
         pictures = summary.get("pictures", [])  # not named by earlier versions
@@ -49,7 +51,8 @@ def has_finished(run_dir: Path) -> bool:
 
 
 def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
-    """Write what the offending batch was like; the error to raise. The last good checkpoint stays as it is."""
+    """Write what the offending batch was like; the error to raise. The last good checkpoint stays
+    as it is."""
     low, high = x.min().item(), x.max().item()
     batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
     write_json(run_dir / FAILURE, {"update": update, "what": what, "batch": batch})
@@ -68,6 +71,7 @@ def write_summary(
     processes: int = 1,
     pictures: Sequence[str] = (),
 ) -> None:
+    """Write `summary.json`; `pictures` names the files of those that were drawn."""
     content: dict[str, Any] = {
         "updates": summary.updates,
         "seconds": round(summary.seconds, 1),

@@ -1,4 +1,5 @@
-"""A run, resolved: everything that its settings decide, made once, and what of it a checkpoint keeps."""
+"""A run, resolved: everything that its settings decide, made once, and what of it a checkpoint
+keeps."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ RESUMED = {
     "seconds": float,
     "best": float,
 }
-"""What going on needs of a checkpoint, beside what loading needs."""
+"""Values that resuming needs of a checkpoint, beside those of `checkpoint.LOADED`."""
 
 
 @dataclass
@@ -40,14 +41,15 @@ class Position:
     update: int = 0
     """Parameter updates."""
     seconds: float = 0.0
-    """Of training, over all its parts."""
+    """Seconds of training, over all parts of the run."""
     best: float = float("inf")
     """The least free energy of a validation after the ramp of β."""
     validated: int = -1
-    """The update of the last validation that was finished. A checkpoint is written before a validation as well as after
-    it, so one that is due at `update` may be still to be done."""
+    """The update of the last validation that was finished; −1 before the first. A checkpoint is
+    written before a validation as well as after it, so that the one at `update` may be still to be
+    done."""
     validation: dict[str, float] = field(default_factory=dict)
-    """What it found."""
+    """The numbers of that validation, by name."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Run:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that are trained."""
+        """The parameters that are trained."""
         return [parameter for members, _ in self.peaks for parameter in members]
 
     def follow_schedule(self, progress: float) -> None:
@@ -102,8 +104,8 @@ class Run:
         }
 
     def load_state_dict(self, saved: dict[str, Any], path: Path) -> tuple[Position, str]:
-        """Go on from the content of the checkpoint at `path`: where that is, and in words why samples differ from
-        there on, if they do.
+        """Go on from the content of the checkpoint at `path`: where that is, and in words why
+        samples differ from there on, if they do.
 
         Raises:
             InputError: other data, or a checkpoint that lacks something or fits no such run.
@@ -197,7 +199,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         task,
         torch.optim.Adamax([{"params": members, "lr": peak} for members, peak in peaks]),
         peaks,
-        Schedule(lr, beta, options.beta_ramp, options.temperature),
+        Schedule(lr, beta, options.used("beta_ramp"), options.used("temperature")),
         processes.generator(device, options.seed),
         step,
     )

@@ -1,22 +1,25 @@
-"""Schedules of a run, as functions of its progress in [0, 1]: the published ones, in time instead of epochs."""
+"""Schedules of a run, as functions of its progress in [0, 1]: the published ones, in time instead
+of epochs."""
 
 import math
 from dataclasses import dataclass
 
 WARM_UP = 0.01
+"""Share of the run over which the learning rate rises."""
 FINAL_LR = 1e-5
-START_TEMPERATURE = 1.0
-TEMPERATURE_RAMP = 0.5
+"""Learning rate at the end of the run."""
+START_TEMPERATURE, TEMPERATURE_RAMP = 1.0, 0.5
+"""Temperature at the start of the run, and share of the run over which it falls."""
 START_BETA = 1e-4
-"""β starts a ramp at this share of its value."""
+"""Share of its value that β starts a ramp at."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Learning rate, β and temperature at a point of the run.
 
-    lr: linear warm-up over the first 1%, then half a cosine down to 1e-5. β: linear from a ten-thousandth over the
-    first `beta_ramp` of the run. τ: linear from 1 over the first half.
+    lr: linear warm-up over the first 1%, then half a cosine down to 1e-5. β: linear from a
+    ten-thousandth over the first `beta_ramp` of the run. τ: linear from 1 over the first half.
     """
 
     lr: float

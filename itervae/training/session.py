@@ -1,7 +1,8 @@
 """A run under way: how far it has come, its clock, what it tells, and what it saves, when.
 
-A run can be killed at any instant. A checkpoint is written before a validation, which it then says is still to be done,
-and after it: first the best one, then the last. The summary is written when everything else is there.
+A run can be killed at any instant. A checkpoint is written before a validation, which it then says
+is still to be done, and after it: first the best one, then the last. The summary is written when
+everything else is there.
 """
 
 import signal
@@ -85,7 +86,8 @@ class Session:
         return (self.at.update + 1) % LOG_EVERY == 0
 
     def agree(self) -> None:
-        """Look at the clock, and whether a stop was asked for; all processes get the same answer."""
+        """Look at the clock, and whether a stop was asked for; all processes get the same
+        answer."""
         self.now, self.stop = self._processes.agree(self._progress(), self._interrupt.asked)
 
     def log(self, now: float, step: Step, norm: Tensor, residual: Tensor) -> None:
@@ -121,7 +123,8 @@ class Session:
         self._monitor.show(progress, (seconds / progress - seconds) if progress else float("inf"), values)
 
     def validate(self) -> None:
-        """Look at held-out data and keep what is best so far; a stop that is asked for meanwhile leaves it undone."""
+        """Look at held-out data and keep what is best so far; a stop that is asked for meanwhile
+        leaves it undone."""
         run, at = self.run, self.at
         if self.now >= 1:
             run.model.beta.fill_(run.schedule.beta)  # the last update of a ramp may fall short of its end
@@ -135,7 +138,7 @@ class Session:
         if self._processes.lead:
             _record_codes(self._monitor, run.model, run.engine, run.task.stills, at.update, self._options.seed)
         at.validated, at.validation = at.update, found
-        if self.now >= self._options.beta_ramp and found["free_energy"] < at.best:
+        if self.now >= run.schedule.beta_ramp and found["free_energy"] < at.best:
             at.best = found["free_energy"]
             self._save(BEST)
         self._save(LAST)  # which says that this is done, and knows the best so far

@@ -1,4 +1,5 @@
-"""The start of a run, new or resumed: everything is checked, made and read before anything is written."""
+"""The start of a run, new or resumed: everything is checked, made and read before anything is
+written."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -26,10 +27,12 @@ from itervae.training.settings import RunSettings, TrainingSettings, read_group
 
 @contextmanager
 def started(settings: RunSettings, run_dir: Path, resume: bool, processes: Processes) -> Iterator[Session]:
-    """A run in `run_dir`, at its beginning or where it goes on; the folder is locked as long as the block takes.
+    """A run in `run_dir`, at its beginning or where it goes on; the folder is locked as long as the
+    block takes.
 
     Raises:
-        InputError: settings that do not fit each other or the data, a folder that is taken, or a run that has ended.
+        InputError: settings that do not fit each other or the data, a folder that is taken, or a
+            run that has ended.
     """
     with ExitStack() as held:
         saved = None
@@ -69,7 +72,8 @@ def started(settings: RunSettings, run_dir: Path, resume: bool, processes: Proce
 
 
 def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] | None) -> Run:
-    """Read the data, and make what works on them; settings that cannot be right are refused before that."""
+    """Read the data, and make what works on them; settings that cannot be right are refused before
+    that."""
     options, resume = settings.training, saved is not None
     if options.freeze is None or resume:
         check_settings(settings)

@@ -1,9 +1,11 @@
-"""What is trained on, behind one face: data without order, or windows of sequences with a state that goes on.
+"""Tasks: what a run is trained on, data without order or windows of sequences with a state that
+goes on.
 
 stills      F of each datum under the static prior
 sequences   the mean over the frames of a window of F, each with the KL to that frame's own prior. A window goes on
-            where the one before it ended, with its state detached; the first frame of a sequence has the static
-            prior, which is learned as that. Every window of a sequence is trained, each by an update.
+            where the one before it ended, with its state detached; the first frame of a sequence
+            has the static prior, which is learned as that. Every window of a sequence is trained,
+            each by an update.
 """
 
 from abc import ABC, abstractmethod
@@ -24,13 +26,15 @@ from itervae.training.objective import objective
 from itervae.training.settings import RunSettings
 
 VALIDATION_DATA = 2000
-"""Held-out data, or frames, looked at in each validation, at most."""
+"""Largest number of held-out data, or frames, of a validation."""
 EVALUATION_BATCH = 1000
+"""Held-out data, or frames, that are inferred at once."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The data of an update: x (B, D), or a window of frames (B, T, D) and where a sequence `begins` with it (B,)."""
+    """The data of an update: x (B, D), or a window of frames (B, T, D) and where a sequence
+    `begins` with it (B,)."""
 
     x: Tensor
     begins: Tensor | None = None
@@ -38,8 +42,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """The `loss` of an update, nats per datum, with its gradient; F of its data; and of the last frame the data, the
-    posterior, its prior (None for the static one) and the statistics of inference."""
+    """What an update found; of sequences, all but `loss` and `free_energy` are of the last frame.
+
+    Attributes:
+        loss: the number to minimize, nats per datum, with its gradient.
+        free_energy: F of the data, in all frames.
+        x: the data (B, D).
+        posterior: of the data.
+        prior: of the data; None for the static one.
+        stats: statistics of inference, by name.
+    """
 
     loss: Tensor
     free_energy: FreeEnergy
@@ -59,8 +71,11 @@ class Evaluated:
 
 
 class Task(ABC):
-    """Attributes: `stills` (N, D), held-out data to look at; `frames`, how many parts of `evaluate` in a row are of the
-    same sequences."""
+    """A task: the batches of a run, and inference and loss on them.
+
+    Attributes:
+        frames: number of parts of `evaluate` in a row that are of the same sequences.
+    """
 
     frames = 1
 
@@ -81,10 +96,12 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def stills(self) -> Tensor: ...
+    def stills(self) -> Tensor:
+        """Held-out data (N, D) to look at, without order."""
 
     def batch(self, update: int) -> Batch:
-        """This process's rows of the data of an update; those of the next are cut meanwhile where that pays."""
+        """This process's rows of the data of an update. Those of the next are cut meanwhile, where
+        that pays."""
         return self._cut(update) if self._ahead is None else self._ahead.get(update)
 
     def close(self) -> None:
@@ -94,23 +111,25 @@ class Task(ABC):
 
     @abstractmethod
     def _cut(self, update: int) -> Batch:
-        """The same, now: a pure function of the number of the update."""
+        """Cut the rows of an update: a pure function of its number."""
 
     @abstractmethod
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
-        """Inference and loss of a batch."""
+        """Infer a batch, and its loss."""
 
     @abstractmethod
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        """This process's part of the held-out data, inferred in parts; of sequences, frame by frame."""
+        """This process's part of the held-out data, inferred in parts; of sequences, frame by
+        frame."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """What the next update needs of the last one, for the checkpoint: of all rows, whoever has them."""
+        """What the next update needs of the last one, for the checkpoint: of all rows, whichever
+        process has them."""
 
     @abstractmethod
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        """The inverse."""
+        """Go on from what `state_dict` gave."""
 
 
 class StillTask(Task):

@@ -4,11 +4,13 @@ Joint learning of the generative model and the engine of inference by descent on
 
     batch → infer → free energy → backward → update,      every so often: log, validate, save
 
-A batch is a function of (seed, update), and samples are drawn from one generator whose state is saved, as is what a
-window of a sequence hands to the next, so a run that is resumed continues bit for bit on a CPU. What a batch is, and
-its loss, is for the task to say (`tasks`); how a run starts or goes on is in `start`, and what it keeps in `session`.
+A batch is a function of (seed, update), and samples are drawn from one generator whose state is
+saved, as is what a window of a sequence hands to the next, so a run that is resumed continues bit
+for bit on a CPU. What a batch is, and its loss, is for the task to say (`tasks`); how a run starts
+or goes on is in `start`, and what it keeps in `session`.
 
-Under torchrun each process has a part of the rows (`itervae.training.distributed`), and the first one does the writing:
+Under torchrun each process has a part of the rows (`itervae.training.distributed`), and the first
+one does the writing:
 
     torchrun --nproc_per_node=4 -m itervae train --data images --data-path photographs/
 """
@@ -32,12 +34,13 @@ from itervae.training.start import started
 def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary:
     """Train, or go on training, in `run_dir`.
 
-    Leaves `config.yaml`, `checkpoint_last.pt`, `checkpoint_best.pt`, `metrics.jsonl`, TensorBoard events, pictures
-    and `summary.json`. Ctrl-C (or SIGTERM) stops after the current update and saves; a second one raises
-    KeyboardInterrupt.
+    Leaves `config.yaml`, `checkpoint_last.pt`, `checkpoint_best.pt`, `metrics.jsonl`, TensorBoard
+    events, pictures and `summary.json`. Ctrl-C (or SIGTERM) stops after the current update and
+    saves; a second one raises KeyboardInterrupt.
 
     Raises:
-        InputError: settings that do not fit each other or the data, a folder that is taken, or a run that diverged.
+        InputError: settings that do not fit each other or the data, a folder that is taken, or a
+            run that diverged.
     """
     settings = settings.located()
     with (

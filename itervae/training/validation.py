@@ -12,11 +12,13 @@ from itervae.training.tasks import Task
 
 @torch.no_grad()
 def validate(task: Task, seed: int, stop: Callable[[], bool] = lambda: False) -> dict[str, float]:
-    """Means over held-out data at τ = 0, with the model's current β: nats, spikes, certificate, that β.
+    """Means over held-out data at τ = 0, with the model's current β: nats, spikes, certificate,
+    that β.
 
-    The free energy is exact where it has a closed form, else that of integer counts, always with the same seed; of
-    sequences per frame, over all frames. Its standard error is that of independent data, or sequences. Empty where
-    `stop` says so between two batches. Each process looks at its own part of the data.
+    The free energy is exact where it has a closed form, else that of integer counts, always with
+    the same seed; of sequences per frame, over all frames. Its standard error is that of
+    independent data, or sequences. Empty where `stop` says so between two batches. Each process
+    looks at its own part of the data.
     """
     model, gather = task.model, task.processes.gather
     generator = task.processes.generator(model.beta.device, seed)

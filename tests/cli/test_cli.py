@@ -263,8 +263,13 @@ def test_the_first_python_example_of_the_readme(run, rows):
     assert scope["best"].stats["certificate"].max() <= 1e-6
 
 
-def test_the_commands_of_the_readme_parse():
+def test_the_commands_of_the_readme_parse(tmp_path, monkeypatch):
     """Every `itervae train` line of the README is accepted as typed, short of running it."""
+    (tmp_path / "my_module.py").write_text(
+        "from torch import nn\nfrom itervae.inference import Engine\n"
+        "class MyEngine(Engine): ...\nclass MyDecoder(nn.Module): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     text = (Path(__file__).parents[2] / "README.md").read_text()
     lines = re.findall(r"^itervae train(.*?)(?:#.*)?$", text, re.MULTILINE)
     assert len(lines) >= 5

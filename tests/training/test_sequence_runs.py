@@ -11,7 +11,7 @@ from itervae import InputError
 from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES, LCAUnrolled, Unroll
 from itervae.model import GaussianVAESettings, PoissonVAESettings, SparseCodingSettings, build_model
-from itervae.sequence import LinearMap, Mixing, SequenceSettings, filter_sequence
+from itervae.sequence import LinearMap, LinearMapSettings, Mixing, SequenceSettings, filter_sequence
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
 from itervae.training.distributed import Processes
 from itervae.training.tasks import SequenceTask
@@ -37,7 +37,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ITERVAE_CACHE", str(tmp_path / "cache"))
 
 
-def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence=None, **training):
+def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence=None, carryover=None, **training):
     training = {"updates": 8, "batch_size": 10, "validate_every": 4, "device": "cpu", **training}
     return RunSettings(
         inference,
@@ -46,6 +46,7 @@ def settings(videos, inference="lca-unrolled", engine=None, model=None, sequence
         ENGINES[inference].Settings(**({"steps": 5} if engine is None else engine)),
         TrainingSettings(**training),
         SequenceSettings(**{"carryover": "linear", "window": 2, **(sequence or {})}),
+        carryover,
     )
 
 
@@ -172,9 +173,12 @@ def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     run("a sparse code has no posterior to hand", model=SparseCodingSettings(latents=24))
     gaussian = {"inference": "amortized", "engine": {}, "model": GaussianVAESettings(latents=8)}
     run("carryover LinearMap mixes rates, and this model has a Gaussian", **gaussian)
-    unfit = {"carryover": "mixing", "map": "diagonal"}
-    run("--map diagonal needs --carryover linear, and it is mixing", sequence=unfit)
-    run("--rank 4 needs --carryover linear --map low-rank", sequence={"rank": 4})
+    unfit = {"sequence": {"carryover": "mixing"}, "carryover": LinearMapSettings("diagonal")}
+    run("carryover is a LinearMapSettings; expected NoSettings.*for mixing", **unfit)
+    run("--rank 4 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=4))
+    run("--rank 32 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=32))
+    run("map is 'fool'; expected one of diagonal, low-rank, full", carryover=LinearMapSettings("fool"))
+    run("rank is 0; expected a number ≥ 1", carryover=LinearMapSettings("low-rank", 0))
     run("--window is 0; expected a number ≥ 1", sequence={"window": 0})
     run("--window 9 does not fit sequences of 6 frames", sequence={"window": 9})
     still = RunSettings("lca-unrolled", DataSettings(), sequence=SequenceSettings(carryover="leaky"))
