@@ -258,6 +258,23 @@ def test_the_engine_of_another_run_is_brought_by_its_folder(folder, tmp_path):
     assert [engines[name]["steps"] for name in names] == [20, 1, 20, 1]
 
 
+def test_a_folder_called_as_an_engine_is_named_by_its_path(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lca-unrolled").mkdir()
+    (tmp_path / "optimal").symlink_to(folder / "rows")
+    report = ("--num", 5, "--json", "g.json")
+    run("gap", folder / "rows", "--engines", "lca-unrolled:2", "optimal", "./optimal:2", *report)
+    engines = json.loads((tmp_path / "g.json").read_text())["engines"]
+    assert {name: found["steps"] for name, found in engines.items()} == {
+        "lca-unrolled:2": 2,
+        "optimal": engines["optimal"]["steps"],
+        "./optimal:2": 2,
+    }
+    assert engines["optimal"]["gap_max"] < 1e-6
+    run("gap", folder / "rows", *report)
+    assert next(iter(json.loads((tmp_path / "g.json").read_text())["engines"])) == "lca-unrolled"
+
+
 @pytest.mark.parametrize(
     "form", [("--suite", "units", "sparsity"), ("--suite", "units,sparsity"), ("--suite=units,sparsity",)]
 )
