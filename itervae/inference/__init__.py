@@ -7,7 +7,7 @@ from itervae.inference.certificates import certificate
 from itervae.inference.checks import check_fit, check_implicit
 from itervae.inference.compile import compile_steps
 from itervae.inference.driver import Inference, infer
-from itervae.inference.energies.base import Energy, SolvableEnergy
+from itervae.inference.energies.base import Energy, Point, SolvableEnergy
 from itervae.inference.energies.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
 from itervae.inference.energies.family import FamilyEnergy
 from itervae.inference.energies.lasso import LassoEnergy
@@ -16,6 +16,7 @@ from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.energies.sampled import SampledEnergy
 from itervae.inference.engine import Engine, State
 from itervae.inference.engines.amortized import Amortized
+from itervae.inference.engines.descent import Descent
 from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.engines.lca import LCAUnrolled
 from itervae.inference.engines.lista import LISTA
@@ -37,6 +38,7 @@ __all__ = [
     "CategoricalEnergy",
     "Checkpoint",
     "ClosedFormEnergy",
+    "Descent",
     "Energy",
     "Engine",
     "Envelope",
@@ -51,6 +53,7 @@ __all__ = [
     "LassoEnergy",
     "LinearEnergy",
     "Optimal",
+    "Point",
     "PoissonEnergy",
     "Problem",
     "Recurrent",
