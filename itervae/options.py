@@ -1,12 +1,20 @@
-"""The options of a command, as a dataclass: parsed by tyro, refused in one sentence, paths and seeds taken alike."""
+"""The options of a command, as a dataclass: parsed by tyro, refused in one sentence, paths and
+seeds taken alike.
+
+An option that takes several values is a tuple: `--suite units knn`, for which `--suite units,knn`
+is another way.
+"""
 
 import io
+import os
+import re
+import sys
 import types
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -23,26 +31,36 @@ from itervae.own import class_name, import_class
 from itervae.paths import check_path
 
 T = TypeVar("T")
+NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "text", bool: "no value, or --no- before it"}
 
 
-def parse(kind: type[T], prog: str, args: Sequence[str]) -> T:
+def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, Any] = NOTHING) -> T:
     """The options on a command line, ~ expanded in every path.
+
+    Args:
+        kind: dataclass of the options.
+        prog: the command, as it is typed.
+        args: what follows it.
+        defaults: by name of the field, in place of those of the class.
 
     Raises:
         InputError: an unknown option, one that is missing or has no value or one of another kind, or a seed out of
             range.
     """
-    said = io.StringIO()
+    more: Any = {"default": _with_defaults(kind, defaults)} if defaults else {}
+    args = _spread(kind, args)
+    said, shown = io.StringIO(), _Shown(sys.stdout)
     try:
-        with redirect_stderr(said):  # where tyro explains itself in a box of many lines
-            options = tyro.cli(
-                kind, prog=prog, args=list(args), config=(tyro.conf.OmitArgPrefixes,), registry=_registry()
-            )
+        # where tyro explains itself, in a box of many lines, and shows the help
+        with redirect_stderr(said), redirect_stdout(shown):
+            config = (tyro.conf.OmitArgPrefixes,)
+            options = tyro.cli(kind, prog=prog, args=args, config=config, registry=_registry(), **more)
     except SystemExit as stopped:
         if not stopped.code:  # --help
+            print(re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", shown.getvalue(), count=1), end="")  # the target first
             raise
-        raise InputError(f"{_reason(kind, args, said.getvalue())}: see {prog} --help") from None
+        raise InputError(f"{_reason(kind, prog, args, said.getvalue())}: see {prog} --help") from None
     return _taken(options)
 
 
@@ -78,10 +96,73 @@ def _registry() -> ConstructorRegistry:
     return registry
 
 
+def asks_help(args: Sequence[str]) -> bool:
+    """Whether a command line asks for help."""
+    return "-h" in args or "--help" in args
+
+
+def given(kind: type, args: Sequence[str]) -> dict[str, list[str]]:
+    """The options on a command line, by the names of their fields, with the words that follow each."""
+    known = _options(kind)[0]
+    found: dict[str, list[str]] = {}
+    words: list[str] = []
+    for token in args:
+        if not token.startswith("--"):
+            words.append(token)
+            continue
+        name, equals, value = token[2:].partition("=")
+        name = name.replace("-", "_")
+        if name not in known and name.removeprefix("no_") in known:  # --no-whiten
+            name = name.removeprefix("no_")
+        found[name] = words = [value] if equals else []
+    return found
+
+
+def _with_defaults(kind: type[T], defaults: Mapping[str, Any]) -> T:
+    """The options with these defaults; those that have none still have to be given."""
+    known: Any = kind
+    required = [f.name for f in fields(known) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    return known(**{**dict.fromkeys(required, tyro.MISSING), **defaults})
+
+
+class _Shown(io.StringIO):
+    """What is printed, kept; it looks as on the stream that it is kept from."""
+
+    encoding: Any = None
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.encoding, self.isatty = stream.encoding, stream.isatty
+
+
+def _spread(kind: type, args: Sequence[str]) -> list[str]:
+    """The same with the values of options that take several one by one: `a,b` is `a b`."""
+    several = {name for name, hint in _options(kind)[0].items() if get_origin(_plain(hint)) is tuple}
+    found: list[str] = []
+    inside = False
+    for token in args:
+        if token.startswith("--"):
+            name, equals, value = token.partition("=")
+            inside = name[2:].replace("-", "_") in several
+            found += [name, *_parts(value)] if inside and equals else [token]
+        else:
+            found += _parts(token) if inside else [token]
+    return found
+
+
+def _parts(value: str) -> list[str]:
+    for path in (value, value.rpartition(":")[0]):  # the name of a folder, with or without :STEPS, may hold commas
+        if os.path.exists(os.path.expanduser(path)):
+            return [value]
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
 def _taken(options: Any) -> Any:
     """The same with paths expanded, in every group of them; seeds are checked."""
     changed = {}
     for field in fields(options):
+        if not field.init:
+            continue
         value = getattr(options, field.name)
         if is_dataclass(value):
             changed[field.name] = _taken(value)
@@ -94,37 +175,37 @@ def _taken(options: Any) -> Any:
     return replace(options, **changed)
 
 
-def _reason(kind: type, args: Sequence[str], said: str) -> str:
-    """Why tyro refused a command line: in words of this project where it can be seen, else in tyro's own."""
+def _reason(kind: type, prog: str, args: Sequence[str], said: str) -> str:
+    """Why tyro refused a command line: in words of this project where it can be seen, else in
+    tyro's own."""
     hints, required, positional = _options(kind)
-    given = {}
-    for place, token in enumerate(args):
-        if not token.startswith("--"):
-            continue
-        name, equals, value = token[2:].partition("=")
-        rest = list(args[place + 1 :])
-        end = next((i for i, other in enumerate(rest) if other.startswith("--")), len(rest))
-        given[name.replace("-", "_")] = [value] if equals else rest[:end]
-    for name in given:
-        if name not in hints and name.removeprefix("no_") not in hints:
+    found = given(kind, args)
+    for name in found:
+        if name not in hints:
             hint = nearest(name, hints)
-            meant = hint.replace(near := hint[len("did you mean ") : -2], _flag(near)) if hint else ""
-            return f"{_flag(name)} is no option of this command; {meant}expected one that is"
-    if missing := [_flag(name) for name in required if name not in given]:
+            meant = hint.replace(near := hint[len("did you mean ") : -2], flag(near)) if hint else ""
+            return f"{flag(name)} is no option of this command; {meant}expected one that is"
+    if args and not args[0].startswith("-") and not positional:
+        return f"{args[0]} was given to {prog}, which takes no input; leave it out"
+    if "Required options" in said and positional and (not args or args[0].startswith("-")):
+        return f"no {positional[0]} was named; expected one, before the options"
+    if missing := [flag(name) for name in required if name not in found]:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; expected a value for each"
-    for name, values in given.items():
-        if _flag(name) in said and name in hints:
-            return f"{_flag(name)} {_unfit(hints[name], values)}"
-    if "Required options" in said and positional:
-        return f"no {positional[0]} was named; expected one"
+    for name, values in found.items():
+        if flag(name) in said and name in hints:
+            return f"{flag(name)} {_unfit(hints[name], values)}"
     plain = " ".join("".join(" " if letter in "│╭╮╰╯─" else letter for letter in said).split())
     return plain.partition(" For full helptext")[0] + "; expected options as the help lists them"
 
 
+def _plain(hint: Any) -> Any:
+    """The type without the None that stands for an option left out."""
+    return next(kind for kind in setting_kinds(hint) if kind is not types.NoneType)
+
+
 def _unfit(hint: Any, values: list[str]) -> str:
     """What is wrong with the values of an option of that type."""
-    kinds = setting_kinds(hint)
-    hint = next(kind for kind in kinds if kind is not types.NoneType)
+    hint = _plain(hint)
     if get_origin(hint) is tuple:
         hint = get_args(hint)[0]
     choices = get_args(hint) if get_origin(hint) is Literal else ()
@@ -140,6 +221,8 @@ def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:
     hints, required, positional = {}, [], []
     marked = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
+        if not field.init:
+            continue
         hint = get_type_hints(kind)[field.name]
         if is_dataclass(hint):
             hints |= _options(hint)[0]  # pyright: ignore[reportArgumentType]
@@ -152,5 +235,6 @@ def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:
     return hints, required, positional
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option of a field: --data-path of data_path."""
     return "--" + name.replace("_", "-")

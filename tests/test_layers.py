@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "errors", "files", "own", "paths"}
+SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "own", "paths"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "allocator": set(),
     "arguments": {"errors"},
     "arrays": {"errors"},
+    "devices": {"errors"},
     "errors": set(),
     "files": set(),
     "options": set(),

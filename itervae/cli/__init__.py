@@ -1,4 +1,4 @@
-"""The command: itervae train | infer | gap | export | figure | engines."""
+"""The command: itervae COMMAND."""
 
 import atexit
 import contextlib
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
@@ -24,13 +25,14 @@ COMMANDS = {
     "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",
 }
+AFTER = "itervae COMMAND --help explains each; itervae --version says which this is."
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command; errors of input end it with exit code 2 and one sentence, Ctrl-C with 130.
 
-    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it begins, while packages
-    are imported, and after its last line.
+    Without `args` the process is the command's own: then Ctrl-C also ends it in silence as it
+    begins, while packages are imported, and after its last line.
     """
     if args is not None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         _run(list(sys.argv[1:] if args is None else args))  # or a shell has it ignored, in the background
@@ -51,7 +53,10 @@ def _run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-        print(f"usage: itervae COMMAND ...\n\n{lines}\n\nitervae COMMAND --help explains each.")
+        print(f"usage: itervae COMMAND ...\n\n{lines}\n\n{AFTER}")
+        return
+    if args[0] == "--version":
+        print(f"itervae {_version('itervae')}, torch {_version('torch')}")
         return
     try:
         if args[0] not in COMMANDS:
@@ -84,8 +89,16 @@ def _stop(number: int, frame: Any) -> NoReturn:
     os._exit(128 + number)
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of a folder that is not installed"
+
+
 def _print_anything() -> None:
-    """Let the streams of this process write an escape for a character that their encoding lacks, and not fail."""
+    """Let the streams of this process write an escape for a character that their encoding lacks,
+    and not fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,33 +1,47 @@
 """`itervae export`: the dictionary of a run as arrays."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import tyro
 
-from itervae.cli.outputs import check_outputs
-from itervae.model import save_dictionary
-from itervae.options import parse
+from itervae.cli.command import Command, Output
+from itervae.cli.runs import own_classes
+from itervae.model import GenerativeModel, save_dictionary
 from itervae.training import load
 
 
 @dataclass
-class Export:
-    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear decoder. Other
-    families than the Poisson have no rates, and sparse coding the dictionary alone; as a target, such a file is read as
-    a Poisson model whose rates --log-rate gives."""
+class Export(Command):
+    """Write the dictionary, the prior log-rates and the observation variance of a run with a linear
+    decoder. Other families than the Poisson have no rates, and sparse coding the dictionary alone;
+    as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
-    target: tyro.conf.Positional[Path]
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
+
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder or checkpoint."""
     dictionary: Path
     """File to write, .npz."""
+    own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
+    """Classes of your own that the run was trained with; no file is trusted to name code."""
+
+    def reads(self) -> Sequence[Path]:
+        return [self.target]
+
+    def work(self) -> GenerativeModel:
+        return load(self.target, own=own_classes(self.own)).model
+
+    def files(self, found: GenerativeModel) -> Mapping[str, Callable[[Path], object]]:
+        return {"dictionary": lambda path: save_dictionary(found, path)}
+
+    def tell(self, found: GenerativeModel) -> None:
+        size, latents = found.dictionary.shape
+        lost = "" if found.prior.name == "poisson" else f"; its {found.prior.name} prior is left out"
+        print(f"{latents} atoms of {size} values{lost}")
 
 
-def run(args: list[str]) -> None:
-    options = parse(Export, "itervae export", args)
-    check_outputs(options, {"dictionary": ".npz"}, [options.target])
-    model = load(options.target).model
-    save_dictionary(model, options.dictionary)
-    size, latents = model.dictionary.shape
-    lost = "" if model.prior.name == "poisson" else f", without its {model.prior.name} prior"
-    print(f"dictionary of {latents} atoms of {size} values written to {options.dictionary}{lost}")
+run = partial(Export.run, "itervae export")

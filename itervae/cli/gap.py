@@ -1,46 +1,57 @@
-"""`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is linear."""
+"""`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is
+linear."""
 
-import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import tyro
 from rich import box
 from rich.table import Table
 
-from itervae.arguments import check_finite, check_positive
-from itervae.cli.outputs import check_outputs
-from itervae.cli.runs import Target, check_width, chosen_data, data_given, described, named_engine, open_target
+from itervae.arguments import check_finite, check_positive, check_whole
+from itervae.cli.command import FIGURE, REPORT, Measurement, Output
+from itervae.cli.runs import Target, check_widths, described, named_engine, open_target
 from itervae.cli.show import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_json
-from itervae.inference import ENGINES, Engine
-from itervae.options import parse
-from itervae.paths import check_path
+from itervae.inference import fitting as fitting_engines
+from itervae.inference import split_steps
 from itervae.plotting import gap_figure, save
-from itervae.training import choose_device, load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_ENGINES = ("lca-unrolled:20", "fista-unrolled:20")
 ESTIMATE_FLOOR = 1e-2
 """Gaps to an estimate are drawn from here on, nats."""
 
 
-@dataclass
-class Gap:
-    """Measure the amortization gap: the free energy of each engine's posterior above the best one, per datum in nats,
-    proved by a duality certificate where the decoder is linear, else against the best of several starts."""
+@dataclass(kw_only=True)
+class Gap(Measurement):
+    """Measure the amortization gap: the free energy of each engine's posterior above the best one,
+    per datum in nats, proved by a duality certificate where the decoder is linear, else against the
+    best of several starts."""
 
-    target: tyro.conf.Positional[Path]
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {
+        "json": REPORT,
+        "save": Output("free energies", ".npz"),
+        "figure": FIGURE,
+    }
+
+    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     data: DataSettings
-    engines: str | None = None
-    """Comma-separated: an engine of the registry, or the run's own, with :STEPS; or the folder of another run, whose
-    trained engine is brought here. By default the run's own, lca-unrolled:20 and, where it fits, fista-unrolled:20."""
+    engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None
+    """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS;
+    or folders of other runs, whose trained engines are brought here. By default the run's own,
+    lca-unrolled:20 and, where it fits, fista-unrolled:20."""
     split: Literal["train", "validation", "all"] | None = None
     """Which data; by default validation for a run, all for a dictionary."""
     num: int | None = None
@@ -56,7 +67,8 @@ class Gap:
     trace: bool = False
     """Also the gap after every step."""
     approximation: bool = False
-    """Also the approximation gap F* − (−log p(x)), by importance weighting with up to 5000 samples per datum."""
+    """Also the approximation gap F* − (−log p(x)), by importance weighting with up to 5000 samples
+    per datum."""
     json: Path | None = None
     """File for the report."""
     save: Path | None = None
@@ -65,61 +77,84 @@ class Gap:
     """File (.png) for a picture of the gaps over the data."""
     seed: int = 0
     """Seed of the data drawn and of engines that sample."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        return [self.target]
 
-def run(args: list[str]) -> None:
-    options = parse(Gap, "itervae gap", args)
-    check_outputs(options, {"json": "", "save": ".npz", "figure": ".png"}, [options.target])
-    check_finite("--contrast", options.contrast)
-    check_positive("--certificate", options.certificate, " of nats")
-    if options.num is not None and options.num < 1:
-        raise InputError(f"--num is {options.num}; expected a number ≥ 1")
-    device = choose_device(options.device)
-    target = open_target(options.target, options.log_rate, options.observation_variance)
-    engines = _engines(options.engines, target)
-    x, data = _data(options, target, chosen_data(target.data, data_given(args, options.data)))
-    x, model = x.to(device), target.model.to(device)
+    @property
+    def named(self) -> Sequence[str]:
+        return self.engines or ()
 
-    stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
-    with progress() as bar:
-        tasks = {name: bar.add_task(name, total=len(x)) for name in stages}
-        report = amortization_gap(
-            model,
-            {name: (engine.to(device), steps) for name, (engine, steps) in engines.items()},
-            x,
-            tolerance=options.certificate,
-            trace=options.trace,
-            approximation=options.approximation,
-            seed=options.seed,
-            advance=lambda name, count: bar.advance(tasks[name], count),
-        )
-    if options.json is not None:
-        write_json(options.json, report.to_dict(data))
-    if options.save is not None:
-        write_arrays(options.save, {name: value.cpu().numpy() for name, value in report.arrays.items()})
-    if options.figure is not None:
+    def check(self) -> None:
+        check_finite("--contrast", self.contrast)
+        check_positive("--certificate", self.certificate, " of nats")
+        if self.num is not None:
+            check_whole("--num", self.num, 1)
+        if self.engines == ():
+            raise InputError(f"--engines was given no value; expected some such as {' '.join(DEFAULT_ENGINES)}")
+
+    def open_targets(self) -> dict[str, Target]:
+        target = open_target(self.target, self.own(), self.log_rate, self.observation_variance)
+        return {str(self.target): target}
+
+    def work(self) -> tuple[GapReport, str]:
+        (target,) = self.targets.values()
+        engines = {name: named_engine(name, target, self.own()) for name in self._names(target)}
+        x, data = self._data(target)
+        stages = ("optimal", *engines, *((APPROXIMATION,) if self.approximation else ()))
+        with progress() as bar:
+            tasks = {name: bar.add_task(name, total=len(x)) for name in stages}
+            report = amortization_gap(
+                target.model.to(self.device),
+                {name: (engine.to(self.device), steps) for name, (engine, steps) in engines.items()},
+                x.to(self.device),
+                tolerance=self.certificate,
+                trace=self.trace,
+                approximation=self.approximation,
+                seed=self.seed,
+                advance=lambda name, count: bar.advance(tasks[name], count),
+            )
+        return report, data
+
+    def _names(self, target: Target) -> Sequence[str]:
+        """The engines to measure."""
+        if self.engines is not None:
+            return self.engines
+        own = () if target.run is None else (target.inference,)
+        fitting = (name for name in DEFAULT_ENGINES if split_steps(name)[0] in fitting_engines(target.model))
+        return list(dict.fromkeys([*own, *fitting]))
+
+    def _data(self, target: Target) -> tuple[torch.Tensor, str]:
+        """The data (N, D) to measure on, and their description."""
+        source = load_stills(self.data, self.seed, fitted=target.prepare.fitted)
+        split = self.split or ("all" if target.run is None else "validation")
+        x = _rows(source, split, self.num or (1000 if target.model.exact else 100))
+        check_widths(source, [target])
+        contrast = f" x {self.contrast:g}" if self.contrast != 1 else ""
+        return self.contrast * x, described(source, split) + contrast
+
+    def files(self, found: tuple[GapReport, str]) -> Mapping[str, Callable[[Path], object]]:
+        report, data = found
+        return {
+            "json": lambda path: write_json(path, report.to_dict(data)),
+            "save": lambda path: write_arrays(path, {n: value.cpu().numpy() for n, value in report.arrays.items()}),
+            "figure": lambda path: save(self._figure(report), path),
+        }
+
+    def _figure(self, report: GapReport) -> "Figure":
         optimum = report.arrays["free_energy_optimal"]
         gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
         certified = report.optimal.method == "certified"
-        save(gap_figure(gaps, options.certificate if certified else ESTIMATE_FLOOR, certified), options.figure)
-    _print(report, data)
+        return gap_figure(gaps, self.certificate if certified else ESTIMATE_FLOOR, certified)
 
-
-def _data(options: Gap, target: Target, settings: DataSettings) -> tuple[torch.Tensor, str]:
-    """The data (N, D) to measure on, and their description."""
-    source = load_stills(settings, options.seed, fitted=target.prepare.fitted)
-    split = options.split or ("validation" if target.data is not None else "all")
-    x = _rows(source, split, options.num or (1000 if target.model.exact else 100))
-    check_width(source, target.model, options.target)
-    return options.contrast * x, described(source, split) + (
-        f" x {options.contrast:g}" if options.contrast != 1 else ""
-    )
+    def tell(self, found: tuple[GapReport, str]) -> None:
+        _print(*found)
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:
-    """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own proportion."""
+    """`num` data of the split, or all of it where it is smaller; `all` mixes both in their own
+    proportion."""
     if split == "validation" or (split == "all" and source.held_share == 1):
         return source.validation[:num]
     if source.train is not None:
@@ -132,25 +167,6 @@ def _rows(source: Source, split: str, num: int) -> torch.Tensor:
         return source.batch(0, num)
     held = min(len(source.validation), round(num * source.held_share))
     return torch.cat([source.batch(0, num - held), source.validation[:held]])
-
-
-def _engines(names: str | None, target: Target) -> dict[str, tuple[Engine, int | None]]:
-    """The engines asked for, by the names given."""
-    own = () if target.data is None else (target.inference,)
-    fitting = [name for name in DEFAULT_ENGINES if ENGINES[name.split(":")[0]].requires <= target.model.capabilities]
-    asked = (*own, *fitting) if names is None else names.split(",")
-    found: dict[str, tuple[Engine, int | None]] = {}
-    for name in filter(None, (name.strip() for name in asked)):
-        whole = ":" not in name or os.path.isdir(check_path(name))  # a folder's name may hold a colon
-        base, _, number = (name, "", "") if whole else name.rpartition(":")
-        if number and not number.isdecimal():
-            raise InputError(f"{name!r} asks for {number!r} steps; expected ENGINE:STEPS with a whole number")
-        path = check_path(base)
-        engine = load(path).engine if path.is_dir() or path.suffix == ".pt" else named_engine(base, target)
-        found[name] = (engine, int(number) if number else None)
-    if not found:
-        raise InputError(f"--engines {names!r} names no engine; expected a list such as {','.join(DEFAULT_ENGINES)}")
-    return found
 
 
 def _print(report: GapReport, data: str) -> None:
@@ -197,3 +213,6 @@ def _print(report: GapReport, data: str) -> None:
         out.print(f"approximation gap: {much} {gap}, to the last of these")
     if best.method == "certified" and best.not_certified:
         out.print(f"{best.not_certified} of {report.num} data did not reach the certificate asked for", style="red")
+
+
+run = partial(Gap.run, "itervae gap")

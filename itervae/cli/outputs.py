@@ -8,8 +8,9 @@ from typing import Any
 from itervae.errors import InputError
 
 
-def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Path] = ()) -> None:
-    """Refuse files to write that cannot be written, that are named twice, or that would replace an input.
+def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Path] = ()) -> dict[str, Path]:
+    """The files to write, by option; refused where they cannot be written, are named twice, or
+    would replace an input.
 
     Args:
         options: of the command; an output that is None is not asked for.
@@ -19,6 +20,7 @@ def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Pa
     Raises:
         InputError: names the option.
     """
+    asked: dict[str, Path] = {}
     taken = {os.path.realpath(path): "what the command reads" for path in inputs}
     for name, suffix in suffixes.items():
         path, flag = getattr(options, name), f"--{name}"
@@ -31,6 +33,8 @@ def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Pa
             raise InputError(f"{flag} is {path}, and so is {taken[place]}; expected another name")
         taken[place] = flag
         _check_place(flag, path)
+        asked[name] = path
+    return asked
 
 
 def _check_place(flag: str, path: Path) -> None:

@@ -1,9 +1,12 @@
-"""`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse coding."""
+"""`itervae rate-distortion`: reconstruction error against sparsity, of Poisson VAEs and of sparse
+coding."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,38 +15,60 @@ from rich import box
 from rich.progress import track
 from rich.table import Table
 
-from itervae.cli.outputs import check_outputs
-from itervae.cli.runs import chosen_data, data_given, described, open_target
+from itervae.cli.command import FIGURE, REPORT, Measurement, Output
+from itervae.cli.runs import Target, common_fitted, described, is_dictionary, open_target
 from itervae.cli.show import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
-from itervae.inference import ENGINES, Optimal
-from itervae.model import PoissonVAESettings, SparseCodingSettings, sparse_coding_model
-from itervae.options import parse
+from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
+from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSettings, sparse_coding_model
 from itervae.plotting import Curve, rate_distortion_figure, save
-from itervae.training import LoadedRun, RunSettings, choose_device, load
 
 STEPS = 200
-"""Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders are."""
-CODERS = f"lca-unrolled:{STEPS}:hard,lca-unrolled:{STEPS}:soft,ista-unrolled:{STEPS}:soft"
+"""Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders
+are."""
+CODERS = (f"lca-unrolled:{STEPS}:hard", f"lca-unrolled:{STEPS}:soft", f"ista-unrolled:{STEPS}:soft")
 
 
-@dataclass
-class RateDistortion:
-    """Measure reconstruction error against sparsity: of each Poisson VAE run with its own inference and with the best
-    posterior, of each sparse-coding run with its own engine at 200 steps, and of sparse coding over thresholds on the
-    dictionary of a Poisson VAE."""
+class Coder(NamedTuple):
+    """Sparse coding by an engine."""
 
-    runs: tyro.conf.Positional[list[Path]]
-    """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over thresholds."""
+    name: str
+    kind: type[Engine]
+    steps: int
+    shrinkage: Literal["soft", "hard"]
+
+
+class Measured(NamedTuple):
+    """What was found: points of curves, in words what they were measured on, of how many data, of
+    which variance."""
+
+    points: list[RatePoint]
+    data: str
+    num: int
+    variance: float
+
+
+@dataclass(kw_only=True)
+class RateDistortion(Measurement):
+    """Measure reconstruction error against sparsity: of each Poisson VAE run with its own inference
+    and with the best posterior, of each sparse-coding run with its own engine at 200 steps, and of
+    sparse coding over thresholds on the dictionary of a Poisson VAE."""
+
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
+
+    runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
+    """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over
+    thresholds."""
     data: DataSettings
     dictionary: Path | None = None
-    """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the Poisson VAE among the
-    runs whose beta is nearest to 1."""
-    coders: str = CODERS
-    """Comma-separated ENGINE:STEPS:hard or ENGINE:STEPS:soft, sparse coding with non-negative coefficients."""
+    """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
+    Poisson VAE among the runs whose beta is nearest to 1."""
+    coders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE:STEPS:hard|soft ...")] = CODERS
+    """Sparse coding with non-negative coefficients, each an engine of the registry or MODULE:CLASS
+    of your own, a number of steps, and hard or soft."""
     thresholds: tuple[float, ...] = (0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.2)
     """Thresholds of the coders, units of the data."""
     split: Literal["train", "validation"] = "validation"
@@ -56,55 +81,88 @@ class RateDistortion:
     """File (.png) for the picture."""
     seed: int = 0
     """Seed of the counts, and of the data drawn from the training split."""
-    device: str = "auto"
-    """cpu, cuda, or auto."""
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self.runs
 
-def run(args: list[str]) -> None:
-    options = parse(RateDistortion, "itervae rate-distortion", args)
-    check_outputs(options, {"json": "", "figure": ".png"}, [*options.runs, *filter(None, [options.dictionary])])
-    if options.num < 2:
-        raise InputError(f"--num is {options.num}; expected at least 2, over which sparsity is measured")
-    if not options.runs:
-        raise InputError("no run was named; expected run folders or checkpoints of itervae train")
-    for path in options.runs:
-        if path.suffix in (".npz", ".npy"):
+    @property
+    def named(self) -> Sequence[str]:
+        return [coder.rpartition(":")[0] for coder in self.coders]
+
+    def reads(self) -> Sequence[Path]:
+        return [*self.runs, *filter(None, [self.dictionary])]
+
+    def check(self) -> None:
+        if self.num < 2:
+            raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
+        if not self.runs:
+            raise InputError("no run was named; expected run folders or checkpoints of itervae train")
+        for path in filter(is_dictionary, self.runs):
             raise InputError(f"{path} is a dictionary file; name runs, and the file with --dictionary")
-    for threshold in options.thresholds:
-        if not 0 < threshold < math.inf:
-            raise InputError(f"--thresholds has {threshold}; expected positive numbers")
-    device = choose_device(options.device)
-    coders = [_coder(coder) for coder in options.coders.split(",") if coder.strip()]
-    runs = {path: load(path, device) for path in options.runs}
-    settings = {path: run.settings for path, run in runs.items()}
-    x, data = _data(options, args, runs, device)
+        for threshold in self.thresholds:
+            if not 0 < threshold < math.inf:
+                raise InputError(f"--thresholds has {threshold}; expected positive numbers")
+        for coder in self.coders:
+            _coder(coder)
 
-    jobs = [(path, None) for path in settings]  # each once
-    dictionary = options.dictionary or _reference(settings)
-    if dictionary is not None:
-        size = len(open_target(dictionary).model.dictionary)  # refused now and not after the runs
-        if size != x.shape[1]:
-            raise InputError(
-                f"the atoms of {dictionary} have {size} values and the data {x.shape[1]}; name one that fits"
-            )
-        jobs += [(dictionary, coder) for coder in coders]
-    points: list[RatePoint] = []
-    out = console(stderr=True)
-    for path, coder in track(jobs, "measuring", console=out, transient=True, disable=not out.is_terminal):
-        if coder is None:
-            points += _of_run(runs[path], x, options.seed)
-        else:
-            points += _of_coder(path, *coder, options.thresholds, x)
-    if options.json is not None:
-        write_json(options.json, report(points, data, len(x), total_variance(x)))
-    if options.figure is not None:
-        save(rate_distortion_figure(_drawn(points), total_variance(x)), options.figure)
-    _print(points, data, len(x))
+    def work(self) -> Measured:
+        coders = [_coder(coder) for coder in self.coders]
+        x, data = self._data()
+        jobs: list[tuple[Target, Coder | None]] = [(target, None) for target in self.targets.values()]
+        dictionary = self._dictionary()
+        if dictionary is not None:
+            size = len(dictionary.model.dictionary)  # refused now and not after the runs
+            if size != x.shape[1]:
+                raise InputError(
+                    f"the atoms of {dictionary.path} have {size} values and the data {x.shape[1]}; name one that fits"
+                )
+            jobs += [(dictionary, coder) for coder in coders]
+        points: list[RatePoint] = []
+        out = console(stderr=True)
+        for target, coder in track(jobs, "measuring", console=out, transient=True, disable=not out.is_terminal):
+            target.model.to(self.device)
+            if coder is None:
+                points += _of_run(target, x, self.seed)
+            else:
+                points += _of_coder(target.model, coder, self.thresholds, x)
+        return Measured(points, data, len(x), total_variance(x))
+
+    def _dictionary(self) -> Target | None:
+        """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
+        is nearest to 1."""
+        if self.dictionary is not None:
+            return open_target(self.dictionary, self.own())
+        betas = {
+            name: abs(run.settings.model.beta - 1)
+            for name, target in self.targets.items()
+            if (run := target.run) is not None
+            and isinstance(run.settings.model, PoissonVAESettings)
+            and run.settings.model.decoder == "linear"
+        }
+        return self.targets[min(betas, key=lambda name: betas[name])] if betas else None
+
+    def _data(self) -> tuple[torch.Tensor, str]:
+        """The data (N, D) of the runs, or those asked for, and their description."""
+        source = load_stills(self.data, self.seed, fitted=common_fitted(self.targets.values()))
+        x = source.validation[: self.num] if self.split == "validation" else source.batch(0, self.num)
+        return x.to(self.device), described(source, self.split)
+
+    def files(self, found: Measured) -> Mapping[str, Callable[[Path], object]]:
+        points, data, num, variance = found
+        return {
+            "json": lambda path: write_json(path, report(points, data, num, variance)),
+            "figure": lambda path: save(rate_distortion_figure(_drawn(points), variance), path),
+        }
+
+    def tell(self, found: Measured) -> None:
+        _print(found.points, found.data, found.num)
 
 
-def _of_run(run: LoadedRun, x: torch.Tensor, seed: int) -> list[RatePoint]:
+def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
     """The points of a run with its own engine and, for a linear Poisson VAE, with the best posterior."""
-    model, engine, settings = run.model, run.engine, run.settings
+    assert target.run is not None
+    model, engine, settings = target.model, target.engine.to(x.device), target.run.settings
     if isinstance(settings.model, SparseCodingSettings):
         threshold = settings.model.threshold
         signed = " signed" if settings.model.signed else ""
@@ -123,19 +181,17 @@ def _of_run(run: LoadedRun, x: torch.Tensor, seed: int) -> list[RatePoint]:
     return points
 
 
-def _of_coder(
-    path: Path, name: str, steps: int, shrinkage: str, thresholds: tuple[float, ...], x: torch.Tensor
-) -> list[RatePoint]:
-    """The points of sparse coding over thresholds on the dictionary of `path`."""
-    model = open_target(path).model.to(x.device)
-    kind = ENGINES[name]
+def _of_coder(model: GenerativeModel, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
+    """The points of sparse coding over thresholds on the dictionary of a model."""
+    name, kind, steps, shrinkage = coder
     points: list[RatePoint] = []
     for threshold in thresholds:
         settings = SparseCodingSettings(model.latents, threshold, "hard" if shrinkage == "hard" else "soft")
-        coder = sparse_coding_model(model.dictionary.detach(), settings, model.shape)
+        coding = sparse_coding_model(model.dictionary.detach(), settings, model.shape)
+        check_named(name, coding)
         points += rate_points(
-            coder,
-            kind.build(kind.Settings(), coder, coder.shape),
+            coding,
+            kind.build(kind.Settings(), coding, coding.shape),
             x,
             family=f"{_short(name)} {shrinkage}, P-VAE dictionary",
             setting=f"θ {threshold:g}",
@@ -145,52 +201,31 @@ def _of_coder(
     return points
 
 
-def _coder(text: str) -> tuple[str, int, str]:
-    """(engine, steps, shrinkage) of ENGINE:STEPS:SHRINKAGE."""
-    name, _, rest = text.strip().partition(":")
-    steps, _, shrinkage = rest.partition(":")
+def _coder(text: str) -> Coder:
+    """The coder of ENGINE:STEPS:SHRINKAGE."""
+    engine, _, shrinkage = text.rpartition(":")
     fitting = [
-        key
-        for key, kind in ENGINES.items()
+        name
+        for name, kind in ENGINES.items()
         if "Poisson family or sparse coding" in kind.requires
         and "certifiable optimum" not in kind.requires
         and not kind.learned
     ]
-    if name not in fitting or not steps.isdecimal() or shrinkage not in ("soft", "hard"):
+    name, steps = split_steps(engine)
+    if shrinkage not in ("soft", "hard") or steps is None or not (name in fitting or ":" in name):
         raise InputError(
-            f"coder {text.strip()!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting)}; "
-            "write, say, lca-unrolled:200:soft"
+            f"coder {text!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting)}; write, "
+            "say, lca-unrolled:200:soft"
         )
-    return name, int(steps), shrinkage
+    kind = engine_class(name)
+    if kind.learned:
+        raise InputError(f"coder {text!r} has to be trained; use an engine that has nothing to learn")
+    return Coder(name, kind, steps, shrinkage)
 
 
 def _short(name: str) -> str:
     """LCA of lca-unrolled."""
     return name.split("-")[0].upper()
-
-
-def _reference(settings: dict[Path, RunSettings]) -> Path | None:
-    """The Poisson VAE with a linear decoder whose beta is nearest to 1; None where there is none."""
-    betas = {
-        path: abs(found.model.beta - 1)
-        for path, found in settings.items()
-        if isinstance(found.model, PoissonVAESettings) and found.model.decoder == "linear"
-    }
-    return min(betas, key=lambda path: betas[path]) if betas else None
-
-
-def _data(
-    options: RateDistortion, args: list[str], runs: dict[Path, LoadedRun], device: torch.device
-) -> tuple[torch.Tensor, str]:
-    """The data (N, D) of the runs, or those asked for, and their description."""
-    given = data_given(args, options.data)
-    each = [replace(chosen_data(found.settings.data, given), download=True) for found in runs.values()]
-    fitted = next(iter(runs.values())).prepare.fitted
-    if any(other != each[0] for other in each) or any(run.prepare.fitted != fitted for run in runs.values()):
-        raise InputError("the runs were trained on different data; name those to measure on with --data")
-    source = load_stills(each[0], options.seed, fitted=fitted)
-    x = source.validation[: options.num] if options.split == "validation" else source.batch(0, options.num)
-    return x.to(device), described(source, options.split)
 
 
 def _print(points: list[RatePoint], data: str, num: int) -> None:
@@ -233,3 +268,6 @@ def _drawn(points: list[RatePoint]) -> dict[str, Curve]:
         )
         for name, members in curves(points).items()
     }
+
+
+run = partial(RateDistortion.run, "itervae rate-distortion")

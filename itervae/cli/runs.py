@@ -1,67 +1,153 @@
-"""What a command is pointed at: a run folder, a checkpoint, or a dictionary file."""
+"""What a command is pointed at, a run folder, a checkpoint or a dictionary file; the data of runs;
+engines by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from itervae.config import options_given
-from itervae.data import DataSettings, Preparation, Source
+from torch import nn
+
+from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
-from itervae.inference import ENGINES, Engine, check_named
+from itervae.inference import ENGINES, Engine, check_named, engine_class, split_steps
 from itervae.model import GenerativeModel, load_dictionary
-from itervae.sequence import Carryover
-from itervae.training import load
+from itervae.options import flag
+from itervae.own import import_class
+from itervae.paths import check_path
+from itervae.training import LoadedRun, load
+
+DEFAULT_ENGINE = "lca-unrolled"
+"""What comes with a dictionary file."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A model, the engine that came with it, the name of that engine; of a run also the settings of its data, and of a
-    run on sequences its carryover; and how inputs are prepared for it."""
+    """A trained run, or the model of a dictionary file with the default engine.
 
+    Attributes:
+        path: as it was named.
+        model, engine: as trained.
+        prepare: how inputs are prepared for it.
+        run: all that a run holds; None for a dictionary file.
+    """
+
+    path: Path
     model: GenerativeModel
     engine: Engine
-    inference: str
     prepare: Preparation
-    data: DataSettings | None = None
-    carryover: Carryover | None = None
-    start: str = "safer"
+    run: LoadedRun | None = None
+
+    @property
+    def inference(self) -> str:
+        """The name of the engine."""
+        return DEFAULT_ENGINE if self.run is None else self.run.settings.engine_name
+
+    @property
+    def data(self) -> DataSettings | None:
+        """The settings of its data; a dictionary file has none."""
+        return None if self.run is None else self.run.settings.data
 
 
-def open_target(path: Path, log_rate: float | None = None, observation_variance: float | None = None) -> Target:
+def is_dictionary(path: Path) -> bool:
+    """Whether a target is a dictionary file, by its name."""
+    return path.suffix in (".npz", ".npy")
+
+
+def open_target(
+    path: Path,
+    own: Collection[type] = (),
+    log_rate: float | None = None,
+    observation_variance: float | None = None,
+) -> Target:
     """A trained run with its engine, or a dictionary file (.npz, .npy) with the default one.
+
+    Args:
+        path: of the run, the checkpoint or the file.
+        own: classes of the user's own that a run may have.
+        log_rate, observation_variance: of a dictionary file that has none.
 
     Raises:
         InputError: nothing there, or something that is neither.
     """
-    if path.suffix in (".npz", ".npy"):
+    if is_dictionary(path):
         model = load_dictionary(path, log_rate, observation_variance)
-        return Target(model, ENGINES["lca-unrolled"](), "lca-unrolled", Preparation(DataSettings(), model.shape))
+        return Target(path, model, ENGINES[DEFAULT_ENGINE](), Preparation(DataSettings(), model.shape))
     for name, value in (("--log-rate", log_rate), ("--observation-variance", observation_variance)):
         if value is not None:
             raise InputError(f"{name} {value} was given for {path}, a run that has its own; leave it out")
-    run = load(path)
-    settings = run.settings
-    start = settings.sequence.start
-    return Target(run.model, run.engine, settings.engine_name, run.prepare, settings.data, run.carryover, start)
+    run = load(path, own=own)
+    return Target(path, run.model, run.engine, run.prepare, run)
 
 
-def data_given(args: Sequence[str], data: DataSettings) -> dict[str, Any]:
-    """The settings of data on a command line, by name, with the values that were read there."""
-    names = {setting.name for setting in fields(DataSettings)} & set(options_given(args))
-    return {name: getattr(data, name) for name in names}
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of targets, as short as tells them apart."""
+    whole = [path if path.name not in ("", "..") else path.resolve() for path in paths]
+    short = [str(Path(*path.parts[-2:])) if path.suffix == ".pt" else path.name for path in whole]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def common_data(targets: Iterable[Target], given: Mapping[str, Any]) -> DataSettings:
+    """The data that all runs were trained on, with what is given in place of their settings; the
+    default for dictionary files.
+
+    Raises:
+        InputError: runs of data that differ, or that were prepared differently.
+    """
+    runs = [target for target in targets if target.run is not None]
+    if not runs:
+        return chosen_data(None, given)
+    first, *others = runs
+    data = chosen_data(first.data, given)
+    for other in others:
+        if other.prepare.fitted != first.prepare.fitted:
+            raise InputError(
+                f"{first.path} prepares its data with {_fitted(first)} and {other.path} with {_fitted(other)}, as each "
+                "was trained on other data; measure them apart"
+            )
+        theirs = chosen_data(other.data, given)
+        differ = [
+            setting.name
+            for setting in fields(data)
+            if setting.name != "download" and getattr(data, setting.name) != getattr(theirs, setting.name)
+        ]
+        if differ:
+            raise InputError(
+                f"{first.path} was trained on {_described(data)} and {other.path} on {_described(theirs)}; name the "
+                f"data to measure all of them on with {', '.join(map(flag, differ))}"
+            )
+    return data
+
+
+def common_fitted(targets: Iterable[Target]) -> Fitted:
+    """What was fitted on the data of the runs; nothing for dictionary files."""
+    return next((target.prepare.fitted for target in targets if target.run is not None), NOTHING_FITTED)
 
 
 def chosen_data(own: DataSettings | None, given: Mapping[str, Any]) -> DataSettings:
     """The data to measure on: the run's own, with what is given in place of its settings.
 
-    All of another video is held out, as none of it was trained on."""
+    All of another video is held out, as none of it was trained on.
+    """
     if own is None:
         return DataSettings().overlaid(given)
     chosen = own.overlaid(given)
     if own.data == chosen.data == "video" and "data_path" in given and "val_sequences" not in given:
         return replace(chosen, val_sequences="all")
     return chosen
+
+
+def _fitted(target: Target) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in target.prepare.fitted.items()) or "nothing fitted"
+
+
+def _described(data: DataSettings) -> str:
+    changed = [
+        f"{setting.name} {getattr(data, setting.name)}"
+        for setting in fields(data)
+        if setting.name not in ("data", "download") and getattr(data, setting.name) != setting.default
+    ]
+    return f"{data.data} ({', '.join(changed)})" if changed else data.data
 
 
 def described(source: Source, split: str) -> str:
@@ -71,39 +157,70 @@ def described(source: Source, split: str) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def check_width(source: Source, model: GenerativeModel, what: object) -> None:
-    """Refuse data of another size than the model explains."""
+def check_widths(source: Source, targets: Iterable[Target]) -> None:
+    """Refuse data of another size than a target explains."""
     width, facts = source.dim, source.describe()
-    if width == model.size:
-        return
-    if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]
+    for target in targets:
+        model, what = target.model, target.path
+        if width == model.size:
+            continue
+        if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]
+            raise InputError(
+                f"the data are {model.size} rows of {width} values and {what} explains {model.size} values per datum; "
+                "transpose them, so that each datum is a row"
+            )
+        if width == model.latents:
+            raise InputError(
+                f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
+                "atoms of its dictionary lie in rows, transpose it"
+            )
         raise InputError(
-            f"the data are {model.size} rows of {width} values and {what} explains {model.size} values per datum; "
-            "transpose them, so that each datum is a row"
+            f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "
+            "and --data-path, or another --patch-size"
         )
-    if width == model.latents:
-        raise InputError(
-            f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
-            "atoms of its dictionary lie in rows, transpose it"
-        )
-    raise InputError(
-        f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data and "
-        "--data-path, or another --patch-size"
-    )
 
 
-def named_engine(name: str, target: Target) -> Engine:
-    """The target's own engine if it has that name, else a new one with its default settings.
+def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]:
+    """The classes that a user names with --own, and those among the engines, each ENGINE:STEPS,
+    that are the user's.
+
+    Raises:
+        InputError: no such class.
+    """
+    named = [name for name, _ in map(split_engine, engines) if ":" in name and not _is_run(name)]
+    return [import_class(name, nn.Module) for name in dict.fromkeys([*names, *named])]
+
+
+def split_engine(text: str) -> tuple[str, int | None]:
+    """ENGINE, MODULE:CLASS or the folder of a run, each with or without :STEPS, as a name and a
+    number of steps."""
+    return (text.strip(), None) if _is_run(text) else split_steps(text)  # the name of a folder may hold a colon
+
+
+def _is_run(name: str) -> bool:
+    if name.strip().partition(":")[0] in ENGINES:  # a folder of that name is ./NAME
+        return False
+    path = check_path(name)
+    return path.is_dir() or path.suffix == ".pt"
+
+
+def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple[Engine, int | None]:
+    """The engine and the number of steps that ENGINE:STEPS names for a target; None stands for the
+    engine's own number.
+
+    It is the target's own where it has that name, that of another run where it is a folder or a
+    checkpoint, else a new one with its default settings.
 
     Raises:
         InputError: an unknown name, an engine that does not fit the model, or one that would have to be trained.
     """
+    name, steps = split_engine(text)
+    if _is_run(name):
+        return load(check_path(name), own=own).engine, steps
     if name == target.inference:
-        return target.engine
-    if name not in ENGINES:
-        raise InputError(f"inference engine {name!r} is unknown; expected one of {', '.join(ENGINES)}")
-    kind = ENGINES[name]
+        return target.engine, steps
+    kind = engine_class(name)
     check_named(name, target.model)
     if kind.learned:
         raise InputError(f"engine {name} has to be trained, and this target brings none; use a run that trained one")
-    return kind.build(kind.Settings(), target.model, target.model.shape)
+    return kind.build(kind.Settings(), target.model, target.model.shape), steps

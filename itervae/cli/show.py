@@ -10,7 +10,8 @@ def console(stderr: bool = False) -> Console:
 
 
 def progress() -> Progress:
-    """Bars on the terminal, gone when all is done; none where there is no terminal. Descriptions are no markup."""
+    """Bars on the terminal, gone when all is done; none where there is no terminal. Descriptions
+    are no markup."""
     out = console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)

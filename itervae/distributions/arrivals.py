@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itervae import devices
+
 
 @dataclass(frozen=True)
 class Indicator:
@@ -131,6 +133,11 @@ class _FirstOrder(torch.autograd.Function):
         )
 
 
+def _in_one_kernel(rate: Tensor) -> bool:
+    """Whether the arrivals are drawn by one kernel on a GPU, without a look at their number."""
+    return rate.is_cuda and rate.dtype == torch.float32 and find_spec("triton") is not None
+
+
 @torch.no_grad()
 def _draw(
     log_rate: Tensor,
@@ -147,13 +154,14 @@ def _draw(
     rate = log_rate.detach().to(working).exp().reshape(-1)
     reach = indicator.half_width * temperature
     start, end = max(0.0, 1 - reach), 1 + reach
-    if rate.is_cuda and slope and working == torch.float32 and find_spec("triton"):
+    if _in_one_kernel(rate):
         from itervae.distributions.arrivals_triton import add_window
 
         z = torch.poisson(rate * start, generator=generator)
         cubic = indicator is INDICATORS["cubic"]
         pathwise = add_window(z, rate, (start, end), temperature, cubic, integer, generator)
-        return z.view_as(log_rate).to(log_rate.dtype), pathwise.view_as(log_rate).to(log_rate.dtype)
+        z = z.view_as(log_rate).to(log_rate.dtype)
+        return z, pathwise.view_as(log_rate).to(log_rate.dtype) if slope else None
     axis = rate.cumsum(0, dtype=torch.float64)
     if start and len(rate) and float(axis[-1]) * start > SPARSE * len(rate):
         z = torch.poisson(rate * start, generator=generator)
@@ -191,7 +199,7 @@ def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> T
     count = int(torch.poisson(axis[-1] * length, generator=generator))
     place = torch.rand(count, dtype=axis.dtype, device=axis.device, generator=generator).mul_(axis[-1])
     # from left to right: then neither the search nor the sums jump in memory
-    if axis.device.type == "cpu":  # NumPy's search goes on from where the last one ended
+    if devices.on_cpu(axis):  # NumPy's search goes on from where the last one ended
         unit = torch.from_numpy(np.searchsorted(axis.numpy(), np.sort(place.numpy()), side="right"))
     else:
         unit = torch.searchsorted(axis, place.sort().values, right=True)

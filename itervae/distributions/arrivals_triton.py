@@ -76,6 +76,23 @@ def _window(
     tl.store(pathwise_at + unit, pathwise, mask=here)
 
 
+@torch.library.custom_op("itervae::add_window", mutates_args={"z"})
+def _add_window(
+    z: Tensor, rate: Tensor, seed: Tensor, start: float, end: float, temperature: float, cubic: bool, integer: bool
+) -> Tensor:
+    pathwise = torch.empty_like(z)
+    kernel: Any = _window[(triton.cdiv(len(z), BLOCK),)]
+    kernel(rate, z, pathwise, seed, len(z), start, end, temperature, cubic, integer, BLOCK)
+    return pathwise
+
+
+@_add_window.register_fake
+def _fake(
+    z: Tensor, rate: Tensor, seed: Tensor, start: float, end: float, temperature: float, cubic: bool, integer: bool
+) -> Tensor:
+    return torch.empty_like(z)
+
+
 def add_window(
     z: Tensor,
     rate: Tensor,
@@ -96,7 +113,5 @@ def add_window(
         generator: source of randomness, on the device of z.
     """
     seed = torch.randint(2**62, (1,), device=z.device, generator=generator)
-    pathwise = torch.empty_like(z)
-    kernel: Any = _window[(triton.cdiv(len(z), BLOCK),)]
-    kernel(rate, z, pathwise, seed, len(z), *window, temperature, cubic, integer, BLOCK)
-    return pathwise
+    start, end = window
+    return _add_window(z, rate, seed, start, end, temperature, cubic, integer)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
+from itervae import devices
 from itervae.arguments import as_number, check_choice, check_tensor
+from itervae.devices import check_value
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
 from itervae.distributions.family import Family, soft_clamp
 from itervae.distributions.gumbel import gumbel_poisson_sample
@@ -138,14 +140,20 @@ class RelaxedPoisson(Family):
         return relaxed_poisson_sample(log_rate, self.temperature, self.indicator, generator, hard)
 
     def _checked(self, sample_shape: Any) -> Tensor:
-        if self.log_rate.numel():
-            low, high = torch.stack(self.log_rate.detach().aminmax()).tolist()  # NaN where any is NaN
-            if not (low > -math.inf and high <= MAX_LOG_RATE):
-                raise InputError(
-                    f"cannot sample: log-rates run from {low:.4g} to {high:.4g}; expected finite values of at most "
-                    f"{MAX_LOG_RATE:g} (inference or training has diverged: lower the learning rate or clip gradients)"
-                )
-        return self.log_rate.expand(self._extended_shape(sample_shape))
+        log_rate = self.log_rate
+        if log_rate.numel():
+            ends = torch.stack(log_rate.detach().aminmax())  # NaN where any is NaN
+            check_value((ends[0] > -math.inf) & (ends[1] <= MAX_LOG_RATE), lambda: _unsampled(*ends.tolist()))
+            if not devices.on_cpu(log_rate):
+                log_rate = log_rate.clamp_max(MAX_LOG_RATE)  # until the check is read, sampling has to end
+        return log_rate.expand(self._extended_shape(sample_shape))
+
+
+def _unsampled(low: float, high: float) -> InputError:
+    return InputError(
+        f"cannot sample: log-rates run from {low:.4g} to {high:.4g}; expected finite values of at most "
+        f"{MAX_LOG_RATE:g} (inference or training has diverged: lower the learning rate or clip gradients)"
+    )
 
 
 def poisson_kl(log_rate: Tensor, prior_log_rate: Tensor) -> Tensor:

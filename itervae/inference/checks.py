@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole
+from itervae.devices import check_value
 from itervae.distributions import Family, PriorDistribution, SparsityCost
 from itervae.errors import InputError, described
 from itervae.inference.engine import Engine, State
@@ -100,9 +101,7 @@ def check_inputs(
     """Refuse what `infer` cannot work with, naming the value, what was expected and what to do."""
     check_fit(type(engine), model)
     check_data(model, x)
-    if x.numel() and not torch.isfinite(torch.stack(x.detach().aminmax())).all():
-        bad = (~torch.isfinite(x)).any(1).sum().item()
-        raise InputError(f"x has NaN or infinite values in {bad} of {len(x)} data; expected finite values: clean them")
+    check_finite_rows("x", x, "values", "values: clean them")
     own = model.prior()
     if type(prior) is not type(own):
         raise InputError(
@@ -118,16 +117,18 @@ def check_inputs(
         raise InputError(
             f"the prior has parameters of shape {tuple(prior.u.shape)}; expected ({width},) or ({len(x)}, {width})"
         )
-    if not torch.isfinite(prior.u.detach()).all():
-        raise InputError(
-            f"the prior has NaN or infinite parameters, {int((~torch.isfinite(prior.u)).sum())} of {prior.u.numel()}; "
-            "expected finite ones: the model has diverged, or its file is damaged"
-        )
+    parameters = prior.u.detach()
+    check_value(
+        torch.isfinite(parameters).all(),
+        lambda: InputError(
+            f"the prior has NaN or infinite parameters, {int((~torch.isfinite(parameters)).sum())} of "
+            f"{parameters.numel()}; expected finite ones: the model has diverged, or its file is damaged"
+        ),
+    )
     if state is not None and state.u.shape != (len(x), width):
         raise InputError(f"the state has shape {tuple(state.u.shape)}; expected ({len(x)}, {width})")
-    if state is not None and not torch.isfinite(state.u.detach()).all():
-        bad = int((~torch.isfinite(state.u)).any(1).sum())
-        raise InputError(f"the state has NaN or infinite parameters in {bad} of {len(x)} data; expected finite ones")
+    if state is not None:
+        check_finite_rows("the state", state.u, "parameters", "ones")
     for name, value in () if state is None else state.memory.items():
         if len(value) != len(x):
             raise InputError(
@@ -142,6 +143,22 @@ def check_inputs(
             f"cannot record {', '.join(record)}: {type(engine).__name__} stops each datum by its own certificate; "
             "leave record out, or use an engine with a fixed number of steps"
         )
+
+
+def check_finite_rows(name: str, value: Tensor, what: str, expected: str) -> None:
+    """Refuse a tensor (B, …) that is not finite, saying in how many rows; on a GPU the check is put
+    off."""
+    value = value.detach()
+    if not value.numel():
+        return
+
+    def error() -> InputError:
+        bad = int((~torch.isfinite(value)).any(1).sum())
+        return InputError(
+            f"{name} has NaN or infinite {what} in {bad} of {len(value)} data; expected finite {expected}"
+        )
+
+    check_value(torch.isfinite(torch.stack(value.aminmax())).all(), error)
 
 
 def check_fit(engine: type[Engine], model: GenerativeModel) -> None:

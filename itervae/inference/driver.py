@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itervae import devices
 from itervae.distributions import Family, PriorDistribution
 from itervae.inference.certificates import proved, unproved
 from itervae.inference.checks import check_inputs, check_kinds
@@ -42,6 +43,7 @@ class Inference:
     trace: dict[str, Tensor] = field(default_factory=dict)
 
 
+@devices.put_off()
 def infer(
     model: GenerativeModel,
     engine: Engine,
@@ -80,7 +82,7 @@ def infer(
     check_inputs(model, engine, x, given, state, steps, record)
     gradient.check(model, engine)
     x, state = _in_one_precision(model, x, state)
-    apart = x.device.type == "cpu" and model.exact and not engine.stochastic
+    apart = devices.on_cpu(x) and model.exact and not engine.stochastic
     if apart and len(x) > ROWS_AT_ONCE and (gradient.detached or not torch.is_grad_enabled()):
         options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
         return _in_parts(model, engine, x, given, state, options)

@@ -1,14 +1,15 @@
 """The figures: one module per figure, from plain arrays and records to a matplotlib Figure.
 
-Nothing here opens a window, selects a backend or changes a default of matplotlib, which is imported only when a figure
-is made. A value that is not finite is drawn in red and not refused: the picture of a diverged model is worth seeing.
+Nothing here opens a window, selects a backend or changes a default of matplotlib, which is imported
+only when a figure is made. A value that is not finite is drawn in red and not refused: the picture
+of a diverged model is worth seeing.
 """
 
 from itervae.plotting.curves import training_figure
 from itervae.plotting.dictionaries import dictionaries_figure
 from itervae.plotting.dictionary import dictionary_figure, tile_atoms
 from itervae.plotting.estimators import GradientErrors, estimators_figure
-from itervae.plotting.evaluation import Evaluated, evaluation_figure
+from itervae.plotting.evaluation import Dots, Histogram, Lines, Panel, evaluation_figure
 from itervae.plotting.files import save
 from itervae.plotting.gaps import gap_figure
 from itervae.plotting.kl_residual import kl_residual_figure
@@ -23,8 +24,11 @@ from itervae.plotting.steps import Trace, gap_steps_figure
 
 __all__ = [
     "Curve",
-    "Evaluated",
+    "Dots",
     "GradientErrors",
+    "Histogram",
+    "Lines",
+    "Panel",
     "Trace",
     "dictionaries_figure",
     "dictionary_figure",

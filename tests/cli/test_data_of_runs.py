@@ -1,5 +1,5 @@
-"""Commands measure on the data of a run, prepared as it prepared its own; one option overlays, and the data are
-named."""
+"""Commands measure on the data of a run, prepared as it prepared its own; one option overlays, and
+the data are named."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_runs_that_scale_frames_differently_are_not_compared(folder, capsys):
     main(["train", *own, "--val-sequences", "d", *few, "--run-dir", str(folder / "second")])
     with pytest.raises(SystemExit):
         main(["sequence", str(folder / "video"), str(folder / "second"), "--tubes", "2"])
-    assert "as each was trained on other clips; measure them apart" in capsys.readouterr().err
+    assert "as each was trained on other data; measure them apart" in capsys.readouterr().err
 
 
 def test_film_is_inferred_as_the_run_carries_over(folder, capsys):
@@ -114,7 +114,8 @@ def test_film_is_inferred_as_the_run_carries_over(folder, capsys):
 
 @pytest.mark.parametrize("command", ["gap", "evaluate", "rate-distortion"])
 def test_one_option_overlays_and_the_data_are_named(folder, command, capsys):
-    """Patches of 8×8 are what the runs take: had the option dropped their settings, 16×16 would not have fitted."""
+    """Patches of 8×8 are what the runs take: had the option dropped their settings, 16×16 would not
+    have fitted."""
     options = {
         "gap": ["--num", "20", "--engines", "lca-unrolled:2"],
         "evaluate": ["--num", "20", "--suite", "sparsity"],

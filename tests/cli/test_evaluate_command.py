@@ -1,4 +1,5 @@
-"""`itervae evaluate` as a user types it: with labels and without, and one sentence where something does not fit."""
+"""`itervae evaluate` as a user types it: with labels and without, and one sentence where something
+does not fit."""
 
 import json
 
@@ -159,15 +160,15 @@ def test_errors(runs, tmp_path, capsys):
     one = runs["poisson"]
     np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(40, 9)))
     for args, message in (
-        ((one, "--suite", "unit"), "suite 'unit' is unknown; did you mean units? expected some of units, sparsity"),
-        ((one, "--suite", ","), "',' names no suite"),
-        ((one, "--readouts", "residuals"), "read-out 'residuals' is unknown; did you mean residual?"),
+        ((one, "--suite", "unit"), "--suite names 'unit'; did you mean units? expected some of units, sparsity"),
+        ((one, "--suite", ","), "--suite was given no value"),
+        ((one, "--readouts", "residuals"), "--readouts names 'residuals'; did you mean residual?"),
         ((one, "--suite", "knn,units"), "--suite knn needs labels, and --data array has none"),
         ((one, "--split", "test"), "--data array has no test set"),
         ((one, "--num", "1"), "--num is 1; expected at least 2"),
         (("--num", "9"), "no run was named"),
-        ((one, runs["other"]), "x.npy) and other on array (data_path"),
-        ((one, "--data", "array", "--data-path", tmp_path / "wide.npy"), "9 values per datum and poisson explains 16"),
+        ((one, runs["other"]), f"x.npy) and {runs['other']} on array (data_path"),
+        ((one, "--data", "array", "--data-path", tmp_path / "wide.npy"), f"9 values per datum and {one} explains 16"),
         ((one, "--inference", "lca"), "'lca' is unknown"),
         ((one, "--inference", "optimal:many"), "asks for 'many' steps"),
         ((runs["gaussian"], "--inference", "fista-unrolled"), "fista-unrolled needs a model with"),
@@ -182,7 +183,7 @@ def test_errors(runs, tmp_path, capsys):
 
 
 def test_errors_that_need_labels(runs, labelled, capsys):
-    assert "--readouts is residual,sample" in refused(capsys, runs["coding"], "--readouts", "residual,sample,pixels")
+    assert "--readouts is residual sample" in refused(capsys, runs["coding"], "--readouts", "residual,sample,pixels")
     _, labels = labelled
     labels[:8] = torch.tensor([0, 1, 2, 0, 0, 1, 2, 3])
     assert "class 3 is in the second half of the 8 data" in refused(capsys, runs["poisson"], "--num", "8")

@@ -1,4 +1,5 @@
-"""`itervae figure`: what of the reports reaches the figures, and one sentence where something does not fit."""
+"""`itervae figure`: what of the reports reaches the figures, and one sentence where something does
+not fit."""
 
 import json
 
@@ -6,9 +7,8 @@ import numpy as np
 import pytest
 
 from itervae import cli
-from itervae.cli import figure as command
+from itervae.cli import figures
 from itervae.cli.gap import ESTIMATE_FLOOR
-from itervae.plotting import gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure, runs_figure
 
 
 def trace(*mean):
@@ -42,7 +42,8 @@ def written(path, content):
 
 
 def run_folder(path, *energies, more=""):
-    """A run folder with a validation of each of these free energies, 10 seconds apart, between lines of training."""
+    """A run folder with a validation of each of these free energies, 10 seconds apart, between
+    lines of training."""
     path.mkdir(parents=True)
     records = []
     for index, energy in enumerate(energies):
@@ -71,13 +72,20 @@ def refused(capsys, *args) -> str:
 def passed(monkeypatch):
     """What the figures were given, by the name of their function."""
     seen = {}
-    for function in (gap_figure, gap_steps_figure, rate_distortion_figure, relaxed_poisson_figure, runs_figure):
+    for module, name in (
+        (figures.gap_distribution, "gap_figure"),
+        (figures.gap_steps, "gap_steps_figure"),
+        (figures.rate_distortion, "rate_distortion_figure"),
+        (figures.relaxed_poisson, "relaxed_poisson_figure"),
+        (figures.training, "runs_figure"),
+    ):
+        function = getattr(module, name)
 
         def spy(*args, function=function):
             seen[function.__name__] = args
             return function(*args)
 
-        monkeypatch.setattr(command, function.__name__, spy)
+        monkeypatch.setattr(module, name, spy)
     return seen
 
 
@@ -216,7 +224,7 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         (("training", tmp_path / "words", *output), "metrics.jsonl is not whole"),
         (("training", tmp_path / "torn", *output), "torn/metrics.jsonl"),
         (("training", tmp_path / "bare", *output), "bare/metrics.jsonl"),
-        (("gap-steps", good, *output, "--log-time"), "--log-time does not apply to figure gap-steps"),
+        (("gap-steps", good, *output, "--log-time"), "--log-time is no option of this command"),
         (("gap-step", good, *output), "'gap-step' is unknown; did you mean gap-steps? expected one of gap-steps, gap-"),
         (("gap-steps", *output), "was given no input"),
         (("gap-steps", tmp_path / "none.json", *output), "none.json; write it with itervae gap --trace --json"),
@@ -230,7 +238,7 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         (("gap-steps", tmp_path / "words.json", *output), "words.json is not whole"),
         (("gap-steps", tmp_path / "unknown.json", *output), "unknown.json is not finite"),
         (("gap-steps", good, "--output", tmp_path / "x.jpg"), "x.jpg; expected a name ending in .png"),
-        (("gap-steps", good, *output, "--seed", 3), "--seed does not apply to figure gap-steps"),
+        (("gap-steps", good, *output, "--seed", 3), "--seed is no option of this command"),
         (("gap-distribution", tmp_path / "none.npz", *output), "no file at"),
         (("gap-distribution", good, *output), "good.json cannot be read as .npz"),
         (("gap-distribution", tmp_path / "array.npy", *output), "array.npy cannot be read as .npz"),

@@ -1,4 +1,5 @@
-"""`itervae sequence` as a user types it: the report, the pictures, and one sentence where something does not fit."""
+"""`itervae sequence` as a user types it: the report, the pictures, and one sentence where something
+does not fit."""
 
 import json
 import re
@@ -14,6 +15,7 @@ from sklearn import datasets
 
 import itervae
 from itervae import cli
+from itervae.cli import runs as runs_module
 from itervae.cli import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import sequences
@@ -36,7 +38,8 @@ FIELDS = {"frames", "optimum", "at_steps", "steps_to", "shuffled_optimum"}  # th
 
 @pytest.fixture(scope="module", autouse=True)
 def short():
-    """Fewer steps than are tried otherwise, smaller photographs, no checks of shapes, which take half the time."""
+    """Fewer steps than are tried otherwise, smaller photographs, no checks of shapes, which take
+    half the time."""
     photographs = SimpleNamespace(images=[image[:80, :160] for image in datasets.load_sample_images().images])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "MOST_STEPS", 2)
@@ -49,7 +52,8 @@ def short():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; same-0 and -1 have its model."""
+    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; same-0 and -1
+    have its model."""
     folder = tmp_path_factory.mktemp("runs")
     for name, options in RUNS.items():
         given = {"--patch-size": "6", "--updates": "1", "--batch-size": "4", "--device": "cpu", "--latents": "8"}
@@ -184,12 +188,23 @@ def test_settings_of_the_data_change_those_of_the_run(runs, tmp_path, said):
 
 def test_what_does_not_fit_is_one_sentence(runs, tmp_path, said, monkeypatch):
     larger = runs / "larger"
-    assert f"the data have 36 values per datum and {larger} explains 49" in said(runs / "mixing", larger)
+    assert f"the data have 36 values per datum and {larger} explains 49" in said(
+        runs / "mixing", larger, "--patch-size", 6
+    )
+    error = said(runs / "mixing", larger)
+    assert f"{runs / 'mixing'} was trained on drift (patch_size 6, frames 4) and {larger} on" in error
+    assert "name the data to measure all of them on with --patch-size" in error
     monkeypatch.setattr(command, "measure_sequences", lambda *_, **__: pytest.fail("began to work"))
-    monkeypatch.setattr(command, "load", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(runs_module, "load", lambda *_, **__: pytest.fail("began to work"))
     assert "no run was named" in said()
-    for steps in ("0", "", "1,x", "2,-1", "²"):
-        assert f"--steps is {steps!r}; expected numbers ≥ 1" in said(runs / "mixing", "--steps", steps)
+    for steps, message in (
+        ("0", "--steps is 0; expected a number ≥ 1"),
+        ("", "--steps was given no value; expected numbers ≥ 1 such as 1 2 3"),
+        ("1,x", "--steps is '1 x'; expected a whole number"),
+        ("2,-1", "--steps is -1; expected a number ≥ 1"),
+        ("²", "--steps is '²'; expected a whole number"),
+    ):
+        assert message in said(runs / "mixing", "--steps", steps)
     assert "--tubes is 0; expected a number ≥ 1" in said(runs / "mixing", "--tubes", "0")
     for name, suffix in (("figure", ".png"), ("spikes", ".png"), ("animation", ".gif")):
         error = said(runs / "mixing", f"--{name}", tmp_path / "x.mp4")

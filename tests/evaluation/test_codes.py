@@ -4,9 +4,9 @@ import pytest
 import torch
 from problems import build_engine, random_data, random_model
 
+from itervae.cli.suites import SUITES, measure
 from itervae.evaluation.codes import CODE_READOUTS, encode
 from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
-from itervae.evaluation.suites import SUITES, measure
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.model import MODELS, SparseCodingSettings, build_model, sparse_coding_model
 

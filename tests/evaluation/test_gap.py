@@ -183,7 +183,7 @@ def test_command_errors(capsys, tmp_path):
         (["phi.npy", "--engines", "lca:5"], "engine 'lca' is unknown"),
         (["phi.npy", "--engines", "lca-unrolled:five"], "asks for 'five' steps"),
         (["phi.npy", "--engines", "amortized"], "amortized has to be trained"),
-        (["phi.npy", "--engines", ","], "names no engine"),
+        (["phi.npy", "--engines", ","], "--engines was given no value"),
         (["phi.npy", "--num", "0"], "--num is 0"),
     ):
         with pytest.raises(SystemExit) as stopped:

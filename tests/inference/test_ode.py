@@ -12,6 +12,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 
 from itervae import InputError
 from itervae.inference import LCAODE, Checkpoint, Optimal, PoissonEnergy, State, Unroll, infer
+from itervae.inference.engines import runge_kutta
 from itervae.inference.engines.ode import AdaptiveMethod, FixedMethod
 from itervae.model import SparseCodingSettings, sparse_coding_model
 
@@ -259,3 +260,16 @@ def test_errors():
     ):
         with pytest.raises(InputError, match=message):
             LCAODE(**settings)
+
+
+@pytest.mark.parametrize("method", runge_kutta.TABLEAUS)
+def test_fixed_steps_are_those_of_torchdiffeq(method):
+    u = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    times = torch.arange(2, dtype=torch.float64)
+    for length in (1.0, 0.3):
+
+        def flow(u, length=length):
+            return length * (u.sin() - 0.3 * u * u.roll(1, -1))
+
+        (_, expected) = torchdiffeq.odeint(lambda time, u, flow=flow: flow(u), u, times, method=method)
+        torch.testing.assert_close(runge_kutta.step(method, flow, u), expected, rtol=1e-14, atol=1e-15)

@@ -5,28 +5,39 @@ import pytest
 from matplotlib.colors import to_hex
 
 from itervae.errors import InputError
-from itervae.plotting import Evaluated, evaluation_figure, save
+from itervae.plotting import Dots, Histogram, Lines, evaluation_figure, save
 
 EDGES = np.linspace(-4, 2, 7)
 LABELS = np.array([50.0, 200.0, 1000.0])
+COUNTS = np.array([0, 0, 3, 1, 4, 0])
+SD = np.array([0.03, 0.01, np.nan])
+RUNS = {"poisson": 0.0, "gaussian": 0.1, "coding": 0.05}
+"""Run → how much better it is than the first."""
 
 
-def evaluated(shift=0.0, readouts=("residual", "mean")):
-    return Evaluated(
-        counts=np.array([0, 0, 3, 1, 4, 0]),
-        knn=(LABELS, np.array([0.5, 0.6, 0.7]) + shift, np.array([0.03, 0.01, np.nan])),
-        knn_readout=readouts[0],
-        shattering={name: 0.8 + 0.01 * place + shift for place, name in enumerate(readouts)},
-        readout={name: 0.7 - 0.01 * place + shift for place, name in enumerate(readouts)},
-    )
+def histogram(runs=RUNS, edges=EDGES):
+    return Histogram(dict.fromkeys(runs, COUNTS), edges, 0.01)
 
 
-RUNS = {"poisson": evaluated(), "gaussian": evaluated(0.1), "coding": evaluated(0.05, ("mean",))}
-PIXELS = ("pixels", Evaluated(knn=(LABELS, LABELS / 2000, LABELS * np.nan), shattering={"pixels": 0.9}))
+def lines(runs=RUNS, reference=None):
+    values = {name: (LABELS, np.array([0.5, 0.6, 0.7]) + shift, SD) for name, shift in runs.items()}
+    return Lines(values, "neighbours", "number of labels", "accuracy", reference)
+
+
+def dots(runs=RUNS, slope=0.01, reference=None):
+    """At two read-outs; coding has the second alone."""
+    scores = {
+        name: {readout: 0.8 + slope * place + shift for place, readout in enumerate(("residual", "mean"))}
+        for name, shift in runs.items()
+    }
+    if "coding" in scores:
+        scores["coding"] = {"mean": 0.85}
+    return Dots(scores, "dots", "accuracy", reference)
 
 
 def test_everything_measured_is_drawn():
-    figure = evaluation_figure(RUNS, EDGES, 0.01, PIXELS)
+    pixels = (LABELS, LABELS / 2000, LABELS * np.nan)
+    figure = evaluation_figure([*RUNS], [histogram(), lines(reference=pixels), dots(reference=0.9), dots()], "pixels")
     units, neighbours, shattering, readout = figure.axes
     values, edges, _ = units.patches[0].get_data()
     np.testing.assert_allclose(values, np.array([0, 0, 3, 1, 4, 0]) / 8)
@@ -41,13 +52,14 @@ def test_everything_measured_is_drawn():
     np.testing.assert_allclose(ends[:, 1] - ends[:, 0], [0.06, 0.02, 0.0], atol=1e-12)
     assert neighbours.get_xscale() == "log"
     assert [text.get_text() for text in neighbours.get_xticklabels()] == ["1000", "200", "50"]
-    assert "residual or mean" in neighbours.get_title(loc="left")
+    assert neighbours.get_title(loc="left") == "neighbours"
 
     np.testing.assert_allclose([dots.get_ydata() for dots in shattering.get_lines()[:2]], [[0.8, 0.81], [0.9, 0.91]])
     assert [text.get_text() for text in shattering.get_xticklabels()] == ["residual", "mean"]
     coding = shattering.get_lines()[2].get_xdata()
     assert 0.5 < coding[0] < 1.5  # over the second read-out
-    np.testing.assert_allclose(readout.get_lines()[2].get_ydata(), [0.75])
+    assert shattering.get_lines()[3].get_ydata()[0] == 0.9  # the reference
+    np.testing.assert_allclose(readout.get_lines()[2].get_ydata(), [0.85])
 
     for index, name in enumerate(RUNS):
         colours = {
@@ -61,18 +73,15 @@ def test_everything_measured_is_drawn():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [*RUNS, "pixels"]
 
 
-@pytest.mark.parametrize(
-    ("given", "panels"), [({"counts"}, 1), ({"knn", "readout"}, 2), ({"counts", "knn", "readout"}, 3)]
-)
-def test_only_what_was_measured_has_a_panel(given, panels):
-    whole = vars(evaluated())
-    some = Evaluated(**{name: value for name, value in whole.items() if name in given})
-    figure = evaluation_figure({"run": some}, EDGES)
-    assert sum(axes.axison for axes in figure.axes) == panels
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_every_panel_that_is_given_is_drawn_and_no_other(number):
+    figure = evaluation_figure([*RUNS], [histogram(), lines(), dots()][:number])
+    assert sum(axes.axison for axes in figure.axes) == number
 
 
 def test_dots_of_runs_stand_apart_and_texts_inside(tmp_path):
-    figure = evaluation_figure({f"a run with a long name {index}": evaluated() for index in range(9)}, EDGES)
+    runs = {f"a run with a long name {index}": 0.0 for index in range(9)}
+    figure = evaluation_figure([*runs], [histogram(runs), lines(runs), dots(runs), dots(runs)])
     figure.draw_without_rendering()
     places = [line.get_xdata()[0] for line in figure.axes[2].get_lines()[:9]]
     assert np.diff(places).min() > 0.05
@@ -87,15 +96,15 @@ def test_dots_of_runs_stand_apart_and_texts_inside(tmp_path):
 
 def test_numbers_of_labels_that_are_close_are_not_written_over_each_other():
     labels = np.array([50.0, 100.0, 500.0, 600.0])
-    run = Evaluated(knn=(labels, labels / 1000, labels * np.nan), knn_readout="mean")
-    axes = evaluation_figure({"run": run}).axes[0]
+    panel = Lines({"run": (labels, labels / 1000, labels * np.nan)}, "neighbours", "number of labels", "accuracy")
+    axes = evaluation_figure(["run"], [panel]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["600", "100", "50"]
 
 
 def test_errors():
     with pytest.raises(InputError, match="0 runs with 0 measures to draw"):
-        evaluation_figure({})
+        evaluation_figure([], [])
     with pytest.raises(InputError, match="1 runs with 0 measures"):
-        evaluation_figure({"run": Evaluated()}, EDGES)
+        evaluation_figure(["run"], [])
     with pytest.raises(InputError, match=r"the counts of run have shape \(6,\) .*expected \(4,\)"):
-        evaluation_figure({"run": evaluated()}, EDGES[:5])
+        evaluation_figure(["run"], [histogram(["run"], EDGES[:5])])

@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae import devices
+
 
 def dense(value: Tensor) -> bool:
     """Whether to compute a case for all data rather than look up which data it concerns. On a GPU
     the look would make the host wait for the device, in compiled code it would break the graph."""
-    return value.device.type != "cpu" or torch.compiler.is_compiling()
+    return not devices.on_cpu(value) or torch.compiler.is_compiling()
 
 
 class Point(NamedTuple):

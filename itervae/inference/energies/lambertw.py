@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae import devices
+
 BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)
 """Coefficients of the first guess, b₁ and b₂ below s = 0, a₁ to a₃ above:
 
@@ -63,7 +65,7 @@ def _solve(s: Tensor) -> Tensor:
 class _LogLambertW(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor) -> Tensor:
-        if s.device.type != "cpu" or torch.compiler.is_compiling() or s.numel() <= PART:
+        if not devices.on_cpu(s) or torch.compiler.is_compiling() or s.numel() <= PART:
             ell = _solve(s)
         else:
             ell = torch.cat([_solve(part) for part in s.reshape(-1).split(PART)]).view(s.shape)

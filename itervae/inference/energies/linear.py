@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae import devices
 from itervae.inference.energies.base import Point, SolvableEnergy
 from itervae.model import GaussianLikelihood, GenerativeModel, LinearOperator, full_precision
 
@@ -58,7 +59,7 @@ def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     likelihood = model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     learned = any(p.requires_grad for p in (*model.decoder.parameters(), likelihood.variance))
-    if model.beta.device.type != "cpu" or (torch.is_grad_enabled() and learned):
+    if not devices.on_cpu(model.beta) or (torch.is_grad_enabled() and learned):
         return _terms(model.operator(dtype), likelihood.variance_in(dtype))
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():

@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from itervae import devices
 from itervae.inference.energies.base import choose, pick
 from itervae.inference.energies.linear import LinearEnergy, rises
 from itervae.inference.energies.poisson import PoissonEnergy
@@ -81,7 +82,7 @@ class LearnedProximal(ProximalDescent):
         assert isinstance(energy, PoissonEnergy)
         learned = shortened(energy, state, *self._learned_step(energy, state, inertia))
         risen = rises(energy, state.point, learned.point)[:, None]
-        if risen.device.type == "cpu" and not risen.any():  # elsewhere a look would synchronize
+        if devices.on_cpu(risen) and not risen.any():  # elsewhere a look would synchronize
             return learned
         own = super().candidate(energy, state, inertia)
         return Proposal(

@@ -1,4 +1,5 @@
-"""The flow of the locally competitive algorithm, integrated by torchdiffeq.
+"""The flow of the locally competitive algorithm, integrated by fixed steps or, adaptively, by
+torchdiffeq.
 
 Rozell et al. (2008), "Sparse coding via thresholding and local competition in neural circuits";
 Chen et al. (2018), "Neural ordinary differential equations". Each latent's time runs in units of
@@ -11,9 +12,9 @@ tanh bounds the speed at which a rate grows. A positive factor on each velocity 
 point: the flow rests at the posterior of least free energy, and F falls along it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,10 +24,11 @@ from itervae.errors import InputError
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
+from itervae.inference.engines import runge_kutta
 from itervae.inference.engines.descent import Descent, Proposal, unshortened
+from itervae.inference.engines.runge_kutta import FixedMethod
 from itervae.inference.problem import Problem
 
-FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]
 AdaptiveMethod = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]
 Method = Literal[FixedMethod, AdaptiveMethod]
 FALLBACK = "heun3"
@@ -66,7 +68,8 @@ class StepSizeFailure(RuntimeError):
 
 
 class LCAODE(Descent):
-    """The locally competitive algorithm as a differential equation, integrated by torchdiffeq.
+    """The locally competitive algorithm as a differential equation, integrated by Runge–Kutta
+    methods.
 
     A step is one unit of time, with the κ of `Descent` per datum as the time constant of lateral
     inhibition; where F has risen, the step is taken back and the datum goes on with κ doubled, a
@@ -116,7 +119,8 @@ class LCAODE(Descent):
                 f"adjoint was asked for with tolerance {tolerance}, whose gradient is that at the optimum and goes "
                 "back through no step; leave one of them out"
             )
-        self.method, self.adjoint, self.tolerance = method, adjoint, tolerance
+        self.method: Any = method
+        self.adjoint, self.tolerance = adjoint, tolerance
         self.rtol, self.atol = rtol or RTOL, atol or ATOL
         self._fallback = LCAODE(method=FALLBACK) if method in adaptive else None
 
@@ -166,18 +170,19 @@ class LCAODE(Descent):
         Raises:
             StepSizeFailure: an adaptive method gave up.
         """
+        if self._fallback is None:
+            return runge_kutta.step(self.method, partial(velocity, energy, damping), u)
         from torchdiffeq import odeint, odeint_adjoint  # not at the top: it takes half a second, for scipy
 
         times = torch.arange(2, dtype=u.dtype, device=u.device)
         tolerances = {"rtol": self.rtol, "atol": self.atol}
-        adaptive = self._fallback is not None
         # substeps end where the unit of time does: torchdiffeq would interpolate
-        options = {"norm": worst_datum, "max_num_steps": MOST_SUBSTEPS, "step_t": times[1:]} if adaptive else {}
+        options = {"norm": worst_datum, "max_num_steps": MOST_SUBSTEPS, "step_t": times[1:]}
         try:
             if self.adjoint and torch.is_grad_enabled():
                 own, tensors = energy.separated()
                 path = odeint_adjoint(
-                    field(own, damping),
+                    partial(_at_any_time, own, damping),
                     u,
                     times,
                     method=self.method,
@@ -187,7 +192,9 @@ class LCAODE(Descent):
                     **tolerances,
                 )
             else:
-                path = odeint(field(energy, damping), u, times, method=self.method, options=options, **tolerances)
+                path = odeint(
+                    partial(_at_any_time, energy, damping), u, times, method=self.method, options=options, **tolerances
+                )
         except AssertionError as error:
             if not str(error).startswith(GAVE_UP):
                 raise
@@ -196,9 +203,13 @@ class LCAODE(Descent):
         return path[-1]
 
 
-def field(energy: LinearEnergy, damping: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The velocity du/dt as a function of time, on which it does not depend, and of u."""
-    return lambda time, u: energy.flow(energy.evaluate(u), damping)
+def velocity(energy: LinearEnergy, damping: Tensor, u: Tensor) -> Tensor:
+    """The velocity du/dt of the flow at u (B, K)."""
+    return energy.flow(energy.evaluate(u), damping)
+
+
+def _at_any_time(energy: LinearEnergy, damping: Tensor, time: Tensor, u: Tensor) -> Tensor:
+    return velocity(energy, damping, u)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from itervae import devices
 from itervae.arguments import check_positive
 from itervae.inference.energies.closed_form import ClosedFormEnergy
 from itervae.inference.energies.lasso import LassoEnergy
@@ -130,8 +131,7 @@ def _dense(problem: Problem) -> bool:
 
 def _compiled(problem: Problem) -> bool:
     """Whether the lasso is solved in compiled code."""
-    on_cpu = problem.x.device.type == "cpu"
-    return _dense(problem) and on_cpu and numba_module("coordinate_descent_numba") is not None
+    return _dense(problem) and devices.on_cpu(problem.x) and numba_module("coordinate_descent_numba") is not None
 
 
 def _in_active_set(count: int) -> bool:

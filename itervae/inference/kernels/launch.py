@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from itervae import devices
 from itervae.inference.kernels.cache import import_compiled
 
 SERIAL = 2**15
@@ -34,7 +35,7 @@ def numba_module(name: str) -> Any:
 def fusible(value: Tensor) -> bool:
     """Whether a step on this tensor can be one of `descent_numba`: numbers on a CPU through which
     no gradient goes back."""
-    if value.device.type != "cpu" or torch.compiler.is_compiling():
+    if not devices.on_cpu(value) or torch.compiler.is_compiling():
         return False
     if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
         return False

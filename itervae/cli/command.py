@@ -1,0 +1,166 @@
+"""What all commands share: options, the order of their work, and where their results go.
+
+The target comes first. Data options overlay the settings of the run. Outputs are checked before the
+work, written before anything is printed, and named at the end.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import torch
+import tyro
+
+from itervae.arguments import check_whole
+from itervae.cli.outputs import check_outputs
+from itervae.cli.runs import Target, common_data, open_target, own_classes, short_names
+from itervae.data import DataSettings
+from itervae.errors import InputError
+from itervae.options import asks_help, given, parse
+from itervae.paths import check_path
+from itervae.training import choose_device
+
+
+class Output(NamedTuple):
+    """A file that a command writes: what it holds, and what its name has to end in."""
+
+    what: str
+    suffix: str = ""
+
+
+REPORT, FIGURE = Output("report"), Output("figure", ".png")
+
+
+class Command(ABC):
+    """A command: a dataclass of its options, and its work in parts that are called one after the other."""
+
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {}
+    """The files that it writes, by the names of their options."""
+
+    def reads(self) -> Sequence[Path]:
+        """Files that no output may replace."""
+        return ()
+
+    def check(self) -> None:  # noqa: B027 (nothing, where nothing can be wrong)
+        """Refuse options that are wrong whatever the target is."""
+
+    def prepare(self, given: Collection[str]) -> contextlib.AbstractContextManager[object]:
+        """Make ready what `work` needs, and what holds while it works; `given` are the options on
+        the command line."""
+        return contextlib.nullcontext()
+
+    @abstractmethod
+    def work(self) -> Any:
+        """What is found; nothing is printed yet."""
+
+    def files(self, found: Any) -> Mapping[str, Callable[[Path], object]]:
+        """What writes each output, by the name of its option; those that `work` has written are left out."""
+        return {}
+
+    def tell(self, found: Any) -> None:  # noqa: B027
+        """Print what was found."""
+
+    @classmethod
+    def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:
+        """Defaults that the help shows in place of those of the class."""
+        return {}
+
+    @classmethod
+    def run(cls, prog: str, args: Sequence[str]) -> None:
+        """Do what a command line says."""
+        if asks_help(args):
+            parse(cls, prog, ["--help"], cls.shown(args))
+        options = parse(cls, prog, args)
+        options.check()
+        outputs = check_outputs(options, {name: output.suffix for name, output in cls.OUTPUTS.items()}, options.reads())
+        with options.prepare(given(cls, args).keys()):
+            found = options.work()
+        for name, write in options.files(found).items():
+            if name in outputs:
+                write(outputs[name])
+        options.tell(found)
+        for name, path in outputs.items():
+            print(f"{cls.OUTPUTS[name].what} written to {path}")
+
+
+@dataclass
+class Shared:
+    """What every command that computes takes."""
+
+    own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
+    """Classes of your own that the runs were trained with; no file is trusted to name code."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    threads: int | None = None
+    """CPU threads; all cores by default."""
+
+
+@dataclass(kw_only=True)
+class Measurement(Command):
+    """A command that computes with targets: runs, checkpoints or dictionary files.
+
+    One that reads data has an option `data: DataSettings`; as it works, these are the settings of
+    the runs, with what the command line says in place of them.
+    """
+
+    shared: Shared = field(default_factory=Shared)
+    targets: dict[str, Target] = field(init=False, repr=False)
+    """By short names, once the work begins."""
+    device: torch.device = field(init=False, repr=False)
+
+    @property
+    @abstractmethod
+    def paths(self) -> Sequence[Path]:
+        """Where the targets are."""
+
+    @property
+    def named(self) -> Sequence[str]:
+        """The engines that the options name, each ENGINE:STEPS: one of the user's own counts as `--own`."""
+        return ()
+
+    def reads(self) -> Sequence[Path]:
+        return self.paths
+
+    def prepare(self, given: Collection[str]) -> contextlib.AbstractContextManager[object]:
+        if self.shared.threads is not None:
+            check_whole("--threads", self.shared.threads, 1)
+        self.device = choose_device(self.shared.device)
+        self.targets = self.open_targets()
+        if (data := getattr(self, "data", None)) is not None:
+            chosen = {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.name in given}
+            self.data = common_data(self.targets.values(), chosen)
+        return _threads(self.shared.threads)
+
+    def own(self) -> list[type]:
+        """Classes of the user's own."""
+        return own_classes(self.shared.own, self.named)
+
+    def open_targets(self) -> dict[str, Target]:
+        """The targets by short names, each once."""
+        own, paths = self.own(), list(dict.fromkeys(self.paths))
+        return {name: open_target(path, own) for name, path in zip(short_names(paths), paths, strict=True)}
+
+    @classmethod
+    def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:
+        """The data settings of the first target, where one is named and can be read."""
+        named = list(takewhile(lambda word: not word.startswith("-"), args))
+        if not named or "data" not in {option.name for option in fields(cls)}:
+            return {}
+        with contextlib.suppress(InputError):
+            return {"data": open_target(check_path(named[0])).data or DataSettings()}
+        return {}
+
+
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many CPU threads, until all is done."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

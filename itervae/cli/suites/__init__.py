@@ -1,0 +1,44 @@
+"""The suites of `itervae evaluate` by name. A new one is a file here and a line below."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from itervae.cli.suites.base import CodeSuite, LabelledSuite, Suite
+from itervae.cli.suites.neighbours import Neighbours
+from itervae.cli.suites.readout import LinearReadout
+from itervae.cli.suites.reconstruction import Reconstruction
+from itervae.cli.suites.shattering import Shattering
+from itervae.cli.suites.sparsity import Sparsity
+from itervae.cli.suites.units import Units
+from itervae.evaluation.codes import Codes
+
+SUITES: dict[str, Suite] = {
+    "units": Units(),
+    "sparsity": Sparsity(),
+    "knn": Neighbours(),
+    "shattering": Shattering(),
+    "readout": LinearReadout(),
+    "reconstruction": Reconstruction(),
+}
+
+
+def measure(codes: Codes, x: Tensor, names: Iterable[str]) -> dict[str, Any]:
+    """The suites that need no labels, of those named: suite → what it finds, where the codes have it.
+
+    Args:
+        codes: of the data x (N, D), N ≥ 2.
+        names: some of `SUITES`.
+    """
+    suites = {name: suite for name in SUITES if name in set(names) and isinstance(suite := SUITES[name], CodeSuite)}
+    found = {name: suite.measure(codes, x) for name, suite in suites.items()}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def labelled(names: Iterable[str]) -> dict[str, LabelledSuite]:
+    """The suites that need labels, of those named."""
+    return {name: suite for name in SUITES if name in set(names) and isinstance(suite := SUITES[name], LabelledSuite)}
+
+
+__all__ = ["SUITES", "CodeSuite", "LabelledSuite", "Suite", "labelled", "measure"]

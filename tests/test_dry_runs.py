@@ -1,0 +1,210 @@
+"""What runs on a GPU, run without one: everything is on its device, and nothing waits that need not.
+
+Two ways. Under torch's FakeTensorMode tensors on "cuda" have shapes and no numbers, so a tensor on the
+wrong device raises; back-propagation needs a real GPU there. So the rest runs on the CPU along the
+ways of a GPU (`devices.on_cpu` says no, and the sampler's kernel is stood in for), with real numbers.
+In both, each look at a number is counted: it is where the host would wait.
+"""
+
+import traceback
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from itervae import InputError, devices
+from itervae.distributions import RelaxedPoisson, arrivals
+from itervae.inference import ENGINES, GRADIENTS, infer
+from itervae.model import (
+    CategoricalVAESettings,
+    GaussianVAESettings,
+    LaplaceVAESettings,
+    PoissonVAESettings,
+    SparseCodingSettings,
+    build_model,
+)
+from itervae.sequence import CARRYOVERS, build_carryover, filter_step
+
+MODELS = {
+    "poisson": PoissonVAESettings(latents=24),
+    "poisson-mlp": PoissonVAESettings(latents=24, decoder="mlp"),
+    "poisson-bernoulli": PoissonVAESettings(latents=24, decoder="conv", likelihood="bernoulli"),
+    "gaussian": GaussianVAESettings(latents=24),
+    "gaussian-relu": GaussianVAESettings(latents=24, activation="relu"),
+    "laplace": LaplaceVAESettings(latents=24),
+    "laplace-mlp": LaplaceVAESettings(latents=24, decoder="mlp"),
+    "categorical": CategoricalVAESettings(latents=24),
+    "sparse": SparseCodingSettings(latents=24),
+    "sparse-hard": SparseCodingSettings(latents=24, shrinkage="hard", signed=True),
+}
+MAY_WAIT = {
+    "optimal": "it stops each datum by its own certificate, which is looked at",
+}
+"""Engines that wait more often than once a call, and why."""
+MAY_LOOK = {
+    "inference/energies/closed_form.py": "the certificate of a Gaussian: whether its linear system was solved",
+}
+"""Files that may look once more a call, and why."""
+LOOKS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten._unique2.default,
+    torch.ops.aten.bincount.default,
+}
+"""Operations whose answer, or the shape of it, the host has to wait for."""
+
+
+class Waits(TorchDispatchMode):
+    """Counts the looks at numbers; a look at a number that is not there finds one."""
+
+    def __init__(self, numbers: bool) -> None:
+        super().__init__()
+        self.numbers, self.places = numbers, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masks = func is torch.ops.aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if func in LOOKS or masks:
+            own = [frame for frame in traceback.extract_stack() if "/itervae/" in frame.filename]
+            self.places.append(f"{own[-1].filename.rpartition('/itervae/')[2]}:{own[-1].lineno}")
+            if not self.numbers and func is torch.ops.aten._local_scalar_dense.default:
+                return args[0].dtype == torch.bool
+        return func(*args, **(kwargs or {}))
+
+
+def build(model, name, **settings):
+    kind = ENGINES[name]
+    return kind.build(kind.Settings(**settings), model, model.shape)
+
+
+def fitting_pairs(names=ENGINES):
+    for case, settings in MODELS.items():
+        capabilities = build_model(settings, (8, 8)).capabilities
+        for name in names:
+            if ENGINES[name].requires <= capabilities:
+                yield pytest.param(case, name, id=f"{case}-{name}")
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The ways of a GPU, on a CPU. The kernel of the sampler, which runs on a GPU or interpreted,
+    is stood in for by counts in the whole window."""
+
+    def add_window(z, rate, window, temperature, cubic, integer, generator):
+        z += torch.poisson(rate * (1 - window[0]), generator=generator)
+        return rate.clone()
+
+    from itervae.distributions import arrivals_triton
+
+    monkeypatch.setattr(devices, "on_cpu", lambda value: False)
+    monkeypatch.setattr(arrivals, "_in_one_kernel", lambda rate: rate.dtype == torch.float32)
+    monkeypatch.setattr(arrivals_triton, "add_window", add_window)
+
+
+FAKE = [
+    ("poisson", name)
+    for name in (
+        "amortized",
+        "lca-unrolled",
+        "ista-unrolled",
+        "fista-unrolled",
+        "lista",
+        "semi-amortized",
+        "lca-ode",
+        "spiking-lca",
+    )
+] + [(case, "amortized") for case in MODELS if not case.startswith(("sparse", "poisson-bernoulli"))]
+
+
+@pytest.mark.parametrize(("case", "name"), FAKE, ids="-".join)
+def test_everything_is_on_the_device(case, name):
+    """Without gradient, on tensors of a GPU that is not there; one look at the end of the call."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"), torch.no_grad():
+        model = build_model(MODELS[case], (8, 8))
+        engine = build(model, name)
+        x = torch.randn(5, 64)
+        with Waits(numbers=False) as waits:
+            found = infer(model, engine, x)
+        assert found.state.u.device.type == found.posterior.mean.device.type == "cuda"
+        assert all(value.device.type == "cuda" for value in found.stats.values())
+        assert len(waits.places) == 1, waits.places
+        with pytest.raises(InputError, match="x is on cpu and the model is on cuda"):
+            infer(model, engine, torch.randn(5, 64, device="cpu"))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("gradient", [None, *GRADIENTS])
+@pytest.mark.parametrize(("case", "name"), list(fitting_pairs()))
+def test_the_host_waits_once_a_call(case, name, gradient):
+    """However many steps there are, with and without gradient."""
+    model = build_model(MODELS[case], (8, 8))
+    x = torch.rand(5, 64, generator=torch.Generator().manual_seed(0))
+    counted = []
+    iterative = getattr(ENGINES[name].Settings(), "steps", 0) > 0
+    for steps in (2, 6) if iterative else (None,):
+        engine = build(model, name, **({} if steps is None else {"steps": steps}))
+        mode = GRADIENTS[gradient or "unroll"]()
+        if gradient == "implicit" and (not engine.steps or engine.stochastic or not model.exact):
+            return  # it is refused
+        with torch.set_grad_enabled(gradient is not None), Waits(numbers=True) as waits:
+            infer(model, engine, x, gradient=mode, generator=torch.Generator().manual_seed(1))
+        counted.append([place for place in waits.places if place.partition(":")[0] not in MAY_LOOK])
+    if name not in MAY_WAIT:
+        assert [len(places) for places in counted] == [1] * len(counted), counted
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_what_is_put_off_is_raised_all_the_same():
+    model = build_model(MODELS["poisson"], (8, 8))
+    engine, x = build(model, "lca-unrolled"), torch.rand(4, 64)
+    x[2] = torch.nan
+    with pytest.raises(InputError, match="x has NaN or infinite values in 1 of 4 data"):
+        infer(model, engine, x)
+    with torch.no_grad():
+        model.prior.log_rate[3] = torch.inf
+    with pytest.raises(InputError, match="the prior has NaN or infinite parameters, 1 of 24"):
+        infer(model, engine, x.nan_to_num())
+    wild = RelaxedPoisson(torch.full((2, 3), 50.0))
+    with pytest.raises(InputError, match="log-rates run from 50 to 50"):  # nothing puts it off here
+        wild.sample()
+    with pytest.raises(InputError, match="log-rates run from 50 to 50"), devices.put_off():
+        assert wild.sample().isfinite().all()
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("name", CARRYOVERS)
+def test_a_frame_waits_once(name):
+    from itervae.sequence import SequenceSettings
+
+    model = build_model(MODELS["poisson"], (8, 8))
+    carryover = build_carryover(SequenceSettings(carryover=name), model)
+    engine, x = build(model, "lca-unrolled", steps=3), torch.rand(5, 64)
+    _, _, state = filter_step(model, engine, x, carryover)
+    with Waits(numbers=True) as waits:
+        filter_step(model, engine, x, carryover, state)
+    assert len(waits.places) == 1, waits.places
+
+
+ESTIMATED = [
+    (case, name)
+    for case, s in MODELS.items()
+    if not case.startswith("sparse")
+    for name in build_model(s, (8, 8)).estimators
+]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize(("case", "estimator"), ESTIMATED, ids="-".join)
+def test_a_free_energy_and_its_gradient_do_not_wait(case, estimator):
+    model = build_model(MODELS[case], (8, 8))
+    x = torch.rand(5, 64)
+    u = model.prior().u.detach().expand(5, -1).clone().requires_grad_()
+    with devices.put_off() as checks, Waits(numbers=True) as waits:
+        q = model.posterior(u, 0.3)
+        model.free_energy(x, q, estimator=estimator, samples=2).total.sum().backward()
+        if estimator != "gumbel-softmax" or not case.startswith(
+            "poisson"
+        ):  # the largest rate says how many counts there are
+            assert waits.places == []
+        checks.read()
