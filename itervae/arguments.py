@@ -132,6 +132,8 @@ def listed(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         names = next((each.known for each in get_args(hint)[1:] if isinstance(each, OneOf)), None)
         return hint if names is None else Literal[tuple(names)]  # pyright: ignore[reportInvalidTypeForm]
+    if get_origin(hint) is tuple:  # of several names
+        return tuple[tuple(map(listed, get_args(hint)))]  # pyright: ignore[reportInvalidTypeArguments]
     if get_origin(hint) in (Union, types.UnionType):
         return Union[tuple(map(listed, get_args(hint)))]  # noqa: UP007 (of a tuple)
     return hint

@@ -22,6 +22,7 @@ from tyro.constructors import (
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
     StructConstructorSpec,
+    StructFieldSpec,
     StructTypeInfo,
 )
 
@@ -54,46 +55,14 @@ def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, 
     try:
         # where tyro explains itself, in a box of many lines, and shows the help
         with redirect_stderr(said), redirect_stdout(shown):
-            config = (tyro.conf.OmitArgPrefixes,)
-            options = tyro.cli(kind, prog=prog, args=args, config=config, registry=_registry(), **more)
+            style = (tyro.conf.OmitArgPrefixes,)
+            options = tyro.cli(kind, prog=prog, args=args, config=style, registry=_registry(), **more)
     except SystemExit as stopped:
         if not stopped.code:  # --help
             print(re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", shown.getvalue(), count=1), end="")  # the target first
             raise
         raise InputError(f"{_reason(kind, prog, args, said.getvalue())}: see {prog} --help") from None
     return _taken(options)
-
-
-def _registry() -> ConstructorRegistry:
-    """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of a user's own."""
-    registry = ConstructorRegistry()
-    within: list[Any] = []  # the groups whose fields tyro itself is asked for
-
-    @registry.struct_rule
-    def group(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if not is_dataclass(info.type) or info.type in within:
-            return None
-        within.append(info.type)
-        found = ConstructorRegistry.get_struct_spec(info)
-        within.pop()
-        if not isinstance(found, StructConstructorSpec):
-            return None
-        return replace(found, fields=tuple(replace(field, type=listed(field.type)) for field in found.fields))
-
-    @registry.primitive_rule
-    def own(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if get_origin(info.type) is not type:
-            return None
-        base = get_args(info.type)[0]
-        return PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="MODULE:CLASS",
-            instance_from_str=lambda words: import_class(words[0], base),
-            is_instance=lambda value: isinstance(value, type) and issubclass(value, base),
-            str_from_instance=lambda value: [class_name(value)],
-        )
-
-    return registry
 
 
 def asks_help(args: Sequence[str]) -> bool:
@@ -157,6 +126,48 @@ def _parts(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _field(spec: StructFieldSpec) -> StructFieldSpec:
+    """A field as tyro is to take it: with its names, and its help in one line, whatever the lines of the docstring."""
+    said = spec.helptext
+    return replace(
+        spec,
+        type=listed(spec.type),
+        helptext=lambda: " ".join(((said() if callable(said) else said) or "").split()) or None,
+    )
+
+
+def _registry() -> ConstructorRegistry:
+    """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of a user's own."""
+    registry = ConstructorRegistry()
+    within: list[Any] = []  # the groups whose fields tyro itself is asked for
+
+    @registry.struct_rule
+    def group(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not is_dataclass(info.type) or info.type in within:
+            return None
+        within.append(info.type)
+        found = ConstructorRegistry.get_struct_spec(info)
+        within.pop()
+        if not isinstance(found, StructConstructorSpec):
+            return None
+        return replace(found, fields=tuple(map(_field, found.fields)))
+
+    @registry.primitive_rule
+    def own(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if get_origin(info.type) is not type:
+            return None
+        base = get_args(info.type)[0]
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="MODULE:CLASS",
+            instance_from_str=lambda words: import_class(words[0], base),
+            is_instance=lambda value: isinstance(value, type) and issubclass(value, base),
+            str_from_instance=lambda value: [class_name(value)],
+        )
+
+    return registry
+
+
 def _taken(options: Any) -> Any:
     """The same with paths expanded, in every group of them; seeds are checked."""
     changed = {}
@@ -212,8 +223,9 @@ def _unfit(hint: Any, values: list[str]) -> str:
     expected = f"one of {', '.join(choices)}" if choices else WORDS.get(hint, "another value")
     if not values:
         return f"was given no value; expected {expected}"
-    near = nearest(values[0], choices) if choices else ""
-    return f"is {' '.join(values)!r}; {near}expected {expected}"
+    unfit = [value for value in values if value not in choices] if choices else [" ".join(values)]
+    near = nearest(unfit[0], choices) if choices else ""
+    return f"is {unfit[0]!r}; {near}expected {expected}"
 
 
 def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:

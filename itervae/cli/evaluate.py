@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import torch
 import tyro
 
-from itervae.arguments import nearest
+from itervae.arguments import OneOf
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.cli.evaluated import draw, print_tables
 from itervae.cli.runs import Target, check_widths, common_fitted, described, named_engine
@@ -49,9 +49,9 @@ class Evaluate(Measurement):
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders, checkpoints, or dictionary files (.npz, .npy)."""
     data: DataSettings
-    suite: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar=f"{{{','.join(SUITES)}}} ...")] = None
+    suite: tuple[Annotated[str, OneOf(SUITES)], ...] | None = None
     """What is measured; by default all that fit the data (knn, shattering and readout need labels)."""
-    readouts: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar=f"{{{','.join(READOUTS)}}} ...")] = None
+    readouts: tuple[Annotated[str, OneOf(READOUTS)], ...] | None = None
     """What is classified, pixels for reference; by default all. The figure shows the neighbours of
     the first."""
     inference: Annotated[str | None, tyro.conf.arg(metavar="ENGINE:STEPS")] = None
@@ -221,9 +221,6 @@ def _chosen(option: str, names: tuple[str, ...] | None, known: Collection[str]) 
     """The names that were given, each once; all of them where none was."""
     if names is None:
         return tuple(known)
-    for name in names:
-        if name not in known:
-            raise InputError(f"{option} names {name!r}; {nearest(name, known)}expected some of {', '.join(known)}")
     if not names:
         raise InputError(f"{option} was given no value; expected some of {', '.join(known)}")
     return tuple(dict.fromkeys(names))

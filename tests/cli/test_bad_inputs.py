@@ -194,9 +194,9 @@ BAD = {
     # data
     "gap phi.npy DATA --num 5 --engines optimal --contrast 0": "all 5 data are the same; expected some that differ",
     "evaluate run --suite knn": "needs labels, and --data array has none; leave it out",
-    "evaluate run --suite unit": "--suite names 'unit'; did you mean units?",
+    "evaluate run --suite unit": "--suite is 'unit'; did you mean units?",
     "evaluate run --suite ,": "--suite was given no value; expected some of units",
-    "evaluate run --readouts pixles": "--readouts names 'pixles'; did you mean pixels?",
+    "evaluate run --readouts pixles": "--readouts is 'pixles'; did you mean pixels?",
     "evaluate coding --suite units": "coding is a sparse code: .*; leave out this run",
     "evaluate run small": "run was trained on .* and small on .*; name the data",
     "sequence drift --data photos": "--data photos has no order; use --data video",

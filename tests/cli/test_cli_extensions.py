@@ -151,7 +151,7 @@ def test_a_suite(written, monkeypatch, tmp_path, capsys, run):
     assert set(json.loads(report.read_text())["runs"]["run"]) >= {"units", "sparsity", "peak"}
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(run), "--suite", "peek"])
-    assert "--suite names 'peek'; did you mean peak?" in capsys.readouterr().err
+    assert "--suite is 'peek'; did you mean peak?" in capsys.readouterr().err
 
 
 def test_a_suite_that_needs_labels(written, monkeypatch, tmp_path, capsys, run):

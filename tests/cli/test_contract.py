@@ -314,3 +314,24 @@ def test_every_command_explains_itself(command, capsys):
     assert first.startswith(f"usage: itervae {command}")
     assert re.match(r"[A-Z][a-z]+ ", summary)
     assert callable(import_module(f"itervae.cli.{command.replace('-', '_')}").run)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_with_an_engine_of_your_own(command, folder, capsys, tmp_path):
+    """No file is trusted to name code: the command line names the class again."""
+    _, target, needed, outputs = COMMANDS[command]
+    trained = folder / f"own-{target}"
+    if not trained.exists():
+        data = (
+            ("--data", "array", "--data-path", "x.npy") if target == "rows" else ("--data", "drift", "--patch-size", 4)
+        )
+        more = () if target == "rows" else ("--frames", 3, "--window", 3)
+        run("train", *data, *more, *QUICK, "--inference", "my_engine:Mine", "--run-dir", trained)
+    needed = (*needed, *(("--output", tmp_path / "o.npz") if "output" in outputs else ()))
+    with pytest.raises(SystemExit):
+        run(command, trained, *needed)
+    assert "my_engine:Mine" in (said := capsys.readouterr().err)
+    assert "--own my_engine:Mine" in said
+    run(command, trained, *needed, "--own", "my_engine:Mine")
+    if command in ("infer", "evaluate"):
+        run(command, trained, *needed, "--inference", "my_engine:Mine:2")  # which counts too

@@ -160,9 +160,9 @@ def test_errors(runs, tmp_path, capsys):
     one = runs["poisson"]
     np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(40, 9)))
     for args, message in (
-        ((one, "--suite", "unit"), "--suite names 'unit'; did you mean units? expected some of units, sparsity"),
+        ((one, "--suite", "unit"), "--suite is 'unit'; did you mean units? expected one of units, sparsity"),
         ((one, "--suite", ","), "--suite was given no value"),
-        ((one, "--readouts", "residuals"), "--readouts names 'residuals'; did you mean residual?"),
+        ((one, "--readouts", "residuals"), "--readouts is 'residuals'; did you mean residual?"),
         ((one, "--suite", "knn,units"), "--suite knn needs labels, and --data array has none"),
         ((one, "--split", "test"), "--data array has no test set"),
         ((one, "--num", "1"), "--num is 1; expected at least 2"),
