@@ -120,6 +120,9 @@ class DataSettings:
 
         Of another kind of data, what that kind reads too stays as it is, but for the place; of another file, all but
         what names a part of the old one.
+
+        Raises:
+            InputError: a setting is given that the kind of data does not read, whatever its value.
         """
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
         kind = given.get("data", self.data)
@@ -128,7 +131,9 @@ class DataSettings:
             kept = {name: value for name, value in kept.items() if name in read and name not in _PLACES}
         elif "data_path" in given:
             kept = {name: value for name, value in kept.items() if name not in _PLACES}
-        return DataSettings(**{**kept, **given, "data": kind})
+        found = DataSettings(**{**kept, **given, "data": kind})
+        found.check_read(given)
+        return found
 
     @property
     def sequential(self) -> bool:

@@ -54,6 +54,15 @@ def test_settings_that_fit_pass(given):
     DataSettings(**given).check()
 
 
+def test_what_is_laid_over_has_to_be_read_whatever_its_value():
+    rows = DataSettings(data="array", data_path=Path("x.npy"))
+    assert rows.overlaid({"val_share": 0.2}) == rows
+    for given, text in (({"patch_size": 16}, "--patch-size 16"), ({"whiten": True}, "--whiten")):
+        with pytest.raises(InputError, match=f"{text} does not apply to --data array"):
+            rows.overlaid(given)
+    assert DataSettings(patch_size=8).overlaid({"data": "drift"}) == DataSettings(data="drift", patch_size=8)
+
+
 def test_the_command_line_fills_every_setting():
     line = "--data images --data-path a.npz --data-key t --val-key v --patch-size 12 --no-whiten --no-download"
     settings = tyro.cli(DataSettings, args=line.split())
