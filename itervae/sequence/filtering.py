@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_choice, check_devices, check_kind
+from itervae.devices import put_off
 from itervae.distributions import Family
 from itervae.errors import InputError, described
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
-from itervae.inference.checks import check_data, check_engine, check_model
+from itervae.inference.checks import check_data, check_engine, check_finite_rows, check_model
 from itervae.model import GenerativeModel
 from itervae.sequence.base import check_carryover
 from itervae.sequence.carryover import Carryover
@@ -39,6 +40,7 @@ class Filtered:
     state: FilterState
 
 
+@put_off()
 def filter_step(
     model: GenerativeModel,
     engine: Engine,
@@ -87,11 +89,8 @@ def filter_step(
             f"the state is that of {len(state.u)} sequences with {state.u.shape[1]} parameters each, this frame of "
             f"{len(x)} and the model has {len(static.u)}; pass the state of these sequences, or select its rows"
         )
-    if state is not None and not torch.isfinite(state.u.detach()).all():
-        bad = int((~torch.isfinite(state.u)).any(1).sum())
-        raise InputError(
-            f"the state has NaN or infinite parameters in {bad} of {len(x)} data; expected finite ones: begin anew"
-        )
+    if state is not None:
+        check_finite_rows("the state", state.u, "parameters", "ones: begin anew")
     if state is None:
         prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
     else:

@@ -7,21 +7,25 @@ everything else is there.
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from itervae.devices import Checks
+from itervae.errors import InputError
 from itervae.inference import Engine, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, write_checkpoint
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
-from itervae.training.reports import Summary, write_summary
+from itervae.training.reports import Summary, diverged, write_summary
 from itervae.training.run import Position, Run
-from itervae.training.tasks import EVALUATION_BATCH, SequenceTask, Step
+from itervae.training.tasks import EVALUATION_BATCH, Batch, SequenceTask, Step
 from itervae.training.validation import validate
 
 LOG_EVERY = 20
@@ -65,15 +69,17 @@ class Session:
         at: how far the run has come.
         now: share of the budget that is spent, in [0, 1], the same for all processes.
         stop: whether the run is to stop before its budget is spent, the same for all processes.
+        batch: that of the update under way, or of the last one.
     """
 
     def __init__(
-        self, run: Run, folder: Path, at: Position, clock: Clock, monitor: Monitor, interrupt: Interrupt
+        self, run: Run, folder: Path, at: Position, clock: Clock, monitor: Monitor, interrupt: Interrupt, checks: Checks
     ) -> None:
         self.run, self.folder, self.at = run, folder, at
         self._options, self._processes = run.settings.training, run.processes
-        self._clock, self._monitor, self._interrupt = clock, monitor, interrupt
+        self._clock, self._monitor, self._interrupt, self._checks = clock, monitor, interrupt, checks
         self.now, self.stop = 0.0, False
+        self.batch: Batch | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -90,6 +96,28 @@ class Session:
         answer."""
         self.now, self.stop = self._processes.agree(self._progress(), self._interrupt.asked)
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A block whose errors of values mean that the run has diverged.
+
+        Raises:
+            InputError: it has; says what the batch was like.
+        """
+        try:
+            yield
+        except InputError as error:
+            assert self.batch is not None
+            raise diverged(self.folder, self.at.update, self.batch.x, str(error)) from error
+
+    def read_checks(self) -> None:
+        """Look at the checks of values that were put off on a GPU.
+
+        Raises:
+            InputError: the run has diverged since they were read last.
+        """
+        with self.watched():
+            self._checks.read()
+
     def log(self, now: float, step: Step, norm: Tensor, residual: Tensor) -> None:
         """Keep and show the numbers of the update that was made.
 
@@ -99,6 +127,7 @@ class Session:
             norm: of the gradient.
             residual: certificate of inference before the update, nats, averaged over data.
         """
+        self.read_checks()
         run, at = self.run, self.at
         values = {
             "seconds": self._clock.seconds,
@@ -172,6 +201,7 @@ class Session:
         return drawn
 
     def _save(self, name: str) -> None:
+        self.read_checks()
         self.at.seconds = self._clock.seconds
         content: dict[str, Any] = self.run.state_dict(self.at)
         if self._processes.lead:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from itervae.data import load_source
+from itervae.devices import put_off
 from itervae.errors import InputError
 from itervae.training.checkpoint import LAST, build, make_carryover, read_checkpoint
 from itervae.training.choices import check_settings, choose_device
@@ -60,11 +61,11 @@ def started(settings: RunSettings, run_dir: Path, resume: bool, processes: Proce
         clock = Clock(at.seconds, at.update)
         again = at.update if due else at.update + 1
         monitor = Monitor(run_dir, records, again, run.model.prior.terms) if processes.lead else Silent()
-        with Interrupt(patient=processes.size > 1) as interrupt, monitor, closing(run.task):
+        with Interrupt(patient=processes.size > 1) as interrupt, monitor, closing(run.task), put_off() as checks:
             several = f" · {processes.size} processes" if processes.size > 1 else ""
             for note in (f"run folder: {run_dir}{several}", *_few_rows(run), *notes):
                 monitor.say(note)
-            session = Session(run, run_dir, at, clock, monitor, interrupt)
+            session = Session(run, run_dir, at, clock, monitor, interrupt, checks)
             session.agree()
             if due:  # the run was stopped before it, or in its midst
                 session.validate()

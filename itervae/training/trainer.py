@@ -20,12 +20,13 @@ from pathlib import Path
 
 import torch
 
+from itervae.devices import check_value
 from itervae.errors import InputError
 from itervae.inference import certificate
 from itervae.training.checkpoint import LAST, load_settings, read_checkpoint
 from itervae.training.distributed import joined
 from itervae.training.memory import within_memory
-from itervae.training.reports import Summary, diverged
+from itervae.training.reports import Summary
 from itervae.training.session import Session
 from itervae.training.settings import RunSettings
 from itervae.training.start import started
@@ -66,23 +67,24 @@ def _update(session: Session) -> None:
     """
     run, at, now = session.run, session.at, session.now
     run.follow_schedule(now)
-    batch = run.task.batch(at.update)
-    try:
+    session.batch = run.task.batch(at.update)
+    with session.watched():
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.settings.training.mixed_precision):
-            step = run.step(batch, run.schedule.temperature_at(now), run.generator)  # infers, and finds F
-    except InputError as error:
-        raise diverged(session.folder, at.update, batch.x, str(error)) from error
-    run.optimizer.zero_grad()
-    step.loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.settings.training.clip)
-    if not torch.isfinite(step.loss + norm):
-        raise diverged(session.folder, at.update, batch.x, "the free energy or its gradient is not finite")
+            step = run.step(session.batch, run.schedule.temperature_at(now), run.generator)  # infers, and finds F
+        run.optimizer.zero_grad()
+        step.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.settings.training.clip)
+        check_value(torch.isfinite(step.loss + norm), _not_finite)
     # before the update: afterwards the posterior would be held against another model
     residual = certificate(run.model, step.x, step.posterior, step.prior).mean() if session.logs else None
     run.optimizer.step()
     at.update += 1
     if residual is not None:
         session.log(now, step, norm, residual)
+
+
+def _not_finite() -> InputError:
+    return InputError("the free energy or its gradient is not finite")
 
 
 def resume_settings(run_dir: Path, own: Collection[type] = ()) -> RunSettings:

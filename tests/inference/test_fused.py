@@ -133,7 +133,7 @@ def compare(found, expected, **tolerance):
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_step_is_the_step_in_tensors(kind, latents, per_datum, monkeypatch):
     torch.manual_seed(0)
-    problem, engine = problem_of(latents, per_datum), kind()
+    problem, engine = problem_of(latents, per_datum), kind(20)
     state = engine.init(problem, None)
     cut = rejected = 0
     for step in range(10):
@@ -175,7 +175,7 @@ def test_answers_in_single_precision(kind, monkeypatch):
 @pytest.mark.parametrize("kind", [LCAUnrolled, FISTAUnrolled])
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_a_step_that_overflows_is_taken_back(kind, dtype):
-    problem, engine = problem_of(LATENTS, False).to(dtype), kind()
+    problem, engine = problem_of(LATENTS, False).to(dtype), kind(20)
     state = engine.step(problem, engine.init(problem, None))
     wild = state.memory["velocity"].clone()
     wild[::2] = 1e30
@@ -194,7 +194,7 @@ def test_rates_belong_to_their_log_rates_and_values_to_both(kind, dtype):
     start is far, a sum of differences would keep the rounding of its first terms."""
     model = random_model(32, LATENTS, variance=1e-4).to(dtype).requires_grad_(False)
     x = random_data(model, 20)
-    problem, engine = Problem(model, x, model.prior()), kind()
+    problem, engine = Problem(model, x, model.prior()), kind(20)
     for start in (None, State(torch.full((20, LATENTS), 12.0, dtype=dtype))):
         state = engine.init(problem, start)
         for _ in range(30):
@@ -273,7 +273,7 @@ def test_a_subclass_that_steps_otherwise_is_not_taken_for_its_parent():
             return state.u + 0.1 * (u - state.u), mean, smooth
 
     problem = problem_of(LATENTS, False)
-    assert not Slow().fuses(problem, Slow().init(problem, None))
+    assert not Slow(20).fuses(problem, Slow(20).init(problem, None))
 
 
 def test_compile_steps_leaves_them_as_they_are(monkeypatch):
