@@ -26,19 +26,21 @@ from itervae.model import (
     SparseCodingSettings,
     build_model,
 )
-from itervae.sequence import CARRYOVERS, filter_step
+from itervae.sequence import CARRYOVERS, SequenceSettings, filter_step
+
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 MODELS = {
-    "poisson": PoissonVAESettings(latents=24),
-    "poisson-mlp": PoissonVAESettings(latents=24, decoder="mlp"),
-    "poisson-bernoulli": PoissonVAESettings(latents=24, decoder="conv", likelihood="bernoulli"),
-    "gaussian": GaussianVAESettings(latents=24),
-    "gaussian-relu": GaussianVAESettings(latents=24, activation="relu"),
-    "laplace": LaplaceVAESettings(latents=24),
-    "laplace-mlp": LaplaceVAESettings(latents=24, decoder="mlp"),
-    "categorical": CategoricalVAESettings(latents=24),
-    "sparse": SparseCodingSettings(latents=24),
-    "sparse-hard": SparseCodingSettings(latents=24, shrinkage="hard", signed=True),
+    "poisson": PoissonVAESettings(latents=8),
+    "poisson-mlp": PoissonVAESettings(latents=8, decoder="mlp"),
+    "poisson-bernoulli": PoissonVAESettings(latents=8, decoder="mlp", likelihood="bernoulli"),
+    "gaussian": GaussianVAESettings(latents=8),
+    "gaussian-relu": GaussianVAESettings(latents=8, activation="relu"),
+    "laplace": LaplaceVAESettings(latents=8),
+    "laplace-mlp": LaplaceVAESettings(latents=8, decoder="mlp"),
+    "categorical": CategoricalVAESettings(latents=8),
+    "sparse": SparseCodingSettings(latents=8),
+    "sparse-hard": SparseCodingSettings(latents=8, shrinkage="hard", signed=True),
 }
 MAY_WAIT = {
     "optimal": "it stops each datum by its own certificate, which is looked at",
@@ -147,7 +149,7 @@ def test_the_host_waits_once_a_call(case, name, gradient):
     x = torch.rand(5, 64, generator=torch.Generator().manual_seed(0))
     counted = []
     iterative = getattr(ENGINES[name].Settings(), "steps", 0) > 0
-    for steps in (2, 6) if iterative else (None,):
+    for steps in (1, 3) if iterative else (None,):
         engine = build(model, name, **({} if steps is None else {"steps": steps}))
         mode = GRADIENTS[gradient or "unroll"]()
         if gradient == "implicit" and (not engine.steps or engine.stochastic or not model.exact):
@@ -168,7 +170,7 @@ def test_what_is_put_off_is_raised_all_the_same():
         infer(model, engine, x)
     with torch.no_grad():
         model.prior.log_rate[3] = torch.inf
-    with pytest.raises(InputError, match="the prior has NaN or infinite parameters, 1 of 24"):
+    with pytest.raises(InputError, match="the prior has NaN or infinite parameters, 1 of 8"):
         infer(model, engine, x.nan_to_num())
     wild = RelaxedPoisson(torch.full((2, 3), 50.0))
     with pytest.raises(InputError, match="log-rates run from 50 to 50"):  # nothing puts it off here
@@ -223,18 +225,19 @@ def test_a_free_energy_and_its_gradient_do_not_wait(case, estimator):
         ("poisson-mlp", "amortized", {}),
         ("gaussian", "amortized", {}),
         ("sparse", "fista-unrolled", {}),
-        ("poisson", "lca-unrolled", {"data": "drift", "frames": 8}),
+        ("poisson", "lca-unrolled", {"data": "drift", "frames": 4}),
     ],
 )
 def test_updates_do_not_wait(case, inference, data, tmp_path):
-    """Four more updates of a run cost not one look more."""
+    """Two more updates of a run cost not one look more."""
     from itervae.data import DataSettings
     from itervae.training import RunSettings, TrainingSettings, train
 
     counted = []
-    for updates in (3, 7):
+    for updates in (2, 4):
         options = TrainingSettings(updates=updates, batch_size=8, device="cpu")
-        settings = RunSettings(inference, DataSettings(patch_size=8, **data), MODELS[case], None, options)
+        sequence = SequenceSettings(window=2) if data else SequenceSettings()
+        settings = RunSettings(inference, DataSettings(patch_size=8, **data), MODELS[case], None, options, sequence)
         with Waits(numbers=True) as waits:
             train(settings, tmp_path / f"{updates}")
         counted.append(Counter(place for place in waits.places if not place.startswith("data/")))  # cut on the host

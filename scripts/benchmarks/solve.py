@@ -21,6 +21,7 @@ from itervae.inference import (
     FISTAUnrolled,
     ISTAUnrolled,
     LCAUnrolled,
+    LinearEnergy,
     Optimal,
     certificate,
     compile_steps,
@@ -53,7 +54,7 @@ def _iterations(latents: int, batch: int, setup: Setup) -> Iterator[dict[str, An
     model, x = random_problem(latents, batch)
     model, x = model.to(setup.device), x.to(setup.device)
     problem = Problem(model, x, model.prior())
-    gram = getattr(problem.energy, "_gram", None) is not None
+    gram = isinstance(problem.energy, LinearEnergy) and problem.energy.quadratic.gram is not None
     rates = model.prior().rate.detach().expand(batch, -1).contiguous()
     matrix = model.dictionary.detach()
     square = matrix.mT @ matrix if gram else None
