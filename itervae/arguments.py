@@ -1,4 +1,5 @@
-"""Arguments of another kind than they should be, or out of range: refused in one sentence, by every layer alike."""
+"""Arguments of another kind than they should be, or out of range: refused in one sentence, by every
+layer alike."""
 
 import difflib
 import math
@@ -15,11 +16,13 @@ from torch import Tensor
 from itervae.errors import InputError, described
 
 SEEDS = 2**63
-"""So many seeds are taken: what is made beside the model has the seeds that follow, and torch knows 2^64."""
+"""So many seeds are taken: what is made beside the model has the seeds that follow, and torch knows
+2^64."""
 
 
 def check_kind(name: str, value: Any, kind: Any, expected: str) -> None:
-    """Refuse what is no object of `kind`, a class or several; `expected` says what is, and how it is made."""
+    """Refuse what is no object of `kind`, a class or several; `expected` says what is, and how it
+    is made."""
     if not isinstance(value, kind):
         raise InputError(f"{name} is {described(value)}; expected {expected}")
 
@@ -56,7 +59,8 @@ def check_finite(name: str, value: Any) -> float:
 
 
 def as_number(value: Any) -> float | None:
-    """A real number, or an array or tensor of one without dimensions, as a float; None for anything else."""
+    """A real number, or an array or tensor of one without dimensions, as a float; None for anything
+    else."""
     if isinstance(value, Tensor | np.ndarray) and not value.ndim:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -65,7 +69,8 @@ def as_number(value: Any) -> float | None:
 
 
 def check_choice(name: str, value: Any, known: Collection[str], more: str = "") -> None:
-    """Refuse a name that is not among the known ones, and say which is near; `more` ends the message."""
+    """Refuse a name that is not among the known ones, and say which is near; `more` ends the
+    message."""
     if not isinstance(value, str) or value not in known:
         hint = nearest(value, known)
         raise InputError(f"{name} is {described(value)}; {hint}expected one of {', '.join(known)}{more}")
@@ -89,7 +94,8 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def check_tensor(name: str, value: Any, shape: str = "(B, D)") -> None:
-    """Refuse what is no dense tensor of floating-point numbers; `shape` says which shape is expected."""
+    """Refuse what is no dense tensor of floating-point numbers; `shape` says which shape is
+    expected."""
     if not isinstance(value, Tensor):
         raise InputError(
             f"{name} is {described(value)}; expected a tensor {shape}: use torch.as_tensor({name}, dtype=torch.float32)"
@@ -101,7 +107,8 @@ def check_tensor(name: str, value: Any, shape: str = "(B, D)") -> None:
 
 
 def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
-    """Refuse tensors and generators on another device than x, by what they are called; None passes."""
+    """Refuse tensors and generators on another device than x, by what they are called; None
+    passes."""
     for name, other in others.items():
         device = x.device if other is None else other.device
         if device.type != x.device.type or (device.index or 0) != (x.device.index or 0):
@@ -119,9 +126,11 @@ def check_generator(generator: Any) -> None:
 
 @dataclass(frozen=True, eq=False)  # hashed as itself
 class OneOf:
-    """What the annotation of a setting says where its names are the keys of a registry: Annotated[str, OneOf(ENGINES)].
+    """What the annotation of a setting says where its names are the keys of a registry:
+    Annotated[str, OneOf(ENGINES)].
 
-    The names are looked up when they are needed, so that what is added to the registry is one of them.
+    The names are looked up when they are needed, so that what is added to the registry is one of
+    them.
     """
 
     known: Collection[str]
@@ -148,7 +157,8 @@ def setting_kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def check_fields(settings: Any, kind: type) -> None:
-    """Refuse what is no object of a settings class, or has a value that its annotation does not allow."""
+    """Refuse what is no object of a settings class, or has a value that its annotation does not
+    allow."""
     check_kind("settings", settings, kind, f"{kind.__name__}(...)")
     for name, annotation in get_type_hints(type(settings), include_extras=True).items():
         value, kinds = getattr(settings, name), setting_kinds(annotation)

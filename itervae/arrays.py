@@ -1,4 +1,5 @@
-"""One conversion for every array that comes from outside: real numbers of whatever kind to float32."""
+"""One conversion for every array that comes from outside: real numbers of whatever kind to
+float32."""
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ REAL_KINDS = "fiub"  # NumPy's letters for floats, signed and unsigned integers,
 def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
     """The values of an array, of any shape, as a new float32 tensor.
 
-    Floats of any precision, integers and booleans are taken, in either byte order and with whatever strides.
+    Floats of any precision, integers and booleans are taken, in either byte order and with whatever
+    strides.
 
     Args:
         array: the values.
@@ -21,7 +23,8 @@ def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
         first: number of the first row, where it is a part of a larger array.
 
     Raises:
-        InputError: values that are no real numbers, or one not finite in float32, which is named with its place.
+        InputError: values that are no real numbers, or one not finite in float32, which is named
+            with its place.
     """
     array = np.asarray(array)
     check_real(array, where)

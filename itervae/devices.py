@@ -2,8 +2,8 @@
 looks are put off.
 
 The host hands work to a GPU and goes on. To look at a number there is to wait for everything that
-was asked for before it. So what is checked of values, a rate that no counts can be drawn of, say, is
-put off there and looked at together, once: at the end of `infer`, or every so many updates.
+was asked for before it. So what is checked of values, a rate that no counts can be drawn of, say,
+is put off there and looked at together, once: at the end of `infer`, or every so many updates.
 """
 
 from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ from typing import Any
 class InputError(ValueError):
     """Something given from outside does not fit: a path, a shape, a name, a value.
 
-    The message is one sentence that names the value given, what was expected and what to do. The command line prints
-    it without a traceback and ends with exit code 2.
+    The message is one sentence that names the value given, what was expected and what to do. The
+    command line prints it without a traceback and ends with exit code 2.
     """
 
 

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
-A process that is killed as it writes leaves a temporary file, `.NAME.PID-TOKEN.tmp`, which the next one that writes
-there clears away.
+A process that is killed as it writes leaves a temporary file, `.NAME.PID-TOKEN.tmp`, which the next
+one that writes there clears away.
 """
 
 import contextlib
@@ -24,14 +24,16 @@ import numpy as np
 from itervae.errors import InputError
 
 STALE_SECONDS = 3600
-"""A temporary file that was not written to for so long belongs to no process any more, or to none of this machine."""
+"""A temporary file that was not written to for so long belongs to no process any more, or to none
+of this machine."""
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)(-[0-9a-f]+)?\.tmp")
 """Names of temporary files; those of earlier versions end in the number of the process."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, a temporary one beside `path`, which takes its place when the block ends without an error.
+    """A file to write to, a temporary one beside `path`, which takes its place when the block ends
+    without an error.
 
     Raises:
         OSError: it cannot be written; what stood there is untouched.
@@ -67,7 +69,8 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def temporaries(folder: Path) -> Iterator[tuple[Path, str, int]]:
-    """The temporary files in a folder: of each the name that it is to get, and the process that writes or wrote it."""
+    """The temporary files in a folder: of each the name that it is to get, and the process that
+    writes or wrote it."""
     for file in folder.glob(".*.tmp"):
         if match := TEMPORARY.fullmatch(file.name):
             yield file, match["name"], int(match["process"])
@@ -80,8 +83,8 @@ def clear_temporaries(folder: Path) -> None:
 
 
 def clear_stale(folder: Path) -> None:
-    """Remove the temporary files of a folder that were not written to for long: of one that machines may share, where
-    the number of a process says nothing."""
+    """Remove the temporary files of a folder that were not written to for long: of one that
+    machines may share, where the number of a process says nothing."""
     for file, _, _ in temporaries(folder):
         if is_stale(file):
             _remove(file)
@@ -124,10 +127,11 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 class Columns:
-    """Named arrays that are written part by part and become an .npz file at the end, whole or not at all.
+    """Named arrays that are written part by part and become an .npz file at the end, whole or not
+    at all.
 
-    The parts go to temporary files without a name, in the folder of the file, so that memory holds one at a time and
-    nothing stays behind.
+    The parts go to temporary files without a name, in the folder of the file, so that memory holds
+    one at a time and nothing stays behind.
 
     Example:
         with Columns("codes.npz") as columns:
@@ -135,7 +139,8 @@ class Columns:
                 columns.add({"mean": mean_of(batch)})
 
     Raises:
-        InputError: the name does not end in .npz, parts that do not fit each other, or a file that cannot be written.
+        InputError: the name does not end in .npz, parts that do not fit each other, or a file that
+            cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -186,7 +191,8 @@ def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays to an .npz file, whole or not at all.
 
     Raises:
-        InputError: the name does not end in .npz, or the file cannot be written; what stood there is untouched.
+        InputError: the name does not end in .npz, or the file cannot be written; what stood there
+            is untouched.
     """
     if Path(path).suffix != ".npz":
         raise InputError(f"the file to write is named {path}; expected a name ending in .npz")

@@ -46,8 +46,8 @@ def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, 
         defaults: by name of the field, in place of those of the class.
 
     Raises:
-        InputError: an unknown option, one that is missing or has no value or one of another kind, or a seed out of
-            range.
+        InputError: an unknown option, one that is missing or has no value or one of another kind,
+            or a seed out of range.
     """
     more: Any = {"default": _with_defaults(kind, defaults)} if defaults else {}
     args = _spread(kind, args)
@@ -71,7 +71,8 @@ def asks_help(args: Sequence[str]) -> bool:
 
 
 def given(kind: type, args: Sequence[str]) -> dict[str, list[str]]:
-    """The options on a command line, by the names of their fields, with the words that follow each."""
+    """The options on a command line, by the names of their fields, with the words that follow
+    each."""
     known = _options(kind)[0]
     found: dict[str, list[str]] = {}
     words: list[str] = []
@@ -127,7 +128,8 @@ def _parts(value: str) -> list[str]:
 
 
 def _field(spec: StructFieldSpec) -> StructFieldSpec:
-    """A field as tyro is to take it: with its names, and its help in one line, whatever the lines of the docstring."""
+    """A field as tyro is to take it: with its names, and its help in one line, whatever the lines
+    of the docstring."""
     said = spec.helptext
     return replace(
         spec,
@@ -137,7 +139,8 @@ def _field(spec: StructFieldSpec) -> StructFieldSpec:
 
 
 def _registry() -> ConstructorRegistry:
-    """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of a user's own."""
+    """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of
+    a user's own."""
     registry = ConstructorRegistry()
     within: list[Any] = []  # the groups whose fields tyro itself is asked for
 
@@ -229,7 +232,8 @@ def _unfit(hint: Any, values: list[str]) -> str:
 
 
 def _options(kind: type) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The type of each option by name, those that have to be given, and the arguments without a flag."""
+    """The type of each option by name, those that have to be given, and the arguments without a
+    flag."""
     hints, required, positional = {}, [], []
     marked = get_type_hints(kind, include_extras=True)
     for field in fields(kind):

@@ -1,4 +1,5 @@
-"""Classes of a user's own, written MODULE:CLASS where a word has to stand for them: on a command line, in a checkpoint.
+"""Classes of a user's own, written MODULE:CLASS where a word has to stand for them: on a command
+line, in a checkpoint.
 
 What a user names is imported; what a file names never is, and has to be handed over by the user.
 """
@@ -24,7 +25,8 @@ def is_class_name(value: Any) -> bool:
 
 
 def import_class(name: str, base: type) -> type:
-    """The subclass of `base` that a user names as MODULE:CLASS; its module may lie in the current folder.
+    """The subclass of `base` that a user names as MODULE:CLASS; its module may lie in the current
+    folder.
 
     Raises:
         InputError: no such module, or no such class in it.
@@ -51,10 +53,11 @@ def import_class(name: str, base: type) -> type:
 
 
 def given_class(name: str, own: Collection[type], base: type) -> type:
-    """The subclass of `base` that a file names as MODULE:CLASS, one of those that the user has handed over.
+    """The subclass of `base` that a file names as MODULE:CLASS, one of those that the user has
+    handed over.
 
-    A class of a script, whose module is __main__ where it is run and has a name where it is imported, is known by its
-    own name.
+    A class of a script, whose module is __main__ where it is run and has a name where it is
+    imported, is known by its own name.
 
     Raises:
         InputError: it was not handed over.

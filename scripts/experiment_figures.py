@@ -19,8 +19,9 @@ DATA = 1000
 
 @torch.no_grad()
 def atoms_in_order(folder: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The first atoms (D, 100) of a run and the shape of one: by the mean KL of their units, those of a categorical by
-    the logit of their mean probability, those of sparse coding by their mean coefficient."""
+    """The first atoms (D, 100) of a run and the shape of one: by the mean KL of their units, those
+    of a categorical by the logit of their mean probability, those of sparse coding by their mean
+    coefficient."""
     model, engine = load(folder)
     x = load_source(load_settings(read_checkpoint(find_checkpoint(folder))).data, 0).validation[:DATA]
     posterior = infer(model, engine, x).posterior

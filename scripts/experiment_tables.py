@@ -1,7 +1,7 @@
 """The tables of `scripts/reproduce`, in Markdown: published beside measured here.
 
-Published figures: Vafaii, Galor & Yates (2024), "Poisson variational autoencoder" (van Hateren patches, CIFAR-10,
-MNIST).
+Published figures: Vafaii, Galor & Yates (2024), "Poisson variational autoencoder" (van Hateren
+patches, CIFAR-10, MNIST).
 """
 
 import re
@@ -50,7 +50,8 @@ def scale_of(run: dict[str, Any], name: str) -> str:
 
 
 def over_seeds(values: Sequence[float], digits: int) -> str:
-    """The mean over training seeds, with the range of more than one; empty where nothing was measured."""
+    """The mean over training seeds, with the range of more than one; empty where nothing was
+    measured."""
     if not values:
         return ""
     mean = sum(values) / len(values)
@@ -157,7 +158,8 @@ def dictionaries(found: Results) -> str:
 
 
 def neighbours(found: Results) -> str:
-    """Accuracies on MNIST: the published read-out at every length, and every read-out at the longest."""
+    """Accuracies on MNIST: the published read-out at every length, and every read-out at the
+    longest."""
     runs = by_seed(found)
     lengths = sorted({run["updates"] for run in found.values()})
 

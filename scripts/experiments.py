@@ -1,9 +1,10 @@
-"""The experiments that `scripts/reproduce` runs: what is trained and measured, at two scales, and the published
-figures.
+"""The experiments that `scripts/reproduce` runs: what is trained and measured, at two scales, and
+the published figures.
 
-Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": tables of gradients, of active units, of classification
-by nearest neighbours, and the figure of dictionaries. A run is named by data, family, encoder, length, batch and seed,
-so that scales share it; `scripts/reproduce` refuses one that was made with other options.
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": tables of gradients, of active
+units, of classification by nearest neighbours, and the figure of dictionaries. A run is named by
+data, family, encoder, length, batch and seed, so that scales share it; `scripts/reproduce` refuses
+one that was made with other options.
 """
 
 from collections.abc import Callable
@@ -21,13 +22,14 @@ FAMILIES = {
 LINEAR = "--inference amortized --decoder linear --latents 512 --beta-ramp 0.5"
 """The published model of patches; K = 512, Adamax, the KL weighted up over the first half."""
 LR = {"linear": 0.005, "conv": 0.002}
-"""Learning rates by encoder: the published one, and a smaller one, since at .005 conv encoders went astray here."""
+"""Learning rates by encoder: the published one, and a smaller one, since at .005 conv encoders went
+astray here."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its name, the options of `itervae train`, and those of `itervae evaluate`. `splits`: the splits that are
-    measured, the test set for the last report alone."""
+    """One run: its name, the options of `itervae train`, and those of `itervae evaluate`. `splits`:
+    the splits that are measured, the test set for the last report alone."""
 
     name: str
     train: str
@@ -53,7 +55,8 @@ def _linear(name: str, data: str, encoder: str, options: str, updates: int, batc
 
 
 def gradient_table(scale: str, images: str) -> list[Run]:
-    """Poisson by the exact gradient, EAT and straight-through; Gaussian exact and pathwise; three kinds of data."""
+    """Poisson by the exact gradient, EAT and straight-through; Gaussian exact and pathwise; three
+    kinds of data."""
     updates, batch, seeds = (3000, 200, 1) if scale == SHORT else (300_000, 1000, 5)
     data = {"images": images, "cifar16": f"--data cifar16{_contrast(images)}", "mnist": "--data mnist"}
     estimators = {"poisson": ("exact", "eat", "straight-through"), "gaussian": ("exact", "pathwise")}
@@ -75,7 +78,8 @@ def gradient_table(scale: str, images: str) -> list[Run]:
 
 
 def active_units(scale: str, images: str) -> list[Run]:
-    """Four families with a linear and a conv encoder, a linear decoder of 512 atoms, photographs."""
+    """Four families with a linear and a conv encoder, a linear decoder of 512 atoms,
+    photographs."""
     length = {"linear": 4000, "conv": 2000} if scale == SHORT else {"linear": 300_000, "conv": 300_000}
     batch, seeds = (200, 1) if scale == SHORT else (1000, 5)
     return [
@@ -95,8 +99,8 @@ def active_units(scale: str, images: str) -> list[Run]:
 
 
 def dictionaries(scale: str, images: str) -> list[Run]:
-    """The dictionaries of the four families with a linear encoder, of the Poisson family with the published start of
-    its rates and with LCA inference, and of sparse coding by LCA and ISTA."""
+    """The dictionaries of the four families with a linear encoder, of the Poisson family with the
+    published start of its rates and with LCA inference, and of sparse coding by LCA and ISTA."""
     families = [run for run in active_units(scale, images) if "-linear-" in run.name and run.name.endswith("-s0")]
     length, size = families[0].name.split("-")[3].split("x")
     start = ("images-poisson-linear-start5", images, "linear", "--family poisson --start-log-rate -5")
@@ -122,7 +126,8 @@ def dictionaries(scale: str, images: str) -> list[Run]:
 
 
 def knn(scale: str, images: str) -> list[Run]:
-    """Six families on MNIST, K = 10, the same encoder and decoder (two layers of 512), at several training lengths."""
+    """Six families on MNIST, K = 10, the same encoder and decoder (two layers of 512), at several
+    training lengths."""
     lengths, seeds, reported = (500, 2000), 1, (2000,)
     if scale == LONG:
         lengths, seeds, reported = (500, 2000, 8000, 32_000, 100_000), 3, (8000, 100_000)

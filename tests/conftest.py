@@ -18,8 +18,8 @@ def patches() -> torch.Tensor:
 
 @pytest.fixture(scope="session", autouse=True)
 def _runs_without_pictures() -> Iterator[None]:
-    """The pictures at the end of a run take longer than a small run itself: a test that is to see them asks for
-    `pictures`."""
+    """The pictures at the end of a run take longer than a small run itself: a test that is to see
+    them asks for `pictures`."""
     from itervae.training import session
 
     with pytest.MonkeyPatch.context() as patch:
@@ -40,7 +40,8 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """No checks of shapes, which take half the time of thousands of small steps: for long runs of what others check."""
+    """No checks of shapes, which take half the time of thousands of small steps: for long runs of
+    what others check."""
     from jaxtyping import config
 
     before = config.jaxtyping_disable

@@ -49,7 +49,8 @@ def prior_of(name: str, latents: int, learned: bool = False) -> Prior:
 
 
 def parameters(name: str, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """Moderate parameters u of a family over z of this shape: scales from about .2 to .8, rates from about .2 to 5."""
+    """Moderate parameters u of a family over z of this shape: scales from about .2 to .8, rates
+    from about .2 to 5."""
     draw = seeded(seed)
     first = torch.randn(shape, generator=draw, dtype=torch.float64)
     if name not in LOCATION_SCALE:
@@ -59,7 +60,8 @@ def parameters(name: str, *shape: int, seed: int = 0, dtype: torch.dtype = torch
 
 
 def linear_model_of(name: str, size: int = 10, latents: int = 6, variance: float = 0.8) -> GenerativeModel:
-    """A linear model of that family, float64, with atoms of norms from about .3 to 2 and this observation variance."""
+    """A linear model of that family, float64, with atoms of norms from about .3 to 2 and this
+    observation variance."""
     model = GenerativeModel(
         prior_of(name, latents), LinearDecoder(size, latents), GaussianLikelihood(variance), (size,)
     ).double()
@@ -75,7 +77,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def assert_mean(draws: torch.Tensor, expected: torch.Tensor, errors: float = 4, floor: float = 1e-9) -> None:
-    """The mean over the first dimension is `expected`, within this many standard errors, estimated from the draws."""
+    """The mean over the first dimension is `expected`, within this many standard errors, estimated
+    from the draws."""
     draws = draws.detach().double()
     error = draws.std(0) / math.sqrt(len(draws))
     away = (draws.mean(0) - expected.detach()).abs()

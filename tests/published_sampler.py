@@ -1,8 +1,10 @@
-"""The published sampler of relaxed Poisson counts, written plainly: the reference of the tests and of the benchmark.
+"""The published sampler of relaxed Poisson counts, written plainly: the reference of the tests and
+of the benchmark.
 
-Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": draw `n_exp` exponential inter-arrival times for every
-unit, add them up to arrival times t_i, and count softly, z = Σ_i s((1 − t_i) / τ). Gradients are those of autograd
-through the rate. Nothing here is shared with `itervae.distributions`.
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": draw `n_exp` exponential
+inter-arrival times for every unit, add them up to arrival times t_i, and count softly, z = Σ_i s((1
+− t_i) / τ). Gradients are those of autograd through the rate. Nothing here is shared with
+`itervae.distributions`.
 """
 
 import math
@@ -31,7 +33,8 @@ def published_sample(
     n_exp: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw relaxed counts z from the first `n_exp` arrivals of every unit; the shape of `log_rate`."""
+    """Draw relaxed counts z from the first `n_exp` arrivals of every unit; the shape of
+    `log_rate`."""
     waiting = torch.empty((n_exp, *log_rate.shape), dtype=log_rate.dtype, device=log_rate.device)
     waiting = waiting.exponential_(generator=generator)
     times = (waiting / log_rate.exp()).cumsum(0)  # (n_exp, *shape)
@@ -41,13 +44,15 @@ def published_sample(
 def published_n_exp(max_rate: float, p: float = 1e-3) -> int:
     """The published rule: the 1 − p quantile of a Poisson count at the largest rate of the batch.
 
-    p = 1e-3 is the published default. Arrivals after t = 1 count too (up to 1 + REACH·τ), so the rule truncates.
+    p = 1e-3 is the published default. Arrivals after t = 1 count too (up to 1 + REACH·τ), so the
+    rule truncates.
     """
     return max(1, _poisson_quantile(max_rate, p))
 
 
 def sufficient_n_exp(max_rate: float, temperature: float, indicator: str = "cubic", p: float = 1e-9) -> int:
-    """Enough arrivals for a sample without truncation: all that count are drawn, but for a probability p per unit."""
+    """Enough arrivals for a sample without truncation: all that count are drawn, but for a
+    probability p per unit."""
     return max(1, _poisson_quantile(max_rate * (1 + REACH[indicator] * temperature), p))
 
 

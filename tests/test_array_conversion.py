@@ -1,4 +1,5 @@
-"""Arrays from outside: whatever they are made of, the same float32; what float32 does not hold is named."""
+"""Arrays from outside: whatever they are made of, the same float32; what float32 does not hold is
+named."""
 
 import numpy as np
 import pytest

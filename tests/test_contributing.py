@@ -47,7 +47,8 @@ NAMES = {
 
 
 def test_the_example_engine_passes_the_contract(tmp_path):
-    """In 30 lines, listed as any other: the contract is that of `tests/inference/test_engines.py`."""
+    """In 30 lines, listed as any other: the contract is that of
+    `tests/inference/test_engines.py`."""
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len([line for line in code.split("\n") if line.strip()]) <= 30
     (tmp_path / "relaxed.py").write_text(code, encoding="utf-8")

@@ -1,9 +1,10 @@
-"""What runs on a GPU, run without one: everything is on its device, and nothing waits that need not.
+"""What runs on a GPU, run without one: everything is on its device, and nothing waits that need
+not.
 
-Two ways. Under torch's FakeTensorMode tensors on "cuda" have shapes and no numbers, so a tensor on the
-wrong device raises; back-propagation needs a real GPU there. So the rest runs on the CPU along the
-ways of a GPU (`devices.on_cpu` says no, and the sampler's kernel is stood in for), with real numbers.
-In both, each look at a number is counted: it is where the host would wait.
+Two ways. Under torch's FakeTensorMode tensors on "cuda" have shapes and no numbers, so a tensor on
+the wrong device raises; back-propagation needs a real GPU there. So the rest runs on the CPU along
+the ways of a GPU (`devices.on_cpu` says no, and the sampler's kernel is stood in for), with real
+numbers. In both, each look at a number is counted: it is where the host would wait.
 """
 
 import dataclasses

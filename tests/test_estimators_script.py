@@ -34,7 +34,8 @@ def test_the_exact_gradient_is_that_of_the_model(script):
 
 
 def test_errors_of_gradients_with_known_errors(script):
-    """Gaussian gradients around g* + b: |b|²/|g*|² and K s²/|g*|², each from many repeats of few draws."""
+    """Gaussian gradients around g* + b: |b|²/|g*|² and K s²/|g*|², each from many repeats of few
+    draws."""
     exact = torch.linspace(-1, 2, 20, dtype=torch.float64)
     bias, scale = torch.linspace(0, 0.4, 20, dtype=torch.float64), 3.0
     found = np.array(

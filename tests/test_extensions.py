@@ -1,5 +1,5 @@
-"""What an extension costs: one file and one line of a registry. Each is written outside of the package, listed, trained
-from Python and on the command line, and loaded."""
+"""What an extension costs: one file and one line of a registry. Each is written outside of the
+package, listed, trained from Python and on the command line, and loaded."""
 
 import sys
 from importlib import import_module

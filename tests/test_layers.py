@@ -56,7 +56,8 @@ FLOORS = {
     "engines": {"engine", "problem", "checks", "energies", "systems", "kernels"},
     "registry": {"engine", "checks", "engines"},
 }
-"""Within `inference`: engines and what they stand on never see the driver, nor anything below its own floor."""
+"""Within `inference`: engines and what they stand on never see the driver, nor anything below its
+own floor."""
 
 
 def modules(file: Path) -> set[str]:
@@ -109,7 +110,8 @@ def test_floors_of_inference(file):
 
 
 def test_no_circle_of_imports():
-    """Also of modules within one floor; an import inside a function, or for types alone, counts too."""
+    """Also of modules within one floor; an import inside a function, or for types alone, counts
+    too."""
     needs = {}
     for file in FILES:
         name = ".".join(("itervae", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")

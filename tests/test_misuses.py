@@ -1,4 +1,5 @@
-"""Misuses of the Python interface: each is refused in one sentence with the value, what was expected and what to do."""
+"""Misuses of the Python interface: each is refused in one sentence with the value, what was
+expected and what to do."""
 
 import copy
 import re

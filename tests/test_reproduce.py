@@ -1,4 +1,5 @@
-"""The experiments of scripts/reproduce: every run is one that the command takes, and what is done is not done again."""
+"""The experiments of scripts/reproduce: every run is one that the command takes, and what is done
+is not done again."""
 
 import importlib.util
 import json

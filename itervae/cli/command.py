@@ -36,7 +36,8 @@ REPORT, FIGURE = Output("report"), Output("figure", ".png")
 
 
 class Command(ABC):
-    """A command: a dataclass of its options, and its work in parts that are called one after the other."""
+    """A command: a dataclass of its options, and its work in parts that are called one after the
+    other."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {}
     """The files that it writes, by the names of their options."""
@@ -58,7 +59,8 @@ class Command(ABC):
         """What is found; nothing is printed yet."""
 
     def files(self, found: Any) -> Mapping[str, Callable[[Path], object]]:
-        """What writes each output, by the name of its option; those that `work` has written are left out."""
+        """What writes each output, by the name of its option; those that `work` has written are
+        left out."""
         return {}
 
     def tell(self, found: Any) -> None:  # noqa: B027
@@ -119,7 +121,8 @@ class Measurement(Command):
 
     @property
     def named(self) -> Sequence[str]:
-        """The engines that the options name, each ENGINE:STEPS: one of the user's own counts as `--own`."""
+        """The engines that the options name, each ENGINE:STEPS: one of the user's own counts as
+        `--own`."""
         return ()
 
     def reads(self) -> Sequence[Path]:

@@ -50,7 +50,8 @@ class Evaluate(Measurement):
     """Run folders, checkpoints, or dictionary files (.npz, .npy)."""
     data: DataSettings
     suite: tuple[Annotated[str, OneOf(SUITES)], ...] | None = None
-    """What is measured; by default all that fit the data (knn, shattering and readout need labels)."""
+    """What is measured; by default all that fit the data (knn, shattering and readout need
+    labels)."""
     readouts: tuple[Annotated[str, OneOf(READOUTS)], ...] | None = None
     """What is classified, pixels for reference; by default all. The figure shows the neighbours of
     the first."""

@@ -55,7 +55,8 @@ class Gap(Measurement):
     split: Literal["train", "validation", "all"] | None = None
     """Which data; by default validation for a run, all for a dictionary."""
     num: int | None = None
-    """Number of data; by default 1000, or 100 where the optimum is an estimate, which takes long."""
+    """Number of data; by default 1000, or 100 where the optimum is an estimate, which takes
+    long."""
     contrast: float = 1.0
     """Factor on the data: 2 is a test outside the distribution that engines were trained on."""
     certificate: float = 1e-6

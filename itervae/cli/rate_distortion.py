@@ -160,7 +160,8 @@ class RateDistortion(Measurement):
 
 
 def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
-    """The points of a run with its own engine and, for a linear Poisson VAE, with the best posterior."""
+    """The points of a run with its own engine and, for a linear Poisson VAE, with the best
+    posterior."""
     assert target.run is not None
     model, engine, settings = target.model, target.engine.to(x.device), target.run.settings
     if isinstance(settings.model, SparseCodingSettings):

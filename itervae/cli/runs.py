@@ -212,7 +212,8 @@ def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple
     checkpoint, else a new one with its default settings.
 
     Raises:
-        InputError: an unknown name, an engine that does not fit the model, or one that would have to be trained.
+        InputError: an unknown name, an engine that does not fit the model, or one that would have
+            to be trained.
     """
     name, steps = split_engine(text)
     if _is_run(name):

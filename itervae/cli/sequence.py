@@ -1,4 +1,5 @@
-"""`itervae sequence`: what carryover buys on sequences, in nats per frame and in steps per frame."""
+"""`itervae sequence`: what carryover buys on sequences, in nats per frame and in steps per
+frame."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -41,7 +42,8 @@ SCHEMA = 1
 
 Candidate = tuple[GenerativeModel, Engine, Carryover]
 Filtered = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]
-"""Frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence, and the shape of a frame."""
+"""Frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence, and the shape of a
+frame."""
 
 
 class Measured(NamedTuple):

@@ -78,7 +78,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 "leave it out"
             )
 
-    # What YAML (or the resumed run) says comes in front of what the command line says, option by option.
+    # What YAML (or the resumed run) says comes in front of what the command line says, option by
+    # option.
     kept = {name: value for name, value in base.items() if name in kinds.names and name not in given}
     command: Any = _command(kinds)
     settings = parse(command, "itervae train", [*_tokens(kept | {"model": kinds.model}), *args, *_tokens(short)])

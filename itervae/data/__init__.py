@@ -1,4 +1,5 @@
-"""Data: images, arrays and benchmarks as sources of batches, and files as inputs to a trained run."""
+"""Data: images, arrays and benchmarks as sources of batches, and files as inputs to a trained
+run."""
 
 from itervae.data.inputs import Inputs, Preparation
 from itervae.data.prefetch import Prefetcher

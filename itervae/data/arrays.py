@@ -1,4 +1,5 @@
-"""Arrays in .npy and .npz files: reading them with clear errors, and rows of them as training data."""
+"""Arrays in .npy and .npz files: reading them with clear errors, and rows of them as training
+data."""
 
 import hashlib
 import tokenize
@@ -41,13 +42,15 @@ DAMAGED = (
 
 
 def read_array(path: Path, key: str | None) -> np.ndarray:
-    """Read an array of numbers from a .npy file, or the one called `key` from a .npz file (not needed if it is alone).
+    """Read an array of numbers from a .npy file, or the one called `key` from a .npz file (not
+    needed if it is alone).
 
     The array of a .npy file is mapped to memory, read-only: what is not looked at is not read.
 
     Raises:
-        InputError: no such file, another suffix, a damaged file, one that claims more values than it holds or than
-            there is memory for, a missing or superfluous key, or values that are no real numbers.
+        InputError: no such file, another suffix, a damaged file, one that claims more values than
+            it holds or than there is memory for, a missing or superfluous key, or values that are
+            no real numbers.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; give the path of a .npy or .npz file.")
@@ -92,7 +95,8 @@ def _from_archive(path: Path, key: str | None) -> np.ndarray:
 
 
 def _check_header(stream: IO[bytes], held: int, where: str) -> int:
-    """The bytes of the values that the head of a .npy file claims; refused where fewer follow it."""
+    """The bytes of the values that the head of a .npy file claims; refused where fewer follow
+    it."""
     version = np.lib.format.read_magic(stream)
     # formats 2.0 and 3.0 differ in the encoding of names only
     head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -133,14 +137,16 @@ def as_rows(array: np.ndarray, where: str) -> Tensor:
     """An (N, D) array as float32.
 
     Raises:
-        InputError: another number of dimensions, no rows or columns, or values that are not finite in float32.
+        InputError: another number of dimensions, no rows or columns, or values that are not finite
+            in float32.
     """
     _check_shape(array, where)
     return as_float32(array, where)
 
 
 def large_rows(array: np.ndarray, where: str) -> Tensor:
-    """The same; of a large array rows that are read when they are asked for, in place of a tensor (`Rows`)."""
+    """The same; of a large array rows that are read when they are asked for, in place of a tensor
+    (`Rows`)."""
     _check_shape(array, where)
     if 4 * array.size <= SMALL:
         return as_float32(array, where)
@@ -167,12 +173,14 @@ def _check_shape(array: np.ndarray, where: str) -> None:
 
 
 def array_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
-    """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is the validation set.
+    """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is
+    the validation set.
 
     A large array is not read into memory, but for its validation set.
 
     Raises:
-        InputError: see `read_array` and `as_rows`; a validation set of another D, or that is the training set.
+        InputError: see `read_array` and `as_rows`; a validation set of another D, or that is the
+            training set.
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
     path = Path(settings.data_path).expanduser()

@@ -32,8 +32,8 @@ CIFAR_ARCHIVE = "cifar10_4000.npz"  # the first 4000 training images as `x`, for
 def data_root(settings: DataSettings) -> tuple[Path, bool]:
     """Where torchvision's files lie, and whether missing ones may be fetched.
 
-    ITERVAE_DATA names the folder where it is set, and then nothing is fetched; otherwise it is `itervae` in the
-    user's cache (XDG_CACHE_HOME, else ~/.cache), and `settings.download` decides.
+    ITERVAE_DATA names the folder where it is set, and then nothing is fetched; otherwise it is
+    `itervae` in the user's cache (XDG_CACHE_HOME, else ~/.cache), and `settings.download` decides.
     """
     if named := os.environ.get("ITERVAE_DATA"):
         return Path(named).expanduser(), False
@@ -44,7 +44,8 @@ def data_root(settings: DataSettings) -> tuple[Path, bool]:
 def mnist_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
     """MNIST digits as rows of 784 intensities in [0, 1].
 
-    10,000 of the 60,000 training images, always the same, are for validation; `load_test` alone reads the test set.
+    10,000 of the 60,000 training images, always the same, are for validation; `load_test` alone
+    reads the test set.
 
     Raises:
         InputError: files that are missing, damaged, or cannot be fetched.
@@ -75,8 +76,8 @@ def mnist_source(settings: DataSettings, seed: int, device: str | torch.device, 
 def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
     """Patches of 16x16 from CIFAR-10's training images, grey and whitened like photographs.
 
-    A fixed random share of the images is held out. They are read from torchvision's `cifar-10-batches-py` or, where
-    ITERVAE_DATA has none, from its cifar10_4000.npz.
+    A fixed random share of the images is held out. They are read from torchvision's
+    `cifar-10-batches-py` or, where ITERVAE_DATA has none, from its cifar10_4000.npz.
 
     Raises:
         InputError: files that are missing, damaged, or cannot be fetched.
@@ -127,8 +128,8 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
 
 
 def _check_idx(file: Path, shape: tuple[int, ...]) -> None:
-    """Refuse a file that is not bytes of this shape in the format of MNIST: two zeros, 8 for bytes, the number of
-    dimensions, and each of them as a big-endian integer of 4 bytes."""
+    """Refuse a file that is not bytes of this shape in the format of MNIST: two zeros, 8 for bytes,
+    the number of dimensions, and each of them as a big-endian integer of 4 bytes."""
     head = bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
     size = len(head) + prod(shape)
     if (found := file.stat().st_size) != size:
@@ -140,7 +141,8 @@ def _check_idx(file: Path, shape: tuple[int, ...]) -> None:
 
 @contextmanager
 def _fetching(what: str, folder: Path) -> Iterator[None]:
-    """Report what torchvision raises for files that it cannot fetch, or finds damaged; anything else passes."""
+    """Report what torchvision raises for files that it cannot fetch, or finds damaged; anything
+    else passes."""
     try:
         yield
     except (OSError, HTTPException, RuntimeError) as error:

@@ -1,7 +1,8 @@
-"""The cache: files that cost time to make, in a folder of the user's, each whole or not there at all.
+"""The cache: files that cost time to make, in a folder of the user's, each whole or not there at
+all.
 
-Processes that make the same file, or are killed, leave whole files or none (`itervae.files.replacing`). The name of a
-file says what content and settings it was made from.
+Processes that make the same file, or are killed, leave whole files or none
+(`itervae.files.replacing`). The name of a file says what content and settings it was made from.
 """
 
 import os
@@ -12,7 +13,8 @@ from itervae.files import clear_stale
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """The folder named, else that of the environment variable ITERVAE_CACHE, else `itervae` in the user's cache."""
+    """The folder named, else that of the environment variable ITERVAE_CACHE, else `itervae` in the
+    user's cache."""
     if cache is not None:
         return Path(cache).expanduser()
     if named := os.environ.get("ITERVAE_CACHE"):

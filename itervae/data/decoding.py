@@ -1,9 +1,10 @@
 """Video as grey frames: decoded once, into a cache of memory-mapped files.
 
-A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory, followed by what is to be
-said of it, as JSON. Its name is a hash of the bytes it was made from and of the settings: a file that was moved or
-copied is found again, one that was edited is not mistaken for the old one. Reading all bytes for the hash costs little
-beside decoding them, and, unlike size and time of change, cannot be wrong.
+A clip of the cache is one .npy file of (T, H, W) uint8, so that long videos need no memory,
+followed by what is to be said of it, as JSON. Its name is a hash of the bytes it was made from and
+of the settings: a file that was moved or copied is found again, one that was edited is not mistaken
+for the old one. Reading all bytes for the hash costs little beside decoding them, and, unlike size
+and time of change, cannot be wrong.
 """
 
 import hashlib
@@ -64,7 +65,8 @@ class Clips:
         size: bytes that these clips take there.
         content: hash of all clips and settings.
         white: the white level of 16-bit pictures and stacks, None where there are none.
-        remarks: lines to say: how they became grey and got equal steps of time, and what of the path is not read.
+        remarks: lines to say: how they became grey and got equal steps of time, and what of the
+            path is not read.
     """
 
     clips: list[Clip]
@@ -84,20 +86,25 @@ def read_clips(
     cache: Path | None = None,
     advance: Callable[[int, int, str], None] | None = None,
 ) -> Clips:
-    """Read video as grey uint8 frames at equal steps of time, from the cache where they were decoded before.
+    """Read video as grey uint8 frames at equal steps of time, from the cache where they were
+    decoded before.
 
     Args:
-        path: a video (.mp4, .mov, .avi, .mkv, .webm, .gif, ...); a folder of videos, or of folders of frames (.png,
-            .jpg, .tif, ..., in the order of the numbers in their names), nested, linked to or not; a .npz or .npy of
-            stacks (T, H, W), uint8, uint16, booleans, or floats in [0, 1]. Pictures that lie beside a video are not
-            taken for frames.
-        short_side: pixels of the shorter side; larger frames are reduced to it, smaller ones are left as they are.
-        white: the white level of 16-bit pictures and stacks; by default that of all of them, see `white_level`.
+        path: a video (.mp4, .mov, .avi, .mkv, .webm, .gif, ...); a folder of videos, or of folders
+            of frames (.png, .jpg, .tif, ..., in the order of the numbers in their names), nested,
+            linked to or not; a .npz or .npy of stacks (T, H, W), uint8, uint16, booleans, or floats
+            in [0, 1]. Pictures that lie beside a video are not taken for frames.
+        short_side: pixels of the shorter side; larger frames are reduced to it, smaller ones are
+            left as they are.
+        white: the white level of 16-bit pictures and stacks; by default that of all of them, see
+            `white_level`.
         cache: see `cache_folder`.
-        advance: called as advance(done, total, name) before each clip, and once at the end with an empty name.
+        advance: called as advance(done, total, name) before each clip, and once at the end with an
+            empty name.
 
     Raises:
-        InputError: nothing there, no video, nothing readable, a cache that cannot be written, or a short_side below 8.
+        InputError: nothing there, no video, nothing readable, a cache that cannot be written, or a
+            short_side below 8.
     """
     if short_side < 8:
         raise InputError(f"a shorter side of {short_side} pixels is too small; give at least 8.")
@@ -138,7 +145,8 @@ def read_clips(
 
 
 def _common_white(origins: list[Origin], folder: Path, digests: dict[Path, bytes]) -> float | None:
-    """The white level of all 16-bit pictures and stacks, None where there are none. What cannot be read has no say."""
+    """The white level of all 16-bit pictures and stacks, None where there are none. What cannot be
+    read has no say."""
     peak = 0
     for origin in origins:
         if origin.kind == "video":
@@ -159,7 +167,8 @@ def _common_white(origins: list[Origin], folder: Path, digests: dict[Path, bytes
 
 
 def _key(origin: Origin, digests: dict[Path, bytes], *settings: object) -> str:
-    """Name of a clip in the cache. `digests` keeps the hashes of files, since one .npz may hold many clips."""
+    """Name of a clip in the cache. `digests` keeps the hashes of files, since one .npz may hold
+    many clips."""
     digest = hashlib.sha256(repr((CACHE_VERSION, *settings, origin.key, len(origin.files))).encode())
     for file in origin.files:
         if file not in digests:
@@ -230,7 +239,8 @@ def _steps(clips: list[Clip], found: list[Findings]) -> list[str]:
 
 
 def _fill_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
-    """The head of a .npy file, format 1.0: magic, length, and a dictionary padded to a fixed size."""
+    """The head of a .npy file, format 1.0: magic, length, and a dictionary padded to a fixed
+    size."""
     fields = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     stream.seek(0)
     stream.write(b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little") + fields.ljust(_HEADER - 11).encode())

@@ -1,11 +1,12 @@
 """Sequences without a video: what a small window sees that moves over a photograph as the eye does.
 
-Between saccades the gaze drifts by Brownian motion; saccades are a Poisson process, and each lands anywhere in the
-region. Whitened photographs hold next to nothing above the Nyquist frequency, so they are interpolated exactly, by
-their Fourier series, and windows stand at quarters of a pixel.
+Between saccades the gaze drifts by Brownian motion; saccades are a Poisson process, and each lands
+anywhere in the region. Whitened photographs hold next to nothing above the Nyquist frequency, so
+they are interpolated exactly, by their Fourier series, and windows stand at quarters of a pixel.
 
 References:
-    Kuang, Poletti, Victor and Rucci (2012), Temporal encoding of spatial information during active visual fixation
+    Kuang, Poletti, Victor and Rucci (2012), Temporal encoding of spatial information during active
+    visual fixation
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ SACCADES = 0.1  # per frame: three per second of thirty frames
 
 
 def interpolate_image(image: Tensor, factor: int) -> Tensor:
-    """The Fourier series of a periodic image (H, W), taken `factor` times per pixel: (factor·H, factor·W).
+    """The Fourier series of a periodic image (H, W), taken `factor` times per pixel: (factor·H,
+    factor·W).
 
     Every factor-th value is the image itself.
     """
@@ -48,8 +50,9 @@ def gaze(
 ) -> np.ndarray:
     """Places of the gaze: (B, T, 2), row and column in pixels, in [0, size].
 
-    x_0 is uniform, x_t = x_{t−1} + drift · n with n standard normal, reflected at the borders; with the probability
-    1 − exp(−saccades) of at least one event of a Poisson process, x_t is uniform again.
+    x_0 is uniform, x_t = x_{t−1} + drift · n with n standard normal, reflected at the borders; with
+    the probability 1 − exp(−saccades) of at least one event of a Poisson process, x_t is uniform
+    again.
 
     Args:
         generator: source of randomness.
@@ -98,7 +101,8 @@ class DriftPool(Pool):
         self._share = places / places.sum()
 
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        """The region, and row and column of the corner on its fine grid, in each frame: (count, T, 3) int64."""
+        """The region, and row and column of the corner on its fine grid, in each frame: (count, T,
+        3) int64."""
         region = generator.choice(self.count, size=count, p=self._share)
         corner = np.rint(gaze(generator, self._room[region], self.frames) * FINE).astype(np.int64)
         regions = np.broadcast_to(region[:, None, None], (count, self.frames, 1))
@@ -131,7 +135,8 @@ def drift_source(
 ) -> TubeSource:
     """Drifting windows over the two photographs that come with scikit-learn.
 
-    The band of columns that `photos` holds out for validation is held out here; no window crosses its borders.
+    The band of columns that `photos` holds out for validation is held out here; no window crosses
+    its borders.
 
     Args:
         seed: of the training tubes.
@@ -140,7 +145,8 @@ def drift_source(
         device: where the images live.
 
     Raises:
-        InputError: a frames below 1, a patch_size below 2, or a val_share that leaves no room for the patch.
+        InputError: a frames below 1, a patch_size below 2, or a val_share that leaves no room for
+            the patch.
     """
     from sklearn.datasets import load_sample_images  # imported here: it takes a second that other data need not wait
 

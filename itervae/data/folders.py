@@ -7,11 +7,12 @@ from itervae.errors import InputError
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted by path, but for hidden ones: those are caches and resource forks.
+    """All files below a folder, sorted by path, but for hidden ones: those are caches and resource
+    forks.
 
-    Links to folders are followed, after the folders that are there themselves. No folder is gone through twice,
-    whatever leads to it, so that a link to a folder above ends, and nothing is read under two names. A folder below
-    that cannot be opened stands for its files.
+    Links to folders are followed, after the folders that are there themselves. No folder is gone
+    through twice, whatever leads to it, so that a link to a folder above ends, and nothing is read
+    under two names. A folder below that cannot be opened stands for its files.
 
     Raises:
         InputError: the folder cannot be opened.

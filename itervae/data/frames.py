@@ -117,7 +117,8 @@ def stack_frames(file: Path, key: str | None, white: float | None, found: Findin
 
 
 def peak_of(files: list[Path], key: str | None) -> int:
-    """The largest value of the 16-bit pictures of a stack or of picture files; 0 where none has 16 bits.
+    """The largest value of the 16-bit pictures of a stack or of picture files; 0 where none has 16
+    bits.
 
     Raises:
         InputError: a stack that cannot be read.
@@ -142,7 +143,8 @@ def reduced_shape(shape: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def reduced(frame: np.ndarray, short_side: int) -> np.ndarray:
-    """Smoothed and resampled, by a triangle as wide as two new pixels, where the frame is larger than wanted."""
+    """Smoothed and resampled, by a triangle as wide as two new pixels, where the frame is larger
+    than wanted."""
     height, width = reduced_shape(frame.shape, short_side)
     if (height, width) == frame.shape:
         return np.ascontiguousarray(frame)
@@ -157,7 +159,8 @@ def _bytes(values: np.ndarray, white: float | None) -> np.ndarray:
 
 
 def _upright(frame: VideoFrame, tally: Tally) -> np.ndarray:
-    """A frame of a video as grey uint8, turned as the container says; what is transparent is laid over white."""
+    """A frame of a video as grey uint8, turned as the container says; what is transparent is laid
+    over white."""
     if any(component.is_alpha for component in frame.format.components):
         colour, transparent = over_white(frame.to_ndarray(format="rgba"))
         tally.transparent += transparent

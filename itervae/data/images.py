@@ -1,4 +1,5 @@
-"""Grey images from what a user has: a folder of pictures, one picture, or a stack in a .npy or .npz file."""
+"""Grey images from what a user has: a folder of pictures, one picture, or a stack in a .npy or .npz
+file."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ from itervae.errors import InputError
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image without its pixels: its position in the stack, or in the sorted list of files and their
-    pages; what messages call it; (H, W); the hash of its content."""
+    """What is known of an image without its pixels: its position in the stack, or in the sorted
+    list of files and their pages; what messages call it; (H, W); the hash of its content."""
 
     number: int
     name: str
@@ -82,20 +83,23 @@ class ImageSet:
 
 
 def read_images(path: Path, key: str | None, patch_size: int, *, white: float | None = None) -> ImageSet:
-    """Read a folder of pictures (nested folders and links too, sorted by path), one picture, or a stack of images.
+    """Read a folder of pictures (nested folders and links too, sorted by path), one picture, or a
+    stack of images.
 
-    Every page of a TIFF file is an image; of an animated picture the first frame is. Constant images, and pictures of a
-    folder that cannot be read, are left out. What is left out, and how pictures became grey, is said by a warning.
+    Every page of a TIFF file is an image; of an animated picture the first frame is. Constant
+    images, and pictures of a folder that cannot be read, are left out. What is left out, and how
+    pictures became grey, is said by a warning.
 
     Args:
-        path: a folder; a picture (.png, .jpg, .tif, .bmp, .webp, .gif, .pgm, or van Hateren's .iml); a .npy or .npz.
+        path: a folder; a picture (.png, .jpg, .tif, .bmp, .webp, .gif, .pgm, or van Hateren's
+            .iml); a .npy or .npz.
         key: name of an array of a .npz file.
         patch_size: the smallest side that an image may have.
         white: the white level of 16-bit pictures; by default that of the set, see `white_level`.
 
     Raises:
-        InputError: nothing there, nothing readable, an image smaller than the patch, all images constant, or values
-            that are no intensities.
+        InputError: nothing there, nothing readable, an image smaller than the patch, all images
+            constant, or values that are no intensities.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES and not path.is_dir():
         return images_from_array(read_array(path, key), named(path, key), patch_size, white=white)
@@ -131,7 +135,8 @@ def images_from_array(
         array: uint8, uint16, booleans, or floats in [0, 1].
         where: how messages call it.
         patch_size, white: as in `read_images`.
-        quiet: whether it is known that they become grey, as of photographs that come with a package.
+        quiet: whether it is known that they become grey, as of photographs that come with a
+            package.
 
     Raises:
         InputError: another shape; another type; floats that leave [0, 1]; and as in `read_images`.
@@ -157,7 +162,8 @@ def images_from_array(
 def _looked_at(
     read: Callable[[int], Picture], names: list[str], patch_size: int, white: float | None, said: list[str] | None
 ) -> ImageSet:
-    """Read every image once, and keep what there is to know but its pixels; `said` None: without a word on greys."""
+    """Read every image once, and keep what there is to know but its pixels; `said` None: without a
+    word on greys."""
     kept, problems, flat, tally = [], [], [], Tally()
 
     def whole() -> Iterator[np.ndarray]:

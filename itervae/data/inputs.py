@@ -1,8 +1,10 @@
-"""A user's own pictures, film or rows as inputs to a trained run: prepared as the run prepared what it was trained on.
+"""A user's own pictures, film or rows as inputs to a trained run: prepared as the run prepared what
+it was trained on.
 
-What was fitted on the training data, such as the scale of whitened frames, is the run's (`Source.fitted`) and not that
-of the new input. Nothing is guessed from values: an array of two dimensions is rows, pictures are picture files, stacks
-of three dimensions or asked for, and what was taken for what is said (`Inputs.taken`).
+What was fitted on the training data, such as the scale of whitened frames, is the run's
+(`Source.fitted`) and not that of the new input. Nothing is guessed from values: an array of two
+dimensions is rows, pictures are picture files, stacks of three dimensions or asked for, and what
+was taken for what is said (`Inputs.taken`).
 """
 
 from collections.abc import Iterable
@@ -37,9 +39,10 @@ class Inputs:
     """What a trained run encodes.
 
     Attributes:
-        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of the next. Of a large
-            array in a file what is asked for by index or slice is read then.
-        positions: (N, 3) int64, the number of the picture or frame, and the row and column of the upper left pixel of
+        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of
+            the next. Of a large array in a file what is asked for by index or slice is read then.
+        positions: (N, 3) int64, the number of the picture or frame, and the row and column of the
+            upper left pixel of
         the
             patch; None where the rows were given as they are.
         taken: what the input was taken for, in a sentence.
@@ -74,8 +77,8 @@ class Preparation:
 
     Example:
         run = itervae.load("runs/my-run")
-        inputs = run.prepare("clip.mp4")                    # or an array (N, H, W) of uint8, uint16, or floats in [0,
-        1] posterior = itervae.infer(run.model, run.engine, inputs.x).posterior
+        inputs = run.prepare("clip.mp4")  # or (N, H, W) of uint8, uint16, or floats in [0, 1]
+        posterior = itervae.infer(run.model, run.engine, inputs.x).posterior
     """
 
     settings: DataSettings
@@ -86,14 +89,16 @@ class Preparation:
         """Prepare a file, or an array.
 
         Args:
-            given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in colour (N, H, W, 3).
+            given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in
+                colour (N, H, W, 3).
             Of a
                 run on video a stack is film, its frames in order.
             kind: what to take it for, where that is not what its shape or suffix says.
             key: name of the array in an .npz file.
 
         Raises:
-            InputError: it cannot be read, its shape fits nothing that the run takes, or values are out of range.
+            InputError: it cannot be read, its shape fits nothing that the run takes, or values are
+                out of range.
         """
         if not isinstance(given, str | Path):
             if key is not None:

@@ -17,8 +17,8 @@ VALIDATION_PATCHES = 2000
 class PatchPool(Pool):
     """All patches of a set of images, each position equally likely.
 
-    The images lie one after the other in one flat tensor, so that images of different sizes are cut by a single
-    advanced indexing.
+    The images lie one after the other in one flat tensor, so that images of different sizes are cut
+    by a single advanced indexing.
 
     Args:
         pixels: of images of unit variance.
@@ -43,7 +43,8 @@ class PatchPool(Pool):
         self._side = torch.arange(patch_size, device=device)
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, row and column of the upper left corner of each position in 0 .. positions − 1: three (B,) int64."""
+        """Image, row and column of the upper left corner of each position in 0 .. positions − 1:
+        three (B,) int64."""
         image = torch.searchsorted(self._ends, positions, right=True)
         before = torch.where(image > 0, self._ends[image - 1], 0)
         row = (positions - before) // self._columns[image]
@@ -118,8 +119,9 @@ def tile_image(image: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
     """Cut an image (H, W) into patches that do not overlap, each minus its mean.
 
     Returns:
-        patches (n, patch_size²) and corners (n, 2) int64, the row and column of the upper left pixel of each, row by
-        row; pixels at the right and lower border that fill no patch are left out.
+        patches (n, patch_size²) and corners (n, 2) int64, the row and column of the upper left
+        pixel of each, row by row; pixels at the right and lower border that fill no patch are left
+        out.
     """
     rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
     inside = image[: rows * patch_size, : columns * patch_size]

@@ -1,4 +1,5 @@
-"""Images as training data: whitened as a whole, divided into training and validation, and cut into patches."""
+"""Images as training data: whitened as a whole, divided into training and validation, and cut into
+patches."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -18,11 +19,13 @@ from itervae.data.source import Fitted, held_out
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
 from itervae.errors import InputError
 
-# Images of one size are whitened together, up to this many pixels: it bounds the memory of the Fourier transform.
+# Images of one size are whitened together, up to this many pixels: it bounds the memory of the
+# Fourier transform.
 CHUNK_PIXELS = 4_000_000
 
-# Where one image gives both sets, validation is the band of columns from this share of the width on. In the two sample
-# photographs its variance (.78 and .88 of the whole image's) comes closest to the mean; their margins are out of focus.
+# Where one image gives both sets, validation is the band of columns from this share of the width
+# on. In the two sample photographs its variance (.78 and .88 of the whole image's) comes closest to
+# the mean; their margins are out of focus.
 BAND_START = 0.6
 
 
@@ -55,7 +58,8 @@ def _prepared(images: ImageSet, settings: DataSettings, indices: Sequence[int]) 
 
 
 def photos_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
-    """The two photographs that come with scikit-learn; a band of columns, `val_share` of the width, is for validation.
+    """The two photographs that come with scikit-learn; a band of columns, `val_share` of the width,
+    is for validation.
 
     Raises:
         InputError: a side of the patch that does not fit into one of the regions.
@@ -70,8 +74,8 @@ def photos_source(settings: DataSettings, seed: int, device: str | torch.device,
 def images_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
     """The user's images.
 
-    Validation is another file or array where one is named; else a fixed random share of the images; of a single image,
-    a band of its columns.
+    Validation is another file or array where one is named; else a fixed random share of the images;
+    of a single image, a band of its columns.
 
     Raises:
         InputError: see `read_images`; a validation set that is the training set.
@@ -96,7 +100,8 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device,
 def shared_source(
     name: str, images: ImageSet, settings: DataSettings, seed: int, device: str | torch.device, facts: dict
 ) -> PatchSource:
-    """Several images, a fixed random `val_share` of which are held out: no image gives patches to both sets."""
+    """Several images, a fixed random `val_share` of which are held out: no image gives patches to
+    both sets."""
     train, validation = held_out(len(images), settings.val_share, "images")
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
     return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
@@ -105,7 +110,8 @@ def shared_source(
 def _regions_source(
     name: str, images: ImageSet, settings: DataSettings, seed: int, device: str | torch.device, facts: dict
 ) -> PatchSource:
-    """Every image is whitened as a whole; a band of columns is for validation, what lies beside it for training."""
+    """Every image is whitened as a whole; a band of columns is for validation, what lies beside it
+    for training."""
     size = settings.patch_size
     training, validation = [], []  # image, first column and the one after the last
     for number, (height, width) in enumerate(images.sizes()):

@@ -1,8 +1,9 @@
 """One picture of a file, read the same way for stills and for frames.
 
-Pictures that look the same give the same data: turned upright as their EXIF orientation says, laid over white where
-they are transparent, colour with three equal channels as grey. 16-bit greys have no white of their own, as many cameras
-fill 12 or 14 of the bits: their white level is taken from the whole set, see `white_level`.
+Pictures that look the same give the same data: turned upright as their EXIF orientation says, laid
+over white where they are transparent, colour with three equal channels as grey. 16-bit greys have
+no white of their own, as many cameras fill 12 or 14 of the bits: their white level is taken from
+the whole set, see `white_level`.
 """
 
 import struct
@@ -24,7 +25,8 @@ ROUNDING = 1e-6  # by how much a float image may leave [0, 1] and still count as
 ANIMATED = ("GIF", "PNG", "WEBP")  # formats whose later frames are moments, not pictures of their own
 SUBFILE = 254  # the tag of a page of a TIFF file that is a smaller copy (bit 0) or a mask (bit 2) of another
 
-# What Pillow and the two readers below raise for a damaged file. Anything else is a fault of the program and passes.
+# What Pillow and the two readers below raise for a damaged file. Anything else is a fault of the
+# program and passes.
 UNREADABLE = (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
@@ -63,7 +65,8 @@ def white_level(peak: int) -> float:
 def to_grey(values: np.ndarray, white: float | None = None) -> Tensor:
     """Grey in [0, 1], (H, W) float32, of a picture (H, W) or (H, W, 3).
 
-    uint8 is divided by 255, uint16 by the white level (65535 where there is none), and colour is weighted as luma.
+    uint8 is divided by 255, uint16 by the white level (65535 where there is none), and colour is
+    weighted as luma.
     """
     scale = {"u1": 255.0, "u2": white or 65535.0}.get(values.dtype.str[1:], 1.0)
     grey = torch.from_numpy(values.astype(np.float32)) / scale
@@ -73,8 +76,8 @@ def to_grey(values: np.ndarray, white: float | None = None) -> Tensor:
 
 
 def pages(file: Path) -> list[int]:
-    """The pages of a file that are pictures of their own: of a TIFF file all but reduced copies and masks, else the
-    first."""
+    """The pages of a file that are pictures of their own: of a TIFF file all but reduced copies and
+    masks, else the first."""
     if file.suffix.lower() not in (".tif", ".tiff"):
         return [0]
     found = []
@@ -97,7 +100,8 @@ def read_picture(file: Path, page: int = 0) -> Picture:
     """
     if file.suffix.lower() == ".iml":
         return Picture(_read_iml(file))
-    # from a stream: an uncompressed TIFF file that Pillow 13 knows by name it maps, and garbles if it lies on its side
+    # from a stream: an uncompressed TIFF file that Pillow 13 knows by name it maps, and garbles if
+    # it lies on its side
     with file.open("rb") as stream, Image.open(stream) as picture:
         later = getattr(picture, "n_frames", 1) - 1 if picture.format in ANIMATED else 0
         picture.seek(page)
@@ -122,7 +126,8 @@ def read_picture(file: Path, page: int = 0) -> Picture:
 
 
 def over_white(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
-    """RGBA laid over white: (H, W, 4) uint8 to (H, W, 3) uint8, and whether any of it is transparent."""
+    """RGBA laid over white: (H, W, 4) uint8 to (H, W, 3) uint8, and whether any of it is
+    transparent."""
     alpha = rgba[..., 3:].astype(np.uint32)
     mixed = (alpha * rgba[..., :3] + 255 * (255 - alpha) + 127) // 255
     return mixed.astype(np.uint8), bool((alpha < 255).any())
@@ -156,16 +161,19 @@ def _over_white(picture: Image.Image) -> tuple[np.ndarray, bool]:
 
 
 def _sixteen_bits(values: np.ndarray, scaled: bool) -> np.ndarray:
-    """uint16, or floats where Pillow has divided by the white level that the file states, as that of a .pgm."""
+    """uint16, or floats where Pillow has divided by the white level that the file states, as that
+    of a .pgm."""
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"32-bit integers from {values.min()} to {values.max()}; save it with 16 bits")
     return values.astype(np.float32) / np.float32(65535) if scaled else values.astype(np.uint16)
 
 
 def _read_iml(file: Path) -> np.ndarray:
-    """A file of van Hateren and van der Schaaf (1998): 1024 rows of 1536 big-endian uint16, linear, no header.
+    """A file of van Hateren and van der Schaaf (1998): 1024 rows of 1536 big-endian uint16, linear,
+    no header.
 
-    The scale of the intensity was set by the camera for each picture, so each is divided by its own maximum.
+    The scale of the intensity was set by the camera for each picture, so each is divided by its own
+    maximum.
     """
     size, expected = file.stat().st_size, 2 * HATEREN_SHAPE[0] * HATEREN_SHAPE[1]
     if size != expected:

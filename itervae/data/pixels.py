@@ -1,8 +1,9 @@
-"""Where prepared pixels are kept: images or scenes, one after the other, in one flat float32 tensor.
+"""Where prepared pixels are kept: images or scenes, one after the other, in one flat float32
+tensor.
 
-It lies on the device of training where it takes a small share of what is free there, else in the memory of the machine
-by the same rule, else in a file of the cache, whose pages are read when they are needed and make room for others. Where
-it lies changes no value of it.
+It lies on the device of training where it takes a small share of what is free there, else in the
+memory of the machine by the same rule, else in a file of the cache, whose pages are read when they
+are needed and make room for others. Where it lies changes no value of it.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ from itervae.data.cache import cache_folder, no_cache, open_cache
 from itervae.files import replacing
 
 MEMORY_SHARE = 0.25
-"""Pixels take at most this share of the memory that is free when they are made; of a machine on which torchrun starts
-several processes, each has its part of that."""
+"""Pixels take at most this share of the memory that is free when they are made; of a machine on
+which torchrun starts several processes, each has its part of that."""
 VERSION = 1  # part of every name: raise it where the same content and settings are to give other pixels
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is none
 
@@ -46,7 +47,8 @@ class Pixels:
     def take(self, index: Tensor) -> Tensor:
         """The values at an index (…, D), whose rows ascend.
 
-        From a file, what all rows span is asked for at first: the disk reads it at once rather than page after page.
+        From a file, what all rows span is asked for at first: the disk reads it at once rather than
+        page after page.
         """
         if self.file is not None:
             first, last = index[..., 0].flatten(), index[..., -1].flatten()
@@ -65,10 +67,12 @@ def read_ahead(file: IO[bytes], starts: list[int], lengths: list[int]) -> None:
 def keep_pixels(
     parts: Iterable[Tensor], count: int, made_from: tuple[object, ...], device: str | torch.device = "cpu"
 ) -> Pixels:
-    """Keep pixels where they fit: on the device, in memory, or in the cache, whose size is then said.
+    """Keep pixels where they fit: on the device, in memory, or in the cache, whose size is then
+    said.
 
     Args:
-        parts: float32 tensors on the CPU, in order, consumed one by one, and not at all where the cache has them.
+        parts: float32 tensors on the CPU, in order, consumed one by one, and not at all where the
+            cache has them.
         count: N, the values of all parts together.
         made_from: the content and every setting that the values depend on, as plain values.
         device: where they are wanted.

@@ -1,4 +1,5 @@
-"""Data cut at random from larger things, patches from images and tubes from video: drawing them, and their source."""
+"""Data cut at random from larger things, patches from images and tubes from video: drawing them,
+and their source."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,11 +12,11 @@ from itervae.data.source import TRAINING, Source, check_batch, deliver, random_s
 from itervae.errors import InputError
 
 MIN_VARIANCE = 1e-10
-"""Images have unit variance. What has less than this holds only the rounding of float32 (about 1e-14 for a flat
-region): it is no datum."""
+"""Images have unit variance. What has less than this holds only the rounding of float32 (about
+1e-14 for a flat region): it is no datum."""
 MAX_REDRAWS = 1000
-"""At most this often are data without variance drawn again, so that nearly empty images end in a message, not a
-hang."""
+"""At most this often are data without variance drawn again, so that nearly empty images end in a
+message, not a hang."""
 
 
 class Pool(ABC):
@@ -37,17 +38,19 @@ class Pool(ABC):
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, count: int) -> Tensor:
-        """`count` random places: (count, …) int64, on the CPU, so that a seed means the same everywhere."""
+        """`count` random places: (count, …) int64, on the CPU, so that a seed means the same
+        everywhere."""
 
     @abstractmethod
     def cut(self, places: Tensor) -> Tensor:
         """What is at each place (B, …), each patch minus its mean: (B, …, D) float32."""
 
     def sample(self, generator: np.random.Generator, count: int, rows: slice = slice(None)) -> tuple[Tensor, int]:
-        """`rows` of `count` random ones, none without variance, and how many without were drawn again.
+        """`rows` of `count` random ones, none without variance, and how many without were drawn
+        again.
 
-        In every round of drawing again there is a place for each of the `count`, used or not: so a row does not depend
-        on which others are asked for, or have no variance.
+        In every round of drawing again there is a place for each of the `count`, used or not: so a
+        row does not depend on which others are asked for, or have no variance.
 
         Raises:
             InputError: after 1000 draws some still have no variance.
@@ -67,8 +70,8 @@ class Pool(ABC):
 
 
 class PoolSource(Source):
-    """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `device`, `pool`, `held_positions` and
-    `seed`."""
+    """Data drawn afresh for every batch. Subclasses set `name`, `shape`, `device`, `pool`,
+    `held_positions` and `seed`."""
 
     pool: Pool | None
     """What is trained on; None where all is held out."""

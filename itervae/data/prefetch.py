@@ -14,7 +14,8 @@ AHEAD = 2
 
 
 class Prefetcher(Generic[T]):
-    """Calls a function of an index in a thread of its own, always in one, for the indices that are likely to be next.
+    """Calls a function of an index in a thread of its own, always in one, for the indices that are
+    likely to be next.
 
     Args:
         make: a pure function of an index. What it raises, it raises where its value is asked for.

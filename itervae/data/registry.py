@@ -1,4 +1,5 @@
-"""The kinds of data by name, for command lines and configurations, and the source that some settings describe."""
+"""The kinds of data by name, for command lines and configurations, and the source that some
+settings describe."""
 
 import torch
 
@@ -29,10 +30,12 @@ def load_source(
 
     Args:
         settings: which data, and how they are prepared.
-        seed: at least 0; decides the training batches, and nothing else: what is held out is the same for every seed.
-        device: where batches and validation data are; the training data too, where they take a small share of it.
-        fitted: what was fitted on the training data of a run (`Source.fitted`), to prepare other data as it did its
-            own; by default it is fitted on these.
+        seed: at least 0; decides the training batches, and nothing else: what is held out is the
+            same for every seed.
+        device: where batches and validation data are; the training data too, where they take a
+            small share of it.
+        fitted: what was fitted on the training data of a run (`Source.fitted`), to prepare other
+            data as it did its own; by default it is fitted on these.
 
     Raises:
         InputError: settings that contradict each other, or data that are missing or unfit.

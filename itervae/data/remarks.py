@@ -77,7 +77,8 @@ def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str)
 
 
 def left_out(files: Iterable[Path], one: str, many: str) -> list[str]:
-    """The line to say of files of a folder that are not read, if there are any, called by `one` of them or `many`."""
+    """The line to say of files of a folder that are not read, if there are any, called by `one` of
+    them or `many`."""
     files = list(files)
     if not files:
         return []

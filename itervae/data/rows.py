@@ -1,4 +1,5 @@
-"""Rows of an array that is not held in memory: read by the batch, from the file where it is mapped."""
+"""Rows of an array that is not held in memory: read by the batch, from the file where it is
+mapped."""
 
 import mmap
 import os
@@ -17,7 +18,8 @@ CHUNK_BYTES = 2**24  # of an array, looked at together
 
 
 def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array, some rows at a time: copies of nothing, and of a mapped file no more is resident than one chunk."""
+    """An array, some rows at a time: copies of nothing, and of a mapped file no more is resident
+    than one chunk."""
     if not array.ndim:
         yield array
         return
@@ -43,8 +45,9 @@ def check_rows(array: np.ndarray, where: str) -> None:
 class Rows:
     """Some rows of an array (N, D), as float32 where they are asked for and nowhere else.
 
-    To its users it is a tensor of these rows: it has their number, shape, least and largest value, and is indexed by a
-    tensor or a slice. Any other function of torch is given all of them, in memory.
+    To its users it is a tensor of these rows: it has their number, shape, least and largest value,
+    and is indexed by a tensor or a slice. Any other function of torch is given all of them, in
+    memory.
 
     Args:
         array: (N, D) real numbers, finite in float32; mapped or not.
@@ -124,7 +127,8 @@ class Rows:
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:
-    """An array that is mapped from a file, whole and row by row, as what it is; None of any other."""
+    """An array that is mapped from a file, whole and row by row, as what it is; None of any
+    other."""
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
         return array
     return None

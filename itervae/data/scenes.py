@@ -1,15 +1,19 @@
-"""Scene cuts of a clip: where one frame has nothing to do with the frame before, so that no sequence may cross it.
+"""Scene cuts of a clip: where one frame has nothing to do with the frame before, so that no
+sequence may cross it.
 
-The frames are compared as coarse pictures, means over blocks of an eighth of the shorter side: motion within a scene
-changes these little, a cut changes them as much as single pixels. A cut is a difference that is at once
+The frames are compared as coarse pictures, means over blocks of an eighth of the shorter side:
+motion within a scene changes these little, a cut changes them as much as single pixels. A cut is a
+difference that is at once
 
-- large for its surroundings: above 2.5 times the median of the eight differences before and the eight after;
-- alone: above 1.75 times both neighbours. Fast motion lasts several frames, and a flash changes there and back;
-- as large as between strangers: above .7 of the contrast. Two independent Gaussian pictures of equal standard
-  deviation s differ by 2 s / sqrt(pi) = 1.13 s in the mean.
+- large for its surroundings: above 2.5 times the median of the eight differences before and the
+  eight after;
+- alone: above 1.75 times both neighbours. Fast motion lasts several frames, and a flash changes
+  there and back;
+- as large as between strangers: above .7 of the contrast. Two independent Gaussian pictures of
+  equal standard deviation s differ by 2 s / sqrt(pi) = 1.13 s in the mean.
 
-The three ask for ratios only, so neither the size nor the gain of a video matters. Cross-fades, scenes of a single
-frame and cuts between two near equal views are not found.
+The three ask for ratios only, so neither the size nor the gain of a video matters. Cross-fades,
+scenes of a single frame and cuts between two near equal views are not found.
 """
 
 from itertools import pairwise
@@ -24,8 +28,8 @@ OVER_MEDIAN = 2.5
 OVER_NEIGHBOURS = 1.75
 OVER_CONTRAST = 0.7
 
-# Frame rates are converted by repeating frames. A repeated frame differs by the noise of the codec, less than this
-# many grey levels: it says nothing about motion and would draw the median to zero.
+# Frame rates are converted by repeating frames. A repeated frame differs by the noise of the codec,
+# less than this many grey levels: it says nothing about motion and would draw the median to zero.
 REPEATED = 0.5
 
 
@@ -58,7 +62,8 @@ def scene_cuts(frames: np.ndarray) -> list[int]:
 
 
 def split_scenes(frames: np.ndarray) -> list[np.ndarray]:
-    """The scenes of a clip (T, H, W) uint8, in order: views of it, at least one frame each, T frames together."""
+    """The scenes of a clip (T, H, W) uint8, in order: views of it, at least one frame each, T
+    frames together."""
     ends = [0, *scene_cuts(frames), len(frames)]
     return [frames[start:end] for start, end in pairwise(ends)]
 

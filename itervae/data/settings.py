@@ -1,4 +1,5 @@
-"""Which data a run reads, and how they are prepared: one flat record for the command line and for configs."""
+"""Which data a run reads, and how they are prepared: one flat record for the command line and for
+configs."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
@@ -17,7 +18,8 @@ class SourceKind:
     """A kind of data: how it is read, and which settings that takes.
 
     Attributes:
-        load: makes the source of some settings, a seed, a device, and what was fitted on training data.
+        load: makes the source of some settings, a seed, a device, and what was fitted on training
+            data.
         reads: the settings that it reads, beside `data` and `download`; others are refused.
     """
 
@@ -43,12 +45,13 @@ class DataSettings:
     """Which data to read, and how to prepare them."""
 
     data: Annotated[str, OneOf(SOURCES)] = "photos"
-    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST, or grey CIFAR-10; as
-    sequences your own video, or windows that drift over the two photographs as the eye does."""
+    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST,
+    or grey CIFAR-10; as sequences your own video, or windows that drift over the two photographs as
+    the eye does."""
     data_path: Path | None = None
-    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array (.npy, .npz);
-    video: a file (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
-    (.npz)."""
+    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array
+    (.npy, .npz); video: a file (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of
+    folders of frames, or stacks (.npz)."""
     data_key: str | None = None
     """Name of the array inside an .npz file; needed where the file holds several."""
     val_path: Path | None = None
@@ -56,29 +59,33 @@ class DataSettings:
     val_key: str | None = None
     """Name of the validation array; without val_path it is looked for in data_path."""
     val_share: float = 0.2
-    """Share of images, rows or, for a single picture, columns held out where no validation set is named."""
+    """Share of images, rows or, for a single picture, columns held out where no validation set is
+    named."""
     patch_size: int = 16
     """Side of the square patches cut from images, in pixels."""
     frames: int = 16
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
-    """video: the sequences held out, as a comma-separated list of their names, or as a share of them; by default 0.2.
-    all, where a run is measured, holds out every one.
-    A sequence is a clip; of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
+    """video: the sequences held out, as a comma-separated list of their names, or as a share of
+    them; by default 0.2. all, where a run is measured, holds out every one. A sequence is a clip;
+    of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
     Names may hold commas; one that is a number is given as '7,'."""
     whiten: bool = True
-    """Whiten images before patches are cut; otherwise they are only centred and scaled to unit variance."""
+    """Whiten images before patches are cut; otherwise they are only centred and scaled to unit
+    variance."""
     local_contrast: bool = False
     """Divide each pixel by the contrast of its neighbourhood (divisive normalization)."""
     download: bool = True
-    """Fetch mnist or cifar16 where they are missing; never done where ITERVAE_DATA names a folder."""
+    """Fetch mnist or cifar16 where they are missing; never done where ITERVAE_DATA names a
+    folder."""
 
     def check_read(self, given: Collection[str] = ()) -> None:
-        """Refuse a setting that this kind of data does not read, and an unknown kind. `download` is exempt: it only
-        ever forbids something.
+        """Refuse a setting that this kind of data does not read, and an unknown kind. `download` is
+        exempt: it only ever forbids something.
 
         Args:
-            given: names of settings known to have been given, beside those that differ from their defaults.
+            given: names of settings known to have been given, beside those that differ from their
+                defaults.
         """
         if self.data not in SOURCES:
             raise InputError(f"--data {self.data} is unknown; choose one of {', '.join(SOURCES)}.")
@@ -96,8 +103,8 @@ class DataSettings:
         """Refuse settings that contradict each other.
 
         Raises:
-            InputError: an unknown kind of data, a setting that this kind does not read, a missing data_path, or a
-                val_share or patch_size out of range.
+            InputError: an unknown kind of data, a setting that this kind does not read, a missing
+                data_path, or a val_share or patch_size out of range.
         """
         self.check_read()
         if "data_path" in SOURCES[self.data].reads and self.data_path is None:
@@ -118,8 +125,8 @@ class DataSettings:
     def overlaid(self, given: Mapping[str, Any]) -> "DataSettings":
         """These settings with others in their place, by name.
 
-        Of another kind of data, what that kind reads too stays as it is, but for the place; of another file, all but
-        what names a part of the old one.
+        Of another kind of data, what that kind reads too stays as it is, but for the place; of
+        another file, all but what names a part of the old one.
 
         Raises:
             InputError: a setting is given that the kind of data does not read, whatever its value.
@@ -141,7 +148,8 @@ class DataSettings:
         return SOURCES[self.data].sequential
 
     def held_sequences(self) -> float | list[str]:
-        """`val_sequences` as a share, or as the list of names that it is, to be divided where names are known.
+        """`val_sequences` as a share, or as the list of names that it is, to be divided where names
+        are known.
 
         Raises:
             InputError: a share outside (0, 1).

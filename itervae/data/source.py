@@ -1,7 +1,8 @@
 """What a model trains on: a source of batches, and the one for a finite set of rows.
 
-A batch is a pure function of (seed, index, size). Nothing is counted between calls, so a training that was interrupted
-goes on bit for bit by asking for the next index; and processes that share a batch ask for their rows of it.
+A batch is a pure function of (seed, index, size). Nothing is counted between calls, so a training
+that was interrupted goes on bit for bit by asking for the next index; and processes that share a
+batch ask for their rows of it.
 """
 
 from abc import ABC, abstractmethod
@@ -18,24 +19,27 @@ from itervae.data.pixels import fits
 from itervae.data.rows import Rows
 from itervae.errors import InputError
 
-# Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share numbers.
+# Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share
+# numbers.
 TRAINING, EPOCH, VALIDATION, SPLIT = range(4)
 
 SMALL = 2**28
 """Bytes of rows that are read into memory, once; the file of a larger array is mapped."""
 
-# What is held out, and the validation patches, are the same for every seed of a run: runs stay comparable.
+# What is held out, and the validation patches, are the same for every seed of a run: runs stay
+# comparable.
 FIXED_SEED = 0
 
 
 Fitted = Mapping[str, float]
-"""What was fitted on the training data of a run, by name, and prepares every later input of it: `scale` of the frames
-of video, `white` of 16-bit pictures."""
+"""What was fitted on the training data of a run, by name, and prepares every later input of it:
+`scale` of the frames of video, `white` of 16-bit pictures."""
 NOTHING_FITTED: Fitted = MappingProxyType({})
 
 
 def random_stream(seed: int, purpose: int, index: int = 0) -> np.random.Generator:
-    """A generator of its own for each (seed, purpose, index), by NumPy's SeedSequence, which mixes them to 128 bits."""
+    """A generator of its own for each (seed, purpose, index), by NumPy's SeedSequence, which mixes
+    them to 128 bits."""
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give a whole number of at least 0.")
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, index)))
@@ -48,14 +52,19 @@ class Source(ABC):
         name: the kind of data, as in `DataSettings.data`.
         shape: shape of one datum, (16, 16) for a patch or (D,) for a row of a plain array.
         binary: True where the values are intensities in [0, 1] that a Bernoulli likelihood fits.
-        train: (N, D) float32 training rows, None where patches are cut afresh for every batch. Of a large array it is
-            `Rows`, which are used as a tensor and read when they are asked for.
+        train: (N, D) float32 training rows, None where patches are cut afresh for every batch. Of a
+            large array it is `Rows`, which are used as a tensor and read when they are asked for.
         validation: (N, D) float32, always the same rows, whatever the seed of the run.
-        device: where batches and `validation` are; the training data too, where they take a small share of it.
-        ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied to the device.
-        labels, validation_labels: (N,) int64 class of each row of train and of validation, None where there are none.
-        dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no batch depends on.
-        fitted: what was fitted on the training data, or given from a run: saved with a run, for its later inputs.
+        device: where batches and `validation` are; the training data too, where they take a small
+            share of it.
+        ahead: whether it pays to cut batches ahead of time, as they are read from a file or copied
+            to the device.
+        labels, validation_labels: (N,) int64 class of each row of train and of validation, None
+            where there are none.
+        dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no
+            batch depends on.
+        fitted: what was fitted on the training data, or given from a run: saved with a run, for its
+            later inputs.
     """
 
     name: str
@@ -85,7 +94,8 @@ class Source(ABC):
 
     @abstractmethod
     def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
-        """Training batch number `index`, from 0: (size, D) float32, a pure function of (seed, index, size).
+        """Training batch number `index`, from 0: (size, D) float32, a pure function of (seed,
+        index, size).
 
         With `rows`, those of this batch alone, the others not being read.
 
@@ -107,7 +117,8 @@ class Source(ABC):
 
 
 def deliver(x: Tensor, device: torch.device) -> Tensor:
-    """`x` on a device; to a GPU from pinned memory, in the order of its stream, and without waiting for it."""
+    """`x` on a device; to a GPU from pinned memory, in the order of its stream, and without waiting
+    for it."""
     if x.device == device or device.type != "cuda":
         return x.to(device)
     with torch.cuda.device(device):  # or pinning would wake up the first GPU
@@ -123,8 +134,9 @@ def check_batch(index: int, size: int) -> None:
 class RowSource(Source):
     """A finite set of rows, visited in a new random order in every epoch.
 
-    The rows of all epochs, one after the other, form one endless sequence; batch i is its rows i·size to
-    (i + 1)·size − 1. A batch may straddle two epochs, and each epoch visits every row exactly once.
+    The rows of all epochs, one after the other, form one endless sequence; batch i is its rows
+    i·size to (i + 1)·size − 1. A batch may straddle two epochs, and each epoch visits every row
+    exactly once.
 
     Args:
         name, shape, train, validation, labels, validation_labels, binary: see `Source`.
@@ -204,8 +216,8 @@ class RowSource(Source):
 
 
 def _kept(rows: Tensor | Rows, device: torch.device) -> Tensor | Rows:
-    """Rows where they are kept: on the device if they take a small share of it, else where they are; and a small array
-    in memory rather than in its file."""
+    """Rows where they are kept: on the device if they take a small share of it, else where they
+    are; and a small array in memory rather than in its file."""
     size = 4 * rows.numel()
     if fits(size, device) and (isinstance(rows, Tensor) or device.type != "cpu" or size <= SMALL):
         return rows.to(device)
@@ -215,7 +227,8 @@ def _kept(rows: Tensor | Rows, device: torch.device) -> Tensor | Rows:
 def held_out(count: int, share: float, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Divide `count` things into (training, validation) indices, each sorted.
 
-    round(share · count) of them, but at least one, are held out; which ones is random and the same for every run.
+    round(share · count) of them, but at least one, are held out; which ones is random and the same
+    for every run.
 
     Raises:
         InputError: fewer than two things, or none left for training.

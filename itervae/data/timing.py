@@ -1,7 +1,7 @@
 """The time steps of a video: what its packets say of them, and frames at equal steps.
 
-What is carried from frame to frame assumes equal steps. Where the times vary, as of phones, screens and animated
-pictures, every step takes the frame that is nearest in time.
+What is carried from frame to frame assumes equal steps. Where the times vary, as of phones, screens
+and animated pictures, every step takes the frame that is nearest in time.
 """
 
 from collections import deque
@@ -75,7 +75,8 @@ def read_timing(file: Path) -> Timing:
 
 
 def _step(gaps: list[float]) -> float | None:
-    """The mean step, a gap counting as the whole number of steps next to it: exact whatever times were rounded to."""
+    """The mean step, a gap counting as the whole number of steps next to it: exact whatever times
+    were rounded to."""
     if not gaps:
         return None
     usual = median(gaps)
@@ -94,7 +95,8 @@ class Evenly:
         self.repeated = self.dropped = 0
 
     def __call__(self, timed: Iterator[tuple[float | None, Frame]], step: float | None) -> Iterator[Frame]:
-        """The frames of a video, of which each has its time in seconds; as they are where there is no step."""
+        """The frames of a video, of which each has its time in seconds; as they are where there is
+        no step."""
         if step is None:
             yield from (frame for _, frame in timed)
             return
@@ -120,8 +122,8 @@ class Evenly:
 
 
 def _in_order(timed: Iterator[tuple[float | None, Frame]], step: float) -> Iterator[tuple[float, Frame]]:
-    """Frames come as they are shown, but their times may not: of an .avi they are guessed, and those of neighbours
-    exchanged. A frame without a time comes a step after the one before."""
+    """Frames come as they are shown, but their times may not: of an .avi they are guessed, and
+    those of neighbours exchanged. A frame without a time comes a step after the one before."""
     frames: deque[Frame] = deque()
     times: list[float] = []  # of these, the least first
     last = -step

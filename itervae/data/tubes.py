@@ -1,8 +1,9 @@
-"""Tubes: windows of P × P pixels through T successive frames, cut at random places, as a source of sequences.
+"""Tubes: windows of P × P pixels through T successive frames, cut at random places, as a source of
+sequences.
 
-A datum of a source of tubes is one frame; what is trained on are windows of frames, in order, each with the word on
-which rows begin a new sequence with it. A window is a part of a tube, or, as a stream, of a scene from its start to its
-end.
+A datum of a source of tubes is one frame; what is trained on are windows of frames, in order, each
+with the word on which rows begin a new sequence with it. A window is a part of a tube, or, as a
+stream, of a scene from its start to its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,9 @@ VALIDATION_TUBES = 500
 class TubePool(Pool):
     """All tubes of a set of scenes, each place in space and time equally likely.
 
-    The frames lie one after the other in one flat float32 tensor, four bytes a pixel, so that tubes of scenes of
-    different sizes are cut by a single advanced indexing. A scene that follows another is never reached from it.
+    The frames lie one after the other in one flat float32 tensor, four bytes a pixel, so that tubes
+    of scenes of different sizes are cut by a single advanced indexing. A scene that follows another
+    is never reached from it.
 
     Args:
         pixels: of the scenes.
@@ -64,7 +66,8 @@ class TubePool(Pool):
         self.positions = int(self._ends[-1])
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Scene, first frame, row and column of each position in 0 .. positions − 1: four (B,) int64."""
+        """Scene, first frame, row and column of each position in 0 .. positions − 1: four (B,)
+        int64."""
         scene = torch.searchsorted(self._ends, positions, right=True)
         inside = positions - torch.where(scene > 0, self._ends[scene - 1], 0)
         columns = self._columns[scene]
@@ -76,11 +79,13 @@ class TubePool(Pool):
         return torch.from_numpy(generator.integers(self.positions, size=count))
 
     def cut(self, places: Tensor) -> Tensor:
-        """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²) float32."""
+        """The tube at each position, each frame minus its mean: (B,) int64 to (B, T, P²)
+        float32."""
         return self.window(*self.locate(places.to(self.pixels.values.device)), self.frames)
 
     def window(self, scene: Tensor, time: Tensor, row: Tensor, column: Tensor, frames: int) -> Tensor:
-        """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames, P²) float32."""
+        """So many frames from each place on, each minus its mean: four (B,) int64 to (B, frames,
+        P²) float32."""
         width = self._width[scene]
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
@@ -98,13 +103,15 @@ class TubePool(Pool):
 class TubeSource(PoolSource):
     """Tubes at random places, cut afresh for every batch, each frame minus its mean.
 
-    A datum is one frame, of `shape` (P, P); `batch` gives (size, T, P²) and `validation` is (N, T, P²), the held-out
-    sequences in turn. A tube without variance in any frame is drawn again and counted in `dropped`.
+    A datum is one frame, of `shape` (P, P); `batch` gives (size, T, P²) and `validation` is (N, T,
+    P²), the held-out sequences in turn. A tube without variance in any frame is drawn again and
+    counted in `dropped`.
 
     Args:
         name: see `Source`.
         train: where the training tubes come from; None where all is held out.
-        held: where those of each held-out sequence come from, by its name; they share no pixel with `train`.
+        held: where those of each held-out sequence come from, by its name; they share no pixel with
+            `train`.
         seed: seed of the training tubes.
         facts: what `describe` adds to the counts.
         validation_tubes: how many tubes are drawn for validation, once, the same for every seed.
@@ -142,7 +149,8 @@ class TubeSource(PoolSource):
             train.sample(random_stream(seed, VALIDATION), 1)
 
     def sequences(self, count: int) -> dict[str, Tensor]:
-        """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every seed."""
+        """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every
+        seed."""
         found = {}
         for number, (name, pool) in enumerate(self.held.items()):
             tubes, dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
@@ -159,14 +167,17 @@ class TubeSource(PoolSource):
     def windows(
         self, index: int, size: int, window: int, stream: bool = False, rows: slice = slice(None)
     ) -> tuple[Tensor, Tensor]:
-        """Window number `index` of each of `size` sequences, a pure function of (seed, index, size, window, stream).
+        """Window number `index` of each of `size` sequences, a pure function of (seed, index, size,
+        window, stream).
 
-        Without `stream` the tubes of `batch` are gone through, T frames each, and then those of the next batch; the
-        last window of a tube is shorter where `window` does not divide T. A stream follows a scene to its end.
+        Without `stream` the tubes of `batch` are gone through, T frames each, and then those of the
+        next batch; the last window of a tube is shorter where `window` does not divide T. A stream
+        follows a scene to its end.
 
         Returns:
-            frames (size, window, P²), and where they begin a new sequence (size,) bool, rather than to go on with
-            that of index − 1; with `rows`, those of both alone, the others not being read.
+            frames (size, window, P²), and where they begin a new sequence (size,) bool, rather than
+            to go on with that of index − 1; with `rows`, those of both alone, the others not being
+            read.
 
         Raises:
             InputError: see `check_windows`.
@@ -200,11 +211,13 @@ class TubeSource(PoolSource):
 
 
 class Streams:
-    """Scenes in order, for state that is carried from window to window: a row stays at its place in the frame and goes
-    on until no whole window is left of the scene, then begins another one, anywhere.
+    """Scenes in order, for state that is carried from window to window: a row stays at its place in
+    the frame and goes on until no whole window is left of the scene, then begins another one,
+    anywhere.
 
-    A new row begins within the first window of a scene, longer scenes with more places being more likely. Going
-    forward costs nothing; going back, or resuming, replays the few numbers drawn before.
+    A new row begins within the first window of a scene, longer scenes with more places being more
+    likely. Going forward costs nothing; going back, or resuming, replays the few numbers drawn
+    before.
     """
 
     def __init__(self, pool: TubePool, seed: int, size: int, window: int) -> None:
@@ -246,8 +259,8 @@ def check_window(window: int, frames: int) -> None:
 
 
 def typical(tubes: Tensor) -> int:
-    """Which tube (N, T, D) to show: the one whose contrast is most like that of the training data in each frame, with
-    the least mean of |log variance|."""
+    """Which tube (N, T, D) to show: the one whose contrast is most like that of the training data
+    in each frame, with the least mean of |log variance|."""
     return int(tubes.square().mean(2).clamp_min(MIN_VARIANCE).log().abs().mean(1).argmin())
 
 

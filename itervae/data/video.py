@@ -1,7 +1,8 @@
 """Tubes of the user's video: decoded, cut into scenes, whitened, whole sequences held out.
 
-Every frame is filtered as images are (see `whitening`), but not scaled to unit variance by itself: a moment of low
-contrast, such as a fade, stays one. One scale, from the training sequences alone, gives them unit variance together.
+Every frame is filtered as images are (see `whitening`), but not scaled to unit variance by itself:
+a moment of low contrast, such as a fade, stays one. One scale, from the training sequences alone,
+gives them unit variance together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -87,22 +88,24 @@ def video_source(
 ) -> TubeSource:
     """Tubes of the clips' scenes; whole sequences are held out for validation.
 
-    A sequence is a clip. Of a single clip that is to be divided it is a scene, called NAME#0, NAME#1, ..., since
-    nothing else is left; of a single scene, its first part or, held out, the rest, NAME#1. Scenes of fewer than
-    `frames` frames, or smaller than the patch, are counted and left out.
+    A sequence is a clip. Of a single clip that is to be divided it is a scene, called NAME#0,
+    NAME#1, ..., since nothing else is left; of a single scene, its first part or, held out, the
+    rest, NAME#1. Scenes of fewer than `frames` frames, or smaller than the patch, are counted and
+    left out.
 
     Args:
         clips: as from `read_clips`.
         seed: of the training tubes.
         frames, patch_size: T and P of the tubes.
-        held: names of the sequences to hold out, each one or several with commas between, or the share of them, chosen
-            at random but the same for every seed; 1 for all, where `fitted` has the scale.
+        held: names of the sequences to hold out, each one or several with commas between, or the
+            share of them, chosen at random but the same for every seed; 1 for all, where `fitted`
+            has the scale.
         device: where the frames live.
         fitted: the `scale` of a run, in place of that of these training sequences.
 
     Raises:
-        InputError: no scene is long enough; an unknown sequence; nothing left to train on, or to hold out; a frames
-            below 1, a patch_size below 2 or a share outside (0, 1).
+        InputError: no scene is long enough; an unknown sequence; nothing left to train on, or to
+            hold out; a frames below 1, a patch_size below 2 or a share outside (0, 1).
     """
     if frames < 1 or patch_size < 2:
         raise InputError(f"tubes of {frames} frames of side {patch_size} cannot be cut; give at least 1 and 2.")
@@ -202,8 +205,8 @@ def _divide(usable: list[str], known: list[str], held: float | Sequence[str]) ->
 
 
 def _names(text: str, known: list[str]) -> list[str]:
-    """The names in a list with commas between: as names may hold commas, the longest known one that comes next, and
-    where none does, what is before the next comma."""
+    """The names in a list with commas between: as names may hold commas, the longest known one that
+    comes next, and where none does, what is before the next comma."""
     found, left = [], text.strip(" ,")
     while left:
         fitting = [name for name in known if left.startswith(name) and left[len(name) :].lstrip()[:1] in ("", ",")]

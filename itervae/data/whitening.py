@@ -1,8 +1,10 @@
-"""Whitening of photographs: logarithm, band-pass filter that flattens the 1/f spectrum, unit variance.
+"""Whitening of photographs: logarithm, band-pass filter that flattens the 1/f spectrum, unit
+variance.
 
 References:
-    Olshausen and Field (1997), Sparse coding with an overcomplete basis set: a strategy employed by V1? (the filter)
-    Carandini and Heeger (2012), Normalization as a canonical neural computation (divisive normalization)
+    Olshausen and Field (1997), Sparse coding with an overcomplete basis set: a strategy employed by
+    V1? (the filter) Carandini and Heeger (2012), Normalization as a canonical neural computation
+    (divisive normalization)
 """
 
 import torch
@@ -16,17 +18,20 @@ CUTOFF = 0.4  # cycles per pixel
 CONTRAST_SIGMA = 4.0  # pixels
 CONTRAST_FLOOR = 0.1  # in units of the standard deviation of the image
 
-# Two greys that are equal may differ by rounding once colour is converted; one step of 16 bits is fifteen times larger.
+# Two greys that are equal may differ by rounding once colour is converted; one step of 16 bits is
+# fifteen times larger.
 CONSTANT_RANGE = 1e-6
 
 
 def is_constant(image: Tensor) -> Tensor:
-    """Whether each grey image (..., H, W) is constant: its range is at most 1e-6. Returns (...) bool."""
+    """Whether each grey image (..., H, W) is constant: its range is at most 1e-6. Returns (...)
+    bool."""
     return image.amax((-2, -1)) - image.amin((-2, -1)) <= CONSTANT_RANGE
 
 
 def filter_gain(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
-    """R(f) = f·exp(−(f/f₀)⁴), f₀ = .4 cycles per pixel, f = hypot(f_x, f_y): (height, width) float64, in FFT order."""
+    """R(f) = f·exp(−(f/f₀)⁴), f₀ = .4 cycles per pixel, f = hypot(f_x, f_y): (height, width)
+    float64, in FFT order."""
     f_y = torch.fft.fftfreq(height, dtype=torch.float64, device=device)
     f_x = torch.fft.fftfreq(width, dtype=torch.float64, device=device)
     f = torch.hypot(f_y[:, None], f_x[None, :])
@@ -47,12 +52,14 @@ def standardize_image(image: Tensor) -> Tensor:
 def filter_image(image: Tensor) -> Tensor:
     """log(I + .05), minus its mean, filtered by R(f): what `whiten_image` scales to unit variance.
 
-    (..., H, W) of grey I in [0, 1] to (..., H, W) of the same dtype, each of mean 0; a constant image becomes 0.
+    (..., H, W) of grey I in [0, 1] to (..., H, W) of the same dtype, each of mean 0; a constant
+    image becomes 0.
     """
     log_image = torch.log(image + LOG_OFFSET)
     log_image -= log_image.mean((-2, -1), keepdim=True)
     height, width = image.shape[-2:]
-    # A real image has a symmetric spectrum: rfft2 holds columns 0 to W/2 of the FFT-ordered grid, irfft2 the rest.
+    # A real image has a symmetric spectrum: rfft2 holds columns 0 to W/2 of the FFT-ordered grid,
+    # irfft2 the rest.
     gain = filter_gain(height, width, device=image.device)[:, : width // 2 + 1].to(image.dtype)
     return torch.fft.irfft2(torch.fft.rfft2(log_image) * gain, s=(height, width))
 
@@ -60,14 +67,15 @@ def filter_image(image: Tensor) -> Tensor:
 def whiten_image(image: Tensor) -> Tensor:
     """Whiten grey images I in [0, 1], each by itself.
 
-    log(I + .05); minus its mean; filtered by R(f), see `filter_gain`, with periodic borders; scaled to unit variance.
+    log(I + .05); minus its mean; filtered by R(f), see `filter_gain`, with periodic borders; scaled
+    to unit variance.
 
     Args:
         image: (..., H, W), floating point, in [0, 1].
 
     Returns:
-        (..., H, W) of the same dtype, each image with mean 0 and variance 1. It is computed in float64, so that the
-        frequencies which R takes down to 1e-5 are not made of rounding errors.
+        (..., H, W) of the same dtype, each image with mean 0 and variance 1. It is computed in
+        float64, so that the frequencies which R takes down to 1e-5 are not made of rounding errors.
 
     Raises:
         InputError: an image is constant.
@@ -79,8 +87,9 @@ def whiten_image(image: Tensor) -> Tensor:
 def local_contrast_normalize(image: Tensor, sigma: float = CONTRAST_SIGMA) -> Tensor:
     """Divide each pixel by the contrast around it: y = x / sqrt(c² + G*x²).
 
-    G is a Gaussian window of standard deviation `sigma`, cut at 3 sigma and at the borders of the image, where its
-    weights are scaled to sum to one again. c = 0.1 keeps regions without contrast at zero instead of amplifying them.
+    G is a Gaussian window of standard deviation `sigma`, cut at 3 sigma and at the borders of the
+    image, where its weights are scaled to sum to one again. c = 0.1 keeps regions without contrast
+    at zero instead of amplifying them.
 
     Args:
         image: (..., H, W), of mean 0 and about unit variance, as from `whiten_image`.

@@ -1,4 +1,5 @@
-"""Evaluation: how good a posterior is, measured against the best one, and what its codes are worth."""
+"""Evaluation: how good a posterior is, measured against the best one, and what its codes are
+worth."""
 
 from itervae.evaluation.codes import Codes, encode
 from itervae.evaluation.downstream import linear_readout, shattering

@@ -1,4 +1,5 @@
-"""What a measurement refuses before it begins: arguments of the wrong kind, and data that nothing is measured on."""
+"""What a measurement refuses before it begins: arguments of the wrong kind, and data that nothing
+is measured on."""
 
 from typing import Any
 
@@ -19,6 +20,7 @@ def check_measured(model: Any, engines: Any, x: Any) -> None:
 
 
 def check_varied(x: Tensor) -> None:
-    """Refuse data (N, D) that are all the same, of which no mean has a standard error and nothing can be compared."""
+    """Refuse data (N, D) that are all the same, of which no mean has a standard error and nothing
+    can be compared."""
     if len(x) > 1 and torch.equal(x, x[:1].expand_as(x)):
         raise InputError(f"all {len(x)} data are the same; expected some that differ: measure one of them, or others")

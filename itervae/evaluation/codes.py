@@ -1,4 +1,5 @@
-"""The codes of data under a model and an engine, and what is read out of them: one list for every family."""
+"""The codes of data under a model and an engine, and what is read out of them: one list for every
+family."""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from itervae.model import GenerativeModel
 
 BATCH = 1000
 FLOOR = -2.0
-"""Residuals are clamped from below here, nats: how far below its prior a silent unit lies is no information."""
+"""Residuals are clamped from below here, nats: how far below its prior a silent unit lies is no
+information."""
 CODE_READOUTS = ("residual", "clamped", "mean", "root", "sample")
 POINT_READOUTS = ("mean", "root")
 """Those of a sparse code, which is a point estimate."""
@@ -28,20 +30,23 @@ READOUTS = (*CODE_READOUTS, PIXELS)
 class Codes:
     """The codes of N data with K units, and how well they reconstruct.
 
-    A sparse code is a point estimate: its `sample`, `residual` and `unit_kl` are None, and its `free_energy` and `kl`
-    are energy and sparsity cost.
+    A sparse code is a point estimate: its `sample`, `residual` and `unit_kl` are None, and its
+    `free_energy` and `kl` are energy and sparsity cost.
 
     Attributes:
         family: of the posterior, such as "poisson".
         mean: E z (N, K).
         sample: one draw of z for each datum (N, K): integer counts of a Poisson.
-        residual: location of the posterior minus that of the prior (N, K): log δr of a Poisson, μ − m of a Gaussian,
-            log p − log π of a categorical.
+        residual: location of the posterior minus that of the prior (N, K): log δr of a Poisson, μ −
+            m of a Gaussian, log p − log π of a categorical.
         share_zero: probability of a zero, mean over data and units.
-        unit_kl: KL of each unit's marginal posterior to its marginal prior, mean over data (K,), nats.
-        error, sample_error: ‖x − x̂‖² of the decoded mean and of the decoded sample (N,), summed over dimensions.
+        unit_kl: KL of each unit's marginal posterior to its marginal prior, mean over data (K,),
+            nats.
+        error, sample_error: ‖x − x̂‖² of the decoded mean and of the decoded sample (N,), summed
+            over dimensions.
         reconstruction, kl, free_energy: of each datum (N,), nats; the last at the model's beta.
-        certificate: proved distance from the least free energy (N,), nats; NaN where there is no proof.
+        certificate: proved distance from the least free energy (N,), nats; NaN where there is no
+            proof.
     """
 
     family: str
@@ -65,8 +70,8 @@ class Codes:
     def readout(self, name: str) -> Tensor:
         """Features (N, K): one of `readouts`.
 
-        `residual`, `mean`, `sample` as above; `clamped` is the residual from −2 on; `root` is sign(E z)·√|E z|, which
-        makes the noise of a count about the same at every rate.
+        `residual`, `mean`, `sample` as above; `clamped` is the residual from −2 on; `root` is
+        sign(E z)·√|E z|, which makes the noise of a count about the same at every rate.
         """
         if name == "root":
             return self.mean.sign() * self.mean.abs().sqrt()

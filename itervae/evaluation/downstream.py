@@ -1,10 +1,11 @@
 """What linear classifiers read from a code: shattering, and a readout of all classes.
 
-Shattering: Bernardi et al. (2020), "The geometry of abstraction in the hippocampus and prefrontal cortex". The first
-half of the data is fitted and the second scored, features standardized by the first: the protocol of the nearest
-neighbours, so that all read-outs see the same data. (The code of Vafaii, Galor & Yates (2024), "Poisson variational
-autoencoder", fits the 60,000 training digits and scores the test digits, with features as they are.) Both are logistic
-regression by scikit-learn with its penalty ‖w‖²/2 beside the sum of the losses.
+Shattering: Bernardi et al. (2020), "The geometry of abstraction in the hippocampus and prefrontal
+cortex". The first half of the data is fitted and the second scored, features standardized by the
+first: the protocol of the nearest neighbours, so that all read-outs see the same data. (The code of
+Vafaii, Galor & Yates (2024), "Poisson variational autoencoder", fits the 60,000 training digits and
+scores the test digits, with features as they are.) Both are logistic regression by scikit-learn
+with its penalty ‖w‖²/2 beside the sum of the losses.
 """
 
 import warnings
@@ -24,8 +25,8 @@ MAX_SPLITS = 2000
 
 @dataclass(frozen=True)
 class ShatteringScore:
-    """Accuracy over balanced splits of the classes: mean and standard deviation over `splits`; `not_converged` counts
-    fits that were stopped after 2000 iterations."""
+    """Accuracy over balanced splits of the classes: mean and standard deviation over `splits`;
+    `not_converged` counts fits that were stopped after 2000 iterations."""
 
     accuracy: float
     sd: float
@@ -35,8 +36,8 @@ class ShatteringScore:
 
 @dataclass(frozen=True)
 class ReadoutScore:
-    """Accuracy on all classes, `se` its standard error √(accuracy (1 − accuracy) / scored); `not_converged` is 1 where
-    the fit was stopped after 2000 iterations."""
+    """Accuracy on all classes, `se` its standard error √(accuracy (1 − accuracy) / scored);
+    `not_converged` is 1 where the fit was stopped after 2000 iterations."""
 
     accuracy: float
     se: float
@@ -44,10 +45,12 @@ class ReadoutScore:
 
 
 def balanced_splits(classes: int) -> list[tuple[int, ...]]:
-    """All distinct divisions of the classes 0 … C − 1 into two groups of C/2, each by one of its groups.
+    """All distinct divisions of the classes 0 … C − 1 into two groups of C/2, each by one of its
+    groups.
 
     With an odd number of classes one group has (C − 1)/2 of them, which is the one given. There are
-    C! / (2 ((C/2)!)²) for an even C, 126 for ten, and C! / (((C − 1)/2)! ((C + 1)/2)!) for an odd one.
+    C! / (2 ((C/2)!)²) for an even C, 126 for ten, and C! / (((C − 1)/2)! ((C + 1)/2)!) for an odd
+    one.
 
     Raises:
         InputError: fewer than two classes, or more than 2000 splits (15 classes or more).
@@ -68,8 +71,8 @@ def balanced_splits(classes: int) -> list[tuple[int, ...]]:
 def shattering(features: Tensor, labels: Tensor) -> ShatteringScore:
     """Mean accuracy of logistic regression over all distinct balanced splits of the classes.
 
-    How many ways of grouping the classes a code makes linearly separable. Fitted on the first half of the data, scored
-    on the second.
+    How many ways of grouping the classes a code makes linearly separable. Fitted on the first half
+    of the data, scored on the second.
 
     Args:
         features: (N, K).
@@ -91,7 +94,8 @@ def shattering(features: Tensor, labels: Tensor) -> ShatteringScore:
 
 
 def linear_readout(features: Tensor, labels: Tensor) -> ReadoutScore:
-    """Accuracy of multinomial logistic regression of all classes, fitted on the first half and scored on the second.
+    """Accuracy of multinomial logistic regression of all classes, fitted on the first half and
+    scored on the second.
 
     Args:
         features: (N, K).

@@ -1,10 +1,11 @@
 """The best posterior where it cannot be proved: an estimate, by several starts.
 
-For a decoder that is not linear, or a Bernoulli likelihood, F has no closed form and may have several minima. Each
-start is improved by Adam (Kingma & Ba 2015) on F itself, in closed form where it has one, else by relaxed samples whose
-temperature falls; per datum the best of all starts, as given and improved, is kept. It is chosen on one set of integer
-samples and scored on another, so that choosing does not flatter it. The answer is an upper bound of F*, up to sampling
-noise; how far the improved starts lie apart says how much to trust it.
+For a decoder that is not linear, or a Bernoulli likelihood, F has no closed form and may have
+several minima. Each start is improved by Adam (Kingma & Ba 2015) on F itself, in closed form where
+it has one, else by relaxed samples whose temperature falls; per datum the best of all starts, as
+given and improved, is kept. It is chosen on one set of integer samples and scored on another, so
+that choosing does not flatter it. The answer is an upper bound of F*, up to sampling noise; how far
+the improved starts lie apart says how much to trust it.
 """
 
 import math
@@ -30,9 +31,9 @@ FIRST_TEMPERATURE, LAST_TEMPERATURE = 1.0, 0.3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Parameters `u` (N, P) of the best start of each datum and `free_energy` (N,) there, nats; `spread` (N,), the
-    distance between the highest and the lowest of the improved starts, nats; `won`, the share of data that each start
-    won, as given or improved."""
+    """Parameters `u` (N, P) of the best start of each datum and `free_energy` (N,) there, nats;
+    `spread` (N,), the distance between the highest and the lowest of the improved starts, nats;
+    `won`, the share of data that each start won, as given or improved."""
 
     u: Tensor
     free_energy: Tensor
@@ -50,7 +51,8 @@ def estimate_optimum(
     """Estimate the posterior of least free energy.
 
     Args:
-        model: generative model, any family, decoder and likelihood; its parameters stay as they are.
+        model: generative model, any family, decoder and likelihood; its parameters stay as they
+            are.
         x: data (N, D).
         starts: by name, parameters u (N, P) to start from (log-rates of a Poisson).
         seed: of the samples.
@@ -76,8 +78,8 @@ def estimate_optimum(
 
 @torch.no_grad()
 def scored_free_energy(model: GenerativeModel, x: Tensor, u: Tensor, generator: torch.Generator) -> FreeEnergy:
-    """F of the posterior with parameters u (N, P): in closed form where it has one, else the mean over 100 integer (or
-    exact) draws per datum; inf where nothing can be drawn."""
+    """F of the posterior with parameters u (N, P): in closed form where it has one, else the mean
+    over 100 integer (or exact) draws per datum; inf where nothing can be drawn."""
     if model.exact:
         found = model.free_energy(x, model.posterior(u))
         parts = torch.stack([found.reconstruction, found.kl, found.total])
@@ -97,7 +99,8 @@ def scored_free_energy(model: GenerativeModel, x: Tensor, u: Tensor, generator: 
 def _descend(model: GenerativeModel, x: Tensor, start: Tensor, generator: torch.Generator) -> Tensor:
     """Parameters after Adam on F, each datum on its own.
 
-    Where F is exact, the best of more steps of falling size; else the mean over the second half of the steps.
+    Where F is exact, the best of more steps of falling size; else the mean over the second half of
+    the steps.
     """
     steps = EXACT_STEPS if model.exact else STEPS
     feasible = model.posterior(start).feasible

@@ -1,12 +1,13 @@
 """The amortization gap: F(engine) − F*, per datum, in nats; certified where the decoder is linear.
 
-For a linear decoder under a Gaussian likelihood the free energy is strictly convex in the Poisson rates, so the best
-posterior of the family is unique; `optimal` finds it and the duality gap proves it (see `PoissonEnergy.certificate`).
-Engines run in the precision of the model; everything is scored in float64. The gap that others estimate (Cremer, Li &
-Duvenaud 2018, "Inference suboptimality in variational autoencoders") is here exact to the certificate. For other
-decoders and likelihoods F* is an estimate, and says so (`itervae.evaluation.estimate`). Gaussian and categorical
-posteriors have their optimum in closed form under a linear decoder; Laplace posteriors and Gaussians under an
-activation have an estimate.
+For a linear decoder under a Gaussian likelihood the free energy is strictly convex in the Poisson
+rates, so the best posterior of the family is unique; `optimal` finds it and the duality gap proves
+it (see `PoissonEnergy.certificate`). Engines run in the precision of the model; everything is
+scored in float64. The gap that others estimate (Cremer, Li & Duvenaud 2018, "Inference
+suboptimality in variational autoencoders") is here exact to the certificate. For other decoders and
+likelihoods F* is an estimate, and says so (`itervae.evaluation.estimate`). Gaussian and categorical
+posteriors have their optimum in closed form under a linear decoder; Laplace posteriors and
+Gaussians under an activation have an estimate.
 """
 
 import time
@@ -29,13 +30,15 @@ from itervae.model import GaussianLikelihood, GenerativeModel
 SCHEMA = 1
 """Version of the JSON report."""
 OPTIMAL, APPROXIMATION = "optimal", "approximation"
-"""What `advance` is told while the optimum is found, and while the marginal likelihood is estimated."""
+"""What `advance` is told while the optimum is found, and while the marginal likelihood is
+estimated."""
 
 
 @dataclass(frozen=True)
 class GapTrace:
-    """The gap before the first step and after each (steps + 1 entries): its mean over data, 10th and 90th percentile,
-    nats; and the time taken up to there, seconds per 1000 data, between start and end in proportion to the steps."""
+    """The gap before the first step and after each (steps + 1 entries): its mean over data, 10th
+    and 90th percentile, nats; and the time taken up to there, seconds per 1000 data, between start
+    and end in proportion to the steps."""
 
     mean: list[float]
     p10: list[float]
@@ -45,9 +48,9 @@ class GapTrace:
 
 @dataclass(frozen=True)
 class EngineGap:
-    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error of the mean;
-    `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose free energy is finite; `non_finite`
-    counts the others."""
+    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error
+    of the mean; `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose
+    free energy is finite; `non_finite` counts the others."""
 
     steps: int
     free_energy_mean: float
@@ -68,9 +71,10 @@ class EngineGap:
 
 @dataclass(frozen=True)
 class ApproximationReport(MarginalReport):
-    """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* − (−log p(x)), nats,
-    from the last of them. It is a lower bound where F* is certified, since the last bound is still above −log p(x); an
-    estimate of F* may be above F*, and then it is neither."""
+    """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* −
+    (−log p(x)), nats, from the last of them. It is a lower bound where F* is certified, since the
+    last bound is still above −log p(x); an estimate of F* may be above F*, and then it is
+    neither."""
 
     gap_mean: float
     gap_se: float
@@ -118,8 +122,9 @@ def amortization_gap(
     """Measure how far each engine's posterior is from the best one.
 
     Args:
-        model: a generative model with a posterior. The optimum is certified for a linear decoder under a Gaussian
-            likelihood and a Poisson, Gaussian or categorical posterior, and an estimate otherwise.
+        model: a generative model with a posterior. The optimum is certified for a linear decoder
+            under a Gaussian likelihood and a Poisson, Gaussian or categorical posterior, and an
+            estimate otherwise.
         engines: name → (engine, number of steps; its own default where None).
         x: data (N, D), on the device of the model.
         tolerance: certificate of F* in nats, per datum.
@@ -129,8 +134,8 @@ def amortization_gap(
         advance: called with what has been done and for how many data, for a progress bar.
 
     Raises:
-        InputError: no data, data that do not fit or are all the same, engines that come without a number of steps, or a
-            model without a posterior (sparse coding).
+        InputError: no data, data that do not fit or are all the same, engines that come without a
+            number of steps, or a model without a posterior (sparse coding).
     """
     check_kind("engines", engines, Mapping, "a dict of name → (engine, steps), steps None for the engine's own")
     for name, pair in engines.items():
@@ -257,7 +262,8 @@ def _gap(run: _Run, optimum: Tensor) -> EngineGap:
 
 
 def _statistics(gap: Tensor) -> tuple[float, float, float, float, float, float, int]:
-    """Mean, standard error, median, p99, max, share above 1 nat over finite gaps; the number of others."""
+    """Mean, standard error, median, p99, max, share above 1 nat over finite gaps; the number of
+    others."""
     finite = gap[gap.isfinite()]
     if not len(finite):
         return (float("nan"),) * 6 + (len(gap),)  # pyright: ignore[reportReturnType]

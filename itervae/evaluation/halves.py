@@ -1,4 +1,5 @@
-"""Labelled codes in two halves, as every downstream measure has them: one to learn from, one to score."""
+"""Labelled codes in two halves, as every downstream measure has them: one to learn from, one to
+score."""
 
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from itervae.errors import InputError
 
 @dataclass(frozen=True)
 class Halves:
-    """Features (N/2, K) and classes (N/2,) of both halves; classes are numbered 0 … `classes` − 1 in their order."""
+    """Features (N/2, K) and classes (N/2,) of both halves; classes are numbered 0 … `classes` − 1
+    in their order."""
 
     first: Tensor
     first_classes: Tensor
@@ -18,7 +20,8 @@ class Halves:
     classes: int
 
     def standardized(self) -> tuple[Tensor, Tensor]:
-        """The features of both halves, in units of standard deviations of the first, from its mean; float64.
+        """The features of both halves, in units of standard deviations of the first, from its mean;
+        float64.
 
         A feature that is constant in the first half is only centred.
         """
@@ -36,8 +39,8 @@ def halves(features: Tensor, labels: Tensor) -> Halves:
         labels: classes (N,), whole numbers, in any order.
 
     Raises:
-        InputError: shapes that do not fit, features that are not finite, a single class, or a class in the second half
-            that the first does not have.
+        InputError: shapes that do not fit, features that are not finite, a single class, or a class
+            in the second half that the first does not have.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) < 2:
         raise InputError(

@@ -1,11 +1,12 @@
 """The marginal likelihood by importance weighting, and so the approximation gap F* − (−log p(x)).
 
-Burda, Grosse & Salakhutdinov (2016), "Importance weighted autoencoders": with z_s ~ q and w_s = p(x, z_s)/q(z_s),
+Burda, Grosse & Salakhutdinov (2016), "Importance weighted autoencoders": with z_s ~ q and w_s =
+p(x, z_s)/q(z_s),
 
     L_K = −E log( (1/K) Σ_{s ≤ K} w_s )  ≥  −log p(x),      falling to it as K grows.
 
-The proposal q is the posterior of least free energy; samples are integer counts. The normalizer of the Gaussian is left
-out where σ² is fixed, as it is from the free energy.
+The proposal q is the posterior of least free energy; samples are integer counts. The normalizer of
+the Gaussian is left out where σ² is fixed, as it is from the free energy.
 """
 
 import math
@@ -28,8 +29,9 @@ ELEMENTS = 1 << 24
 
 @dataclass(frozen=True)
 class MarginalReport:
-    """Bounds of −log p(x), nats: for each number of samples K the mean over data, its standard error over data, and the
-    standard error over replicates (independent groups of K samples for the same data; NaN where there is one group)."""
+    """Bounds of −log p(x), nats: for each number of samples K the mean over data, its standard
+    error over data, and the standard error over replicates (independent groups of K samples for the
+    same data; NaN where there is one group)."""
 
     samples: list[int]
     bound_mean: list[float]
@@ -52,8 +54,8 @@ def marginal_likelihood(
         model: a generative model with β = 1; −log p(x) is no bound of the free energy at another β.
         x: data (N, D).
         posterior: proposal, batch shape (N, K).
-        samples: numbers of samples K, increasing; the last is the number drawn per datum, and smaller K are averaged
-            over all the groups that it has room for.
+        samples: numbers of samples K, increasing; the last is the number drawn per datum, and
+            smaller K are averaged over all the groups that it has room for.
         seed: of the counts.
         advance: called with the number of data done.
 

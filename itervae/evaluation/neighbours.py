@@ -1,7 +1,7 @@
 """Nearest neighbours in a code: how many labels it takes to tell the classes apart.
 
-The protocol of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": 5 nearest neighbours, labels drawn from
-the first half of the data, the second half scored.
+The protocol of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder": 5 nearest
+neighbours, labels drawn from the first half of the data, the second half scored.
 """
 
 from collections.abc import Iterator
@@ -28,9 +28,10 @@ SEARCHED = 12
 class NeighbourScore:
     """Accuracy of nearest neighbours with `labels` labelled data.
 
-    `accuracy` is the mean over `draws` of the labelled data; `sd` is the standard deviation over draws and `se` is
-    sd / √draws, both None for the whole pool, of which there is one draw. `scored_se`, √(accuracy (1 − accuracy) / S),
-    is what the number S of scored data leaves uncertain.
+    `accuracy` is the mean over `draws` of the labelled data; `sd` is the standard deviation over
+    draws and `se` is sd / √draws, both None for the whole pool, of which there is one draw.
+    `scored_se`, √(accuracy (1 − accuracy) / S), is what the number S of scored data leaves
+    uncertain.
     """
 
     labels: int
@@ -42,7 +43,8 @@ class NeighbourScore:
 
 
 def fitting_budgets(num: int) -> tuple[int, ...]:
-    """The numbers of labels that `num` data have: those of `BUDGETS` below the pool, and the whole pool.
+    """The numbers of labels that `num` data have: those of `BUDGETS` below the pool, and the whole
+    pool.
 
     Raises:
         InputError: a pool of fewer than 5.
@@ -57,11 +59,13 @@ def fitting_budgets(num: int) -> tuple[int, ...]:
 
 
 def nearest_neighbours(features: Tensor, labels: Tensor, seed: int = 0) -> list[NeighbourScore]:
-    """Accuracy of the vote of the 5 nearest labelled data (Euclidean), for each number of labels that fits.
+    """Accuracy of the vote of the 5 nearest labelled data (Euclidean), for each number of labels
+    that fits.
 
-    Labelled data are drawn from the first half without replacement: 100 times each number in `BUDGETS`, the same draws
-    for every code of as many data, and all of it once. Of classes with as many votes the smallest wins, as in
-    scikit-learn; of data equally far the earlier counts as nearer.
+    Labelled data are drawn from the first half without replacement: 100 times each number in
+    `BUDGETS`, the same draws for every code of as many data, and all of it once. Of classes with as
+    many votes the smallest wins, as in scikit-learn; of data equally far the earlier counts as
+    nearer.
 
     Args:
         features: (N, K), N ≥ 10.
@@ -69,8 +73,8 @@ def nearest_neighbours(features: Tensor, labels: Tensor, seed: int = 0) -> list[
         seed: of the draws.
 
     Raises:
-        InputError: shapes that do not fit, features that are not finite, too few data, or a class in the second half
-            that the first does not have.
+        InputError: shapes that do not fit, features that are not finite, too few data, or a class
+            in the second half that the first does not have.
     """
     data = halves(features, labels)
     pool = len(data.first)
@@ -105,7 +109,8 @@ def _by_distance(scored: Tensor, pool: Tensor) -> Tensor:
 
 
 def _first_chosen(order: Tensor, draws: list[Tensor]) -> Iterator[Tensor]:
-    """The first 5 in each row of `order` (S, P) that a draw (n,) has, for each of some draws of one size: (S, 5)."""
+    """The first 5 in each row of `order` (S, P) that a draw (n,) has, for each of some draws of one
+    size: (S, 5)."""
     pool, drawn = order.shape[1], len(draws[0])
     width = min(pool, SEARCHED * pool // drawn)
     front = order[:, :width].flatten()

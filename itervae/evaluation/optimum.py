@@ -1,4 +1,5 @@
-"""The best posterior of each datum: proved where the free energy has a closed form, estimated elsewhere."""
+"""The best posterior of each datum: proved where the free energy has a closed form, estimated
+elsewhere."""
 
 import copy
 import time
@@ -23,9 +24,10 @@ PERTURBATION = 1.0
 class OptimalReport:
     """The best posterior: F* in nats, how it is known, and what it cost.
 
-    `method` is "certified" or "estimate". Certificates (nats) are None for an estimate; `not_certified` counts the data
-    whose certificate is above the tolerance. `spread_mean` and `spread_max` (nats) are the distance between the highest
-    and the lowest of the improved starts of an estimate, over data, and `won` the share of data that each start won.
+    `method` is "certified" or "estimate". Certificates (nats) are None for an estimate;
+    `not_certified` counts the data whose certificate is above the tolerance. `spread_mean` and
+    `spread_max` (nats) are the distance between the highest and the lowest of the improved starts
+    of an estimate, over data, and `won` the share of data that each start won.
     """
 
     method: str
@@ -42,7 +44,8 @@ class OptimalReport:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best posterior of each datum: parameters u (N, P), free energy (N,) in nats, and the arrays to be saved."""
+    """The best posterior of each datum: parameters u (N, P), free energy (N,) in nats, and the
+    arrays to be saved."""
 
     report: OptimalReport
     u: Tensor
@@ -51,7 +54,8 @@ class Optimum:
 
 
 class Scorer:
-    """The free energy of parameters u under a model: in float64 where it is exact, else the mean of 100 draws."""
+    """The free energy of parameters u under a model: in float64 where it is exact, else the mean of
+    100 draws."""
 
     def __init__(self, model: GenerativeModel, seed: int) -> None:
         self.model = copy.deepcopy(model).double() if model.exact else model
@@ -91,8 +95,8 @@ def certified_optimum(
 def estimated_optimum(
     model: GenerativeModel, x: Tensor, answers: Mapping[str, Tensor], seed: int, advance: Callable[[int], None]
 ) -> Optimum:
-    """The best of several starts: the prior, a long run of the LCA where it fits, a perturbation of that, and the
-    engines' `answers`."""
+    """The best of several starts: the prior, a long run of the LCA where it fits, a perturbation of
+    that, and the engines' `answers`."""
     started = time.perf_counter()
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior().u.to(x.dtype).expand(len(x), -1)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,7 +1,9 @@
-"""Rate and distortion: reconstruction error against sparsity, of Poisson VAEs and of classic sparse coding.
+"""Rate and distortion: reconstruction error against sparsity, of Poisson VAEs and of classic sparse
+coding.
 
-The comparison of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder", section on the amortization gap, with
-like set against like: the decoded mean rate and decoded spike counts are curves of their own.
+The comparison of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder", section on the
+amortization gap, with like set against like: the decoded mean rate and decoded spike counts are
+curves of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +30,13 @@ BATCH = 1000
 class RatePoint:
     """One code of the data.
 
-    `curve` names the points that belong together, `family` the curves that do; `setting` says what was varied, and
-    `order` is its value. `kind`: "mean" decodes mean rates or coefficients, "counts" spike counts. `error` ‖x − x̂‖² is
-    summed over pixels, its mean over data; `error_se` is the standard error, `error_median` the median; `r2` is
-    1 − error / variance. `lifetime_sparsity` is the mean over units. `share_zero` is the share of zeros among the
-    coefficients or counts, None for mean rates, which are never 0. `certificate_max` is the largest proved distance
-    from the best code, in the units of the objective, where there is one.
+    `curve` names the points that belong together, `family` the curves that do; `setting` says what
+    was varied, and `order` is its value. `kind`: "mean" decodes mean rates or coefficients,
+    "counts" spike counts. `error` ‖x − x̂‖² is summed over pixels, its mean over data; `error_se`
+    is the standard error, `error_median` the median; `r2` is 1 − error / variance.
+    `lifetime_sparsity` is the mean over units. `share_zero` is the share of zeros among the
+    coefficients or counts, None for mean rates, which are never 0. `certificate_max` is the largest
+    proved distance from the best code, in the units of the objective, where there is one.
     """
 
     curve: str
@@ -63,7 +66,8 @@ def rate_points(
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[RatePoint]:
-    """The points of one model and engine: one of a sparse code; of a Poisson VAE that of mean rates and that of counts.
+    """The points of one model and engine: one of a sparse code; of a Poisson VAE that of mean rates
+    and that of counts.
 
     Args:
         model: generative model.
@@ -133,7 +137,8 @@ def total_variance(x: Tensor) -> float:
 
 
 def matched_error(points: Sequence[RatePoint], sparsity: float) -> float | None:
-    """The error of a curve at that lifetime sparsity, interpolated linearly; None outside the range of the curve."""
+    """The error of a curve at that lifetime sparsity, interpolated linearly; None outside the range
+    of the curve."""
     ordered = sorted(points, key=lambda point: point.lifetime_sparsity)
     at = np.array([point.lifetime_sparsity for point in ordered])
     if not len(at) or not at[0] <= sparsity <= at[-1]:

@@ -1,9 +1,11 @@
-"""What carryover buys: the free energy of frames under priors that know the past, against the static prior.
+"""What carryover buys: the free energy of frames under priors that know the past, against the
+static prior.
 
-For each carryover a filter goes over the sequences with every frame at its optimum, and one more for each number of
-steps. Each carries its own posterior, so that the difference of two filters is no amortization gap. Starts are compared
-on the path of the optimal filter, where all have the same past and the same prior. The control is a past that is not
-its own: the state of the optimal filter of another clip.
+For each carryover a filter goes over the sequences with every frame at its optimum, and one more
+for each number of steps. Each carries its own posterior, so that the difference of two filters is
+no amortization gap. Starts are compared on the path of the optimal filter, where all have the same
+past and the same prior. The control is a past that is not its own: the state of the optimal filter
+of another clip.
 """
 
 import copy
@@ -30,18 +32,22 @@ LONG = 200
 
 @dataclass(frozen=True)
 class CarryoverReport:
-    """What a carryover does on some sequences: nats per frame over frames 2 to T, each frame under its own prior.
+    """What a carryover does on some sequences: nats per frame over frames 2 to T, each frame under
+    its own prior.
 
     Attributes:
         frames: how many were averaged.
         optimum: F of every frame at its best posterior.
-        gain: nats by which it is below that of the first candidate, and `gain_standard_error` of it over sequences.
+        gain: nats by which it is below that of the first candidate, and `gain_standard_error` of it
+            over sequences.
         at_steps: F of the filter with so many steps per frame.
-        steps_to: threshold in nats → start → mean number of steps until F − F* of the frame is below it; empty for an
-            engine without steps, or one that stops by itself.
-        shuffled_optimum: the optimum where the past is that of another clip; NaN where there is no other.
+        steps_to: threshold in nats → start → mean number of steps until F − F* of the frame is
+            below it; empty for an engine without steps, or one that stops by itself.
+        shuffled_optimum: the optimum where the past is that of another clip; NaN where there is no
+            other.
         spikes: Σ_k λ_k per frame, at the optimum.
-        persistence: autocorrelation of the rate from one frame to the next, weighted over units by its variance.
+        persistence: autocorrelation of the rate from one frame to the next, weighted over units by
+            its variance.
         free_energy: F* of each frame from the first (T,), mean over sequences.
     """
 
@@ -59,9 +65,9 @@ class CarryoverReport:
 
 @dataclass(frozen=True)
 class SequenceReport:
-    """`sequences`: name → carryover → report; `mean` over all of them; `units`: carryover → autocorrelation of each
-    unit's rate (K,), NaN where it never changes; and the largest certificate of the optima, nats, NaN where they
-    are not proved."""
+    """`sequences`: name → carryover → report; `mean` over all of them; `units`: carryover →
+    autocorrelation of each unit's rate (K,), NaN where it never changes; and the largest
+    certificate of the optima, nats, NaN where they are not proved."""
 
     sequences: dict[str, dict[str, CarryoverReport]]
     mean: dict[str, CarryoverReport]
@@ -94,14 +100,16 @@ def measure_sequences(
     Args:
         candidates: name → model, engine and carryover.
         tubes: name → sequences (n, T, D), the same n and T of each.
-        steps: numbers of steps per frame of the filters beside the optimum; ignored for an engine without steps.
+        steps: numbers of steps per frame of the filters beside the optimum; ignored for an engine
+            without steps.
         start: of these filters, one of `itervae.sequence.STARTS`.
         seed: of engines and models that sample.
         advance: called with the name of a carryover and the number of filtered frames.
 
     Raises:
-        InputError: no candidate, no sequence, sequences of one frame or of different shapes or for another model, a
-            number of steps below 1, or a model whose optimum is neither proved nor approached by the LCA.
+        InputError: no candidate, no sequence, sequences of one frame or of different shapes or for
+            another model, a number of steps below 1, or a model whose optimum is neither proved nor
+            approached by the LCA.
     """
     _check(candidates, tubes, steps)
     check_choice("start", start, STARTS)
@@ -178,7 +186,8 @@ def _check(
 
 
 def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
-    """How many frames `measure_sequences` filters for each sequence and carryover, for a progress bar."""
+    """How many frames `measure_sequences` filters for each sequence and carryover, for a progress
+    bar."""
     return frames * (1 + (len(steps) if engine.steps else 1))
 
 
@@ -313,7 +322,8 @@ def _report(
 
 
 def _persistence(model: GenerativeModel, u: Tensor) -> Tensor:
-    """Correlation of each unit's mean with that of the frame before (K,), over sequences and frames."""
+    """Correlation of each unit's mean with that of the frame before (K,), over sequences and
+    frames."""
     with torch.no_grad():
         mean = model.posterior(u.flatten(0, 1)).mean.unflatten(0, u.shape[:2]).double()
     before, after = mean[:, :-1].flatten(0, 1), mean[:, 1:].flatten(0, 1)

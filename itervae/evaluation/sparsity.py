@@ -1,8 +1,8 @@
 """How sparse a code is.
 
-Treves & Rolls (1991), "What determines the capacity of autoassociative memories in the brain?"; scaled to [0, 1] by
-Vinje & Gallant (2000), "Sparse coding and decorrelation in primary visual cortex during natural vision", as used by
-Vafaii, Galor & Yates (2024).
+Treves & Rolls (1991), "What determines the capacity of autoassociative memories in the brain?";
+scaled to [0, 1] by Vinje & Gallant (2000), "Sparse coding and decorrelation in primary visual
+cortex during natural vision", as used by Vafaii, Galor & Yates (2024).
 """
 
 from torch import Tensor
@@ -11,7 +11,8 @@ from itervae.errors import InputError
 
 
 def lifetime_sparsity(codes: Tensor) -> Tensor:
-    """Lifetime sparsity of each unit (K,), from 0 (the same response to every stimulus) to 1 (one stimulus only):
+    """Lifetime sparsity of each unit (K,), from 0 (the same response to every stimulus) to 1 (one
+    stimulus only):
 
         S = (1 − (Σ_m |z_m|)² / (M Σ_m z_m²)) / (1 − 1/M)
 

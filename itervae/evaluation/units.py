@@ -1,7 +1,7 @@
 """Active units: one rule for every family of posteriors.
 
-The rules of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder", differ from family to family. Here a unit
-is active if its own KL, averaged over the data, is above a threshold in nats.
+The rules of Vafaii, Galor & Yates (2024), "Poisson variational autoencoder", differ from family to
+family. Here a unit is active if its own KL, averaged over the data, is above a threshold in nats.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ LOWEST, HIGHEST, PER_DECADE = -8, 2, 4
 class UnitReport:
     """Which of the units of a code carry information.
 
-    `active` units of `latents`, the `fraction` of them; `fraction_above` that fraction at each of `THRESHOLDS`.
-    `counts` is the histogram of log10 KL between `log10_edges`; its first and last bin also hold what lies beyond them
-    (a KL of 0 is in the first). `kl` has the mean KL of every unit, nats, largest first.
+    `active` units of `latents`, the `fraction` of them; `fraction_above` that fraction at each of
+    `THRESHOLDS`. `counts` is the histogram of log10 KL between `log10_edges`; its first and last
+    bin also hold what lies beyond them (a KL of 0 is in the first). `kl` has the mean KL of every
+    unit, nats, largest first.
     """
 
     latents: int

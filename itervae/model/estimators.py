@@ -6,8 +6,8 @@ parameters.
     straight-through Poisson, categorical: integer samples forward, the relaxed gradient backward
     gumbel-softmax   Poisson, categorical: a relaxed choice (Jang, Gu & Poole 2017)
     pathwise         Gaussian, Laplace: samples differentiable as they are (Kingma & Welling 2014)
-    score            Poisson, categorical: integer samples, unbiased (Williams 1992), with the mean of the
-                     other samples as the baseline of each (Kool, van Hoof & Welling 2019)
+    score            Poisson, categorical: integer samples, unbiased (Williams 1992), with the mean
+                     of the others as the baseline of each (Kool, van Hoof & Welling 2019)
 
 All but `exact` are means over `samples` draws. The KL has a closed form and is no part of this.
 """

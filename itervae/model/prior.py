@@ -1,4 +1,5 @@
-"""What the families share: the prior over latents, and the settings of a variational autoencoder."""
+"""What the families share: the prior over latents, and the settings of a variational
+autoencoder."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,7 +12,8 @@ from itervae.model.operators import OperatorDecoder
 
 
 class Prior(nn.Module):
-    """p(z), static. `forward` gives the distribution, and `posterior` members of the family that belongs to it."""
+    """p(z), static. `forward` gives the distribution, and `posterior` members of the family that
+    belongs to it."""
 
     symbol: ClassVar[str] = "F"
     terms: ClassVar[tuple[str, str, str]] = ("free energy", "KL", "Σ|mean|")
@@ -28,7 +30,8 @@ class Prior(nn.Module):
 
     @property
     def name(self) -> str:
-        """The family, as on the command line, with its activation if it has one: "gaussian-relu"."""
+        """The family, as on the command line, with its activation if it has one:
+        "gaussian-relu"."""
         return type(self).__name__.removesuffix("Prior").lower()
 
     @property
@@ -59,9 +62,9 @@ class VAESettings:
     latents: int = 512
     """Number of latent units K."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[nn.Module] = "linear"
-    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A module class of your
-    own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and maps z (..., K) to (..., D), D the
-    product of shape."""
+    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A
+    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and
+    maps z (..., K) to (..., D), D the product of shape."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """Gaussian for any data, Bernoulli for data in [0, 1]."""
     observation_variance: float = 0.5
@@ -73,8 +76,8 @@ class VAESettings:
     beta: float = 1.0
     """Weight of the KL in the free energy."""
     prior: Literal["fixed", "learned"] = "fixed"
-    """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0, 1), Laplace(0, 1)
-    and uniform priors for the others."""
+    """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0,
+    1), Laplace(0, 1) and uniform priors for the others."""
 
     @property
     def linear(self) -> bool:

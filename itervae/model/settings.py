@@ -29,7 +29,8 @@ MODELS: dict[str, type[ModelSettings]] = {
     "categorical-vae": CategoricalVAESettings,
     "sparse-coding": SparseCodingSettings,
 }
-"""The models by name; only the command line and configurations use these strings. NAME-vae makes --family NAME."""
+"""The models by name; only the command line and configurations use these strings. NAME-vae makes
+--family NAME."""
 
 
 def families() -> list[str]:
@@ -38,10 +39,11 @@ def families() -> list[str]:
 
 
 def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
-    """A new model for data of `shape`, its start decided by `seed`; the global random state is left as it was.
+    """A new model for data of `shape`, its start decided by `seed`; the global random state is left
+    as it was.
 
-    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the others, unless the
-    settings say otherwise.
+    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the
+    others, unless the settings say otherwise.
 
     Raises:
         InputError: a setting out of range, or a decoder that does not fit the shape.
@@ -84,7 +86,8 @@ def sparse_coding_model(
     """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm.
 
     Raises:
-        InputError: a dictionary that is no tensor (D, K) of finite numbers, D the values of a datum of `shape`.
+        InputError: a dictionary that is no tensor (D, K) of finite numbers, D the values of a datum
+            of `shape`.
     """
     check_fields(settings, SparseCodingSettings)
     check_tensor("dictionary", dictionary, "(D, K), one atom a column")

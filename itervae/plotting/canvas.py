@@ -1,7 +1,8 @@
-"""Pictures made of pixels: mosaics of images, placed so that each of their pixels covers whole pixels of the file.
+"""Pictures made of pixels: mosaics of images, placed so that each of their pixels covers whole
+pixels of the file.
 
-Sizes are in pixels of the file at `DPI`. Text grows with the width of a picture, so that every picture reads alike when
-a page scales it to the same width.
+Sizes are in pixels of the file at `DPI`. Text grows with the width of a picture, so that every
+picture reads alike when a page scales it to the same width.
 """
 
 import math
@@ -33,7 +34,8 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
         columns: images per row.
 
     Returns:
-        (rows · (H + 1) + 1, columns · (W + 1) + 1); borders and the rest of an incomplete last row are 1 (white).
+        (rows · (H + 1) + 1, columns · (W + 1) + 1); borders and the rest of an incomplete last row
+        are 1 (white).
     """
     count, height, width = images.shape
     rows = -(-count // columns)
@@ -44,7 +46,8 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def wide_columns(count: int, shape: tuple[int, ...]) -> int:
-    """Images per row, about 32 at most: a mosaic twice as wide as tall, with no incomplete row where one is near."""
+    """Images per row, about 32 at most: a mosaic twice as wide as tall, with no incomplete row
+    where one is near."""
     ideal = min(math.sqrt(2 * count * shape[0] / shape[1]), 32)
 
     def distance(columns: int) -> tuple[float, int]:
@@ -55,14 +58,16 @@ def wide_columns(count: int, shape: tuple[int, ...]) -> int:
 
 
 def grey(values: np.ndarray, scale: np.ndarray | float, signed: bool) -> np.ndarray:
-    """Values to [0, 1]: from −scale to scale with zero mid-grey where signed, else from 0 to scale; NaN stays."""
+    """Values to [0, 1]: from −scale to scale with zero mid-grey where signed, else from 0 to scale;
+    NaN stays."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         shown = values / scale
     return np.clip(0.5 + 0.5 * shown if signed else shown, 0.0, 1.0)
 
 
 def picture(image: np.ndarray, title: str, note: str, largest_scale: int) -> "Figure":
-    """A mosaic under a title and a line of explanation, at most `largest_scale` file pixels for each of its own."""
+    """A mosaic under a title and a line of explanation, at most `largest_scale` file pixels for
+    each of its own."""
     scale = max(1, min(largest_scale, round(WIDTH / image.shape[1])))
     height, width = image.shape[0] * scale, image.shape[1] * scale
     page = max(width, 1000) + 2 * MARGIN
@@ -82,7 +87,8 @@ def blank(width: int, height: int) -> "Figure":
 
 
 def font_size(page_width: int, points: float) -> float:
-    """Points that look like `points` in a picture of `WIDTH` pixels once both are scaled to the same width."""
+    """Points that look like `points` in a picture of `WIDTH` pixels once both are scaled to the
+    same width."""
     return points * page_width / WIDTH
 
 

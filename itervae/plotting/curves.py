@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, PURPLE = ("#0072b2", "#9dcbe8"), ("#d55e00", "#f4c19f"), ("#7b4f9d", "#cdb8dd")
-"""Colours of a quantity, told apart by colour-blind readers: validation, and single batches of training behind it."""
+"""Colours of a quantity, told apart by colour-blind readers: validation, and single batches of
+training behind it."""
 SKIP = 0.05
 """Share of a run, from its start, that does not set the limits of a vertical axis."""
 
@@ -37,7 +38,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Quantities on one vertical axis: keys in the records (the first that a record has), name and colours of each."""
+    """Quantities on one vertical axis: keys in the records (the first that a record has), name and
+    colours of each."""
 
     label: str
     lines: tuple[tuple[tuple[str, ...], str, tuple[str, str]], ...]
@@ -64,14 +66,15 @@ SCHEDULES = ((("lr",), "learning rate", BLUE), (("beta",), "β", ORANGE), (("tem
 def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit: str = "nats") -> "Figure":
     """Free energy, its parts, spikes, inference residual and schedules against parameter updates.
 
-    Limits leave the first 5 % of the run and rare outliers out of account. A value that is missing is left out, and so
-    is a panel without any. One that is not finite (null in the file) is a red tick at the bottom of its panel, except
-    for the residual, which not every engine has.
+    Limits leave the first 5 % of the run and rare outliers out of account. A value that is missing
+    is left out, and so is a panel without any. One that is not finite (null in the file) is a red
+    tick at the bottom of its panel, except for the residual, which not every engine has.
 
     Args:
-        records: lines of `metrics.jsonl`: an `update` each and any of `free_energy`, `reconstruction`, `kl` (nats per
-            datum), `spikes` (per datum), `residual` or `certificate` (nats), `lr`, `beta`, `temperature`. `split` is
-            "train" where it is missing; of other splits only "validation" is drawn.
+        records: lines of `metrics.jsonl`: an `update` each and any of `free_energy`,
+            `reconstruction`, `kl` (nats per datum), `spikes` (per datum), `residual` or
+            `certificate` (nats), `lr`, `beta`, `temperature`. `split` is "train" where it is
+            missing; of other splits only "validation" is drawn.
         names: what the objective, its second part (`kl`) and the activity (`spikes`) are called.
         unit: of the objective, its parts and the residual; empty for none.
 
@@ -192,7 +195,8 @@ def _finish(axes: "Axes") -> None:
 
 
 def _series(records: Records, keys: tuple[str, ...], log: bool = False) -> Series:
-    """Updates and finite values (positive ones where log) of a quantity, in the order of the records."""
+    """Updates and finite values (positive ones where log) of a quantity, in the order of the
+    records."""
     found = [(u, v) for u, v in _numbers(records, keys) if math.isfinite(v) and (v > 0 or not log)]
     return np.array([update for update, _ in found]), np.array([value for _, value in found])
 
@@ -202,7 +206,8 @@ def _not_finite(records: Records, keys: tuple[str, ...]) -> list[float]:
 
 
 def _numbers(records: Records, keys: tuple[str, ...]) -> list[tuple[float, float]]:
-    """(update, value) of each record that has both; null, as a file has it for any value not finite, is NaN."""
+    """(update, value) of each record that has both; null, as a file has it for any value not
+    finite, is NaN."""
     names = ((record, next((key for key in keys if key in record), None)) for record in records)
     pairs = [(record["update"], record[name]) for record, name in names if name is not None and "update" in record]
     return [
@@ -213,7 +218,8 @@ def _numbers(records: Records, keys: tuple[str, ...]) -> list[tuple[float, float
 
 
 def _limits(drawn: Sequence[Series]) -> tuple[float, float]:
-    """Lowest and highest value of a vertical axis, from the later part of the run, rare outliers aside."""
+    """Lowest and highest value of a vertical axis, from the later part of the run, rare outliers
+    aside."""
     drawn = [(updates, values) for updates, values in drawn if len(updates)]
     last = max(updates.max() for updates, _ in drawn)
     lows, highs = [], []

@@ -18,7 +18,8 @@ COLUMNS = 4
 def dictionaries_figure(
     dictionaries: Mapping[str, np.ndarray], shape: Sequence[int], notes: Mapping[str, str] | None = None
 ) -> "Figure":
-    """A square tile of atoms for each dictionary, each atom scaled by its own largest absolute value, zero mid-grey.
+    """A square tile of atoms for each dictionary, each atom scaled by its own largest absolute
+    value, zero mid-grey.
 
     Args:
         dictionaries: by title, the atoms (D, n) to show, in their order.

@@ -46,8 +46,8 @@ def tile_atoms(
         columns: atoms per row; about twice as wide as tall where None.
 
     Returns:
-        (rows · (H + 1) + 1, columns · (W + 1) + 1) in [0, 1]. Borders and missing atoms of the last row are 1 (white),
-        an atom of zeros is 0.5, and a value that is not finite is NaN.
+        (rows · (H + 1) + 1, columns · (W + 1) + 1) in [0, 1]. Borders and missing atoms of the last
+        row are 1 (white), an atom of zeros is 0.5, and a value that is not finite is NaN.
 
     Raises:
         InputError: shapes that do not fit, indices that are no atoms, or fewer than one column.
@@ -72,7 +72,8 @@ def dictionary_figure(
 ) -> "Figure":
     """All atoms of a dictionary, or the first 1024 and a line that says so.
 
-    Images are tiled by `tile_atoms`. Other data are drawn as a heat map, an atom a row, on one colour scale.
+    Images are tiled by `tile_atoms`. Other data are drawn as a heat map, an atom a row, on one
+    colour scale.
 
     Args:
         dictionary: (D, K), one atom a column; values that are not finite are drawn in red.

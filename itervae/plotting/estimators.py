@@ -1,4 +1,5 @@
-"""How good gradient estimators are: bias, variance and direction, against the rate and against the temperature."""
+"""How good gradient estimators are: bias, variance and direction, against the rate and against the
+temperature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,7 +27,8 @@ class GradientErrors:
     """Errors of one estimator's gradients, by rate and by temperature.
 
     Args:
-        bias: ‖E g − g*‖ / ‖g*‖ (R, T), or (R, 1) where no temperature applies; NaN where it was not told from 0.
+        bias: ‖E g − g*‖ / ‖g*‖ (R, T), or (R, 1) where no temperature applies; NaN where it was not
+            told from 0.
         bias_bound: what the bias does not exceed where it is NaN (R, T); not looked at elsewhere.
         bias_se: standard error of the bias (R, T).
         variance: E‖g − E g‖² / ‖g*‖² (R, T).
@@ -53,12 +55,13 @@ def estimators_figure(
     at_temperatures: Sequence[float],
     at_rates: Sequence[float],
 ) -> "Figure":
-    """Small multiples: rows of bias, variance and cosine; a column per temperature, then one per rate.
+    """Small multiples: rows of bias, variance and cosine; a column per temperature, then one per
+    rate.
 
-    The columns on the left have the rate on their horizontal axis, those on the right the temperature, over which an
-    estimator that has none is level, its bars on the left alone. Bars are two standard errors. A bias that was not told
-    from 0 is a pale triangle at its bound. Other values that are not finite, or that have no place on a logarithmic
-    axis, are left out.
+    The columns on the left have the rate on their horizontal axis, those on the right the
+    temperature, over which an estimator that has none is level, its bars on the left alone. Bars
+    are two standard errors. A bias that was not told from 0 is a pale triangle at its bound. Other
+    values that are not finite, or that have no place on a logarithmic axis, are left out.
 
     Args:
         errors: estimator → its errors.
@@ -68,7 +71,8 @@ def estimators_figure(
         at_rates: those of the rates that get a column.
 
     Raises:
-        InputError: no estimator, shapes that do not fit, or a column for a rate or temperature that was not measured.
+        InputError: no estimator, shapes that do not fit, or a column for a rate or temperature that
+            was not measured.
     """
     from matplotlib.figure import Figure
 
@@ -160,7 +164,8 @@ def _draw(
     style: dict[str, Any],
     level: bool,
 ) -> None:
-    """One line; a level one has no markers and no bars, and its bound stands at the right end alone."""
+    """One line; a level one has no markers and no bars, and its bound stands at the right end
+    alone."""
     values, spread = getattr(errors, measure)[pick], 2 * getattr(errors, f"{measure}_se")[pick]
     if measure != "cosine":
         values = np.where(values > 0, values, np.nan)

@@ -76,7 +76,8 @@ class Lines:
     """A line a run over a logarithmic axis.
 
     Args:
-        points: run → places (L,), values (L,), and their standard deviations (L,), NaN where there is none.
+        points: run → places (L,), values (L,), and their standard deviations (L,), NaN where there
+            is none.
         title: of the panel.
         x_label, y_label: of its axes.
         reference: the same, of what the runs are compared with.

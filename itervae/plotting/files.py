@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 def save(figure: "Figure", path: str | Path) -> None:
-    """Write a PNG at 200 dots per inch; `path` holds the whole picture or what it held before, never half a file.
+    """Write a PNG at 200 dots per inch; `path` holds the whole picture or what it held before,
+    never half a file.
 
     At this resolution one pixel of an image covers a whole number of pixels of the file.
 
     Raises:
-        InputError: the name does not end in .png, or the file cannot be written; what stood at `path` is untouched.
+        InputError: the name does not end in .png, or the file cannot be written; what stood at
+            `path` is untouched.
     """
     path = check_path(path)
     if path.suffix.lower() != ".png":
@@ -31,7 +33,8 @@ def save(figure: "Figure", path: str | Path) -> None:
 
 
 def _as_written(figure: "Figure") -> None:
-    """Take nothing for a formula, as runs and files may be called anything; but for ticks, which have powers of ten."""
+    """Take nothing for a formula, as runs and files may be called anything; but for ticks, which
+    have powers of ten."""
     from matplotlib.text import Text
 
     ticks = {text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for text in axis.findobj(Text)}

@@ -17,14 +17,16 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b4f9d", "#e69f00", "#5
 
 
 def gap_figure(gaps: Mapping[str, np.ndarray], floor: float, certified: bool = True) -> "Figure":
-    """The distribution of each engine's gap over data: the share of data above a gap, both axes logarithmic.
+    """The distribution of each engine's gap over data: the share of data above a gap, both axes
+    logarithmic.
 
-    A tail that a mean would hide is a line that reaches far to the right. Infinite and undefined gaps count as larger
-    than any other; the legend says how many there are.
+    A tail that a mean would hide is a line that reaches far to the right. Infinite and undefined
+    gaps count as larger than any other; the legend says how many there are.
 
     Args:
         gaps: engine → gap of each datum (N,), nats.
-        floor: certificate of the optimum, nats: gaps are not known any finer and are drawn from there on.
+        floor: certificate of the optimum, nats: gaps are not known any finer and are drawn from
+            there on.
         certified: whether F* is proved; an estimate is named as one on the axis.
 
     Raises:

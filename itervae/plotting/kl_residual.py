@@ -27,8 +27,9 @@ def kl_residual(ratio: np.ndarray) -> np.ndarray:
 def kl_residual_figure() -> "Figure":
     """f(δ) = 1 − δ + δ log δ with its quadratic approximations, against δ = λ/r and against log δ.
 
-    The KL of Poisson rates is r·f(δ): the prior rate is in front, so the same relative change costs a unit more the
-    more it is expected to fire. Near δ = 1 it is quadratic; silence costs r nats, and no more.
+    The KL of Poisson rates is r·f(δ): the prior rate is in front, so the same relative change costs
+    a unit more the more it is expected to fire. Near δ = 1 it is quadratic; silence costs r nats,
+    and no more.
     """
     from matplotlib.figure import Figure
 

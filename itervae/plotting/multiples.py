@@ -23,7 +23,8 @@ def line_panels(
     """A panel of lines over the dimensions of each datum.
 
     Args:
-        lines: by name: values (N, D), their colour and which lie on top (larger numbers). NaN is a red tick below.
+        lines: by name: values (N, D), their colour and which lie on top (larger numbers). NaN is a
+            red tick below.
         captions: a short text over each of the N panels.
         limits: lowest and highest value of each panel.
         title: a title, if any.

@@ -50,18 +50,21 @@ class Curve:
 
 
 def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None = None) -> "Figure":
-    """Reconstruction error against lifetime sparsity and, where a curve has one, against the share of zeros.
+    """Reconstruction error against lifetime sparsity and, where a curve has one, against the share
+    of zeros.
 
-    Bars are one standard error. Filled markers are errors of the decoded mean, hollow ones of sampled counts. The
-    first, last and middle point of a curve carry its setting where there is room. A point that is not finite is left
-    out and counted in the legend.
+    Bars are one standard error. Filled markers are errors of the decoded mean, hollow ones of
+    sampled counts. The first, last and middle point of a curve carry its setting where there is
+    room. A point that is not finite is left out and counted in the legend.
 
     Args:
         curves: name → curve.
-        variance: of the data, summed over pixels; an axis of R² = 1 − error / variance on the right where given.
+        variance: of the data, summed over pixels; an axis of R² = 1 − error / variance on the right
+            where given.
 
     Raises:
-        InputError: no curve, lengths that do not fit, an unknown kind, or a variance that is not positive.
+        InputError: no curve, lengths that do not fit, an unknown kind, or a variance that is not
+            positive.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -159,7 +162,8 @@ def _draw(axes: "Axes", name: str, curve: Curve, at: np.ndarray, style: dict[str
 
 
 def _name_settings(figure: "Figure", axes: "Axes", curves: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
-    """Write settings beside the first, last and middle points, where they cover no line and no other text.
+    """Write settings beside the first, last and middle points, where they cover no line and no
+    other text.
 
     A setting that stands beside one curve of a family already is not written beside another.
     """
@@ -193,7 +197,8 @@ def _write(
     lines: np.ndarray,
     boxes: "list[BboxBase]",
 ) -> "BboxBase | None":
-    """Write a text at the first of `PLACES` that is free and nearer to its own marker than to any other.
+    """Write a text at the first of `PLACES` that is free and nearer to its own marker than to any
+    other.
 
     Returns:
         its box; None, and no text, where there is no such place.

@@ -42,11 +42,13 @@ def reconstructions_figure(
     *,
     sampled: np.ndarray | None = None,
 ) -> "Figure":
-    """Data, reconstruction and residual, one below the other, all of one datum on the datum's own scale.
+    """Data, reconstruction and residual, one below the other, all of one datum on the datum's own
+    scale.
 
-    The largest absolute value of the datum sets the scale: signed data run from −m to m with zero mid-grey, data
-    without a negative value from 0 to m. The residual, data minus reconstruction, always runs from −m to m. Data that
-    are not images are drawn as lines. The first 32 data are shown. Values that are not finite are drawn in red.
+    The largest absolute value of the datum sets the scale: signed data run from −m to m with zero
+    mid-grey, data without a negative value from 0 to m. The residual, data minus reconstruction,
+    always runs from −m to m. Data that are not images are drawn as lines. The first 32 data are
+    shown. Values that are not finite are drawn in red.
 
     Args:
         x: (N, D) data.

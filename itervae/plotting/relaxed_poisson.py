@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BINS = 5
-"""Bins per count, an odd number: every integer is the middle of a bin, and half-integers are the middles between."""
+"""Bins per count, an odd number: every integer is the middle of a bin, and half-integers are the
+middles between."""
 TAIL = 1e-4
 """Probability of the counts left out on either side."""
 
@@ -33,10 +34,12 @@ def poisson_pmf(counts: np.ndarray, rate: float) -> np.ndarray:
 
 
 def relaxed_poisson_figure(samples: Mapping[float, np.ndarray], rate: float) -> "Figure":
-    """Histograms of relaxed samples, one panel per temperature, coldest on top, with the integer Poisson over each.
+    """Histograms of relaxed samples, one panel per temperature, coldest on top, with the integer
+    Poisson over each.
 
-    Bars are shares of the draws in bins a fifth of a count wide, centred on the integers: on the same scale as the
-    probabilities, which they reach as the temperature goes to 0. A draw that is not finite is counted in the caption.
+    Bars are shares of the draws in bins a fifth of a count wide, centred on the integers: on the
+    same scale as the probabilities, which they reach as the temperature goes to 0. A draw that is
+    not finite is counted in the caption.
 
     Args:
         samples: temperature → draws (N,), spikes.

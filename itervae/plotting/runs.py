@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FENCE = 1.5
-"""Values this many interquartile ranges above the upper quartile do not set the limit of the axis (Tukey 1977)."""
+"""Values this many interquartile ranges above the upper quartile do not set the limit of the axis
+(Tukey 1977)."""
 
 
 def runs_figure(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], log_time: bool = False) -> "Figure":
     """Held-out free energy against wall-clock seconds, one line a run.
 
-    The vertical axis goes from the least value to Tukey's fence above the upper quartile of all values, or the largest
-    below it, so that a start far above does not flatten the rest. The legend gives each run's last value, says where
-    all of a run lies above the axis, and how many of its values are not finite; those are left out.
+    The vertical axis goes from the least value to Tukey's fence above the upper quartile of all
+    values, or the largest below it, so that a start far above does not flatten the rest. The legend
+    gives each run's last value, says where all of a run lies above the axis, and how many of its
+    values are not finite; those are left out.
 
     Args:
         runs: run → seconds since its start (N,) and free energy there (N,), nats per datum.

@@ -19,9 +19,9 @@ MOST = {1: 32, 2: 144}
 def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -> "Figure":
     """Samples in a grid, all on one scale; lines where data are not images.
 
-    The scale m is the 99.9th percentile of the absolute values: samples run from −m to m with zero mid-grey, or from 0
-    to m where none is negative; lines have limits of the same kind. The first 144 images or 32 lines are shown. Values
-    that are not finite are drawn in red.
+    The scale m is the 99.9th percentile of the absolute values: samples run from −m to m with zero
+    mid-grey, or from 0 to m where none is negative; lines have limits of the same kind. The first
+    144 images or 32 lines are shown. Values that are not finite are drawn in red.
 
     Args:
         samples: (N, D).

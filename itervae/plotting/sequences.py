@@ -22,12 +22,14 @@ LONGEST = 34
 
 
 def sequence_figure(report: Mapping[str, Any]) -> "Figure":
-    """Above, the free energy of each frame at its best posterior, a panel for each sequence; below, that of filters
-    with a few steps per frame, as a dotted line the optimum, and as a dashed one an engine of one pass.
+    """Above, the free energy of each frame at its best posterior, a panel for each sequence; below,
+    that of filters with a few steps per frame, as a dotted line the optimum, and as a dashed one an
+    engine of one pass.
 
     Args:
-        report: as `itervae sequence --json` writes it: `sequences` → name → carryover → `free_energy` (T,), `optimum`
-            and `at_steps`, nats per frame. Numbers that are not finite, or null, are left out.
+        report: as `itervae sequence --json` writes it: `sequences` → name → carryover →
+            `free_energy` (T,), `optimum` and `at_steps`, nats per frame. Numbers that are not
+            finite, or null, are left out.
 
     Raises:
         InputError: no sequence, or something else than numbers.

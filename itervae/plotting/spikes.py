@@ -1,4 +1,5 @@
-"""A sequence as it was filtered: frames, the spikes that they call for, and reconstructions; still or moving."""
+"""A sequence as it was filtered: frames, the spikes that they call for, and reconstructions; still
+or moving."""
 
 import io
 from collections.abc import Sequence
@@ -27,8 +28,9 @@ def spikes_figure(
 ) -> "Figure":
     """Frames above, a raster of spikes between, reconstructions below, in step.
 
-    Units that are silent throughout are left out; the others are ordered by the mean time of their spikes. A dot's area
-    is the count. All frames and reconstructions share one grey scale, zero being mid-grey; red is not finite.
+    Units that are silent throughout are left out; the others are ordered by the mean time of their
+    spikes. A dot's area is the count. All frames and reconstructions share one grey scale, zero
+    being mid-grey; red is not finite.
 
     Args:
         x: (T, D) frames of a sequence.
@@ -77,7 +79,8 @@ def spikes_figure(
 def sequence_animation(
     x: np.ndarray, counts: np.ndarray, reconstruction: np.ndarray, shape: Sequence[int]
 ) -> list[np.ndarray]:
-    """The same, moving: the frame, its reconstruction, and the raster with a line at the present; (H, W, 3) uint8 each.
+    """The same, moving: the frame, its reconstruction, and the raster with a line at the present;
+    (H, W, 3) uint8 each.
 
     Args and Raises: as of `spikes_figure`.
     """

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LINEAR = 100
-"""With more steps than this their axis is logarithmic beyond 1, or the first ones could not be told apart."""
+"""With more steps than this their axis is logarithmic beyond 1, or the first ones could not be told
+apart."""
 MOST_MARKED = 40
 """With more steps than this they have no markers."""
 EMPTY = 100.0
@@ -25,7 +26,8 @@ EMPTY = 100.0
 
 @dataclass(frozen=True)
 class Trace:
-    """The gap F − F* of one engine before its first step and after each, in nats; one entry for an engine of one pass.
+    """The gap F − F* of one engine before its first step and after each, in nats; one entry for an
+    engine of one pass.
 
     Args:
         steps: steps done (S + 1,).
@@ -45,14 +47,16 @@ class Trace:
 def gap_steps_figure(traces: Mapping[str, Trace], floor: float, certified: bool = True) -> "Figure":
     """The amortization gap against inference steps and, where an engine has times, against time.
 
-    A line is the mean over data, the band around it the 10th to 90th percentile. An engine of one pass is a marker with
-    that range as error bars, and a dotted line to compare the others with. A mean that is not finite is left out and
-    counted in the legend; a 90th percentile that is not, with a finite 10th, reaches the top. A time of 0 has no place
-    on a logarithmic axis and is left out.
+    A line is the mean over data, the band around it the 10th to 90th percentile. An engine of one
+    pass is a marker with that range as error bars, and a dotted line to compare the others with. A
+    mean that is not finite is left out and counted in the legend; a 90th percentile that is not,
+    with a finite 10th, reaches the top. A time of 0 has no place on a logarithmic axis and is left
+    out.
 
     Args:
         traces: engine → its trace.
-        floor: certificate of the optimum, nats: gaps are not known any finer, and smaller ones are drawn at it.
+        floor: certificate of the optimum, nats: gaps are not known any finer, and smaller ones are
+            drawn at it.
         certified: whether it is one; False where F* is an estimate, which the figure then says.
 
     Raises:
@@ -162,7 +166,8 @@ def _label(panels: "list[Axes]", most: int, certified: bool) -> None:
 
 
 def _across(trace: Trace, time: bool) -> np.ndarray | None:
-    """Where the points lie on the horizontal axis: NaN for those that have no place on it, None without times."""
+    """Where the points lie on the horizontal axis: NaN for those that have no place on it, None
+    without times."""
     if not time:
         return trace.steps
     return None if trace.seconds is None else np.where(trace.seconds > 0, trace.seconds, np.nan)
@@ -181,7 +186,8 @@ def _draw_line(axes: "Axes", name: str, trace: Trace, time: bool, top: float, **
 
 
 def _draw_single(axes: "Axes", name: str, trace: Trace, time: bool, colour: str, before: int, top: float) -> None:
-    """One pass: `before` such engines stand beside it, so each is moved a few points aside to be seen."""
+    """One pass: `before` such engines stand beside it, so each is moved a few points aside to be
+    seen."""
     from matplotlib.transforms import ScaledTranslation
 
     label = name + (" (not finite)" if np.isnan(trace.mean[0]) else "")

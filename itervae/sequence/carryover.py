@@ -4,9 +4,9 @@
     posterior    r_t = λ_{t−1}                                    Vafaii, Galor & Yates (2025)
     leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
     mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates
-    linear       r_t = e^b r + A λ_{t−1}, A ≥ 0                   in rates: diagonal, of low rank, or full
-    gated        r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1}          in rates: w_t and g_t of a recurrent cell
-    adaptive     r_t = Σ_j π_j ((1 − w_j) s_t r + w_j λ_{t−1})    in rates: π_j by how well w_j did so far, s_t a level
+    linear       r_t = e^b r + A λ_{t−1}, A ≥ 0                   A diagonal, of low rank, or full
+    gated        r_t = (1 − w_t) e^{g_t} r + w_t λ_{t−1}          w_t and g_t of a recurrent cell
+    adaptive     r_t = Σ_j π_j ((1 − w_j) s_t r + w_j λ_{t−1})    π_j as w_j did so far; a level s_t
 
 A prior that depends on the past is still a prior: the sum over frames of F_t, with the KL to that
 frame's own prior, bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.

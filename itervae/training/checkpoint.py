@@ -150,7 +150,8 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
     fit each other."""
     described, kind = settings.model, settings.engine_class
     if kind.learned and isinstance(described, PoissonVAESettings):
-        # from the published start an encoder ends with few, sharply tuned units, and a tail of data far off
+        # from the published start an encoder ends with few, sharply tuned units, and a tail of data
+        # far off
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)

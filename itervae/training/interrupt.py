@@ -116,7 +116,8 @@ def answered(run_dir: Path) -> Iterator[None]:
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    # handlers can be set by the main thread only; elsewhere the caller's thread decides when to stop
+    # handlers can be set by the main thread only; elsewhere the caller's thread decides when to
+    # stop
     main = threading.current_thread() is threading.main_thread()
     return {number: signal.signal(number, handler) for number in (SIGNALS if main else ())}
 

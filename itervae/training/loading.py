@@ -60,7 +60,7 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
         posterior = itervae.infer(model, engine, x).posterior
 
         run = itervae.load("runs/my-run")
-        x = run.prepare("photograph.png").x                 # patches, prepared as those that the run was trained on
+        x = run.prepare("photograph.png").x  # patches, prepared as those of the run
 
         model, engine = itervae.load("runs/my-run", own=[MyEngine])
 

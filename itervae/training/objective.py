@@ -1,9 +1,10 @@
 """The number that training minimizes, from what inference has found.
 
     final      F of the last step
-    steps      the mean of F over all steps, so that every one of them is taught (Marino, Yue & Mandt 2018); with a
-               start that is learned, over that too
-    sequence   the same, the prior of a step being the posterior of the one before (Vafaii, Galor & Yates 2025)
+    steps      the mean of F over all steps, so that every one of them is taught (Marino, Yue &
+               Mandt 2018); with a start that is learned, over that too
+    sequence   the same, the prior of a step being the posterior of the one before (Vafaii, Galor &
+               Yates 2025)
 
 With `--target optimal-rates` the distance to the best posterior q* takes the place of F: KL(q* ‖
 q), nats, which sees nothing of the data but their best posterior. Its least value is at q* too, but

@@ -2,10 +2,10 @@
 goes on.
 
 stills      F of each datum under the static prior
-sequences   the mean over the frames of a window of F, each with the KL to that frame's own prior. A window goes on
-            where the one before it ended, with its state detached; the first frame of a sequence
-            has the static prior, which is learned as that. Every window of a sequence is trained,
-            each by an update.
+sequences   the mean over the frames of a window of F, each with the KL to that frame's own prior. A
+            window goes on where the one before it ended, with its state detached; the first frame
+            of a sequence has the static prior, which is learned as that. Every window of a sequence
+            is trained, each by an update.
 """
 
 from abc import ABC, abstractmethod

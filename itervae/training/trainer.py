@@ -51,7 +51,8 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     ):
         while session.goes_on:
             _update(session)
-            # looked at once, so that the clock cannot run out between the last validation and the end of the loop
+            # looked at once, so that the clock cannot run out between the last validation and the
+            # end of the loop
             session.agree()
             if session.now >= 1 or session.at.update % settings.training.validate_every == 0:
                 session.save()

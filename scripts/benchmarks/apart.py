@@ -1,4 +1,5 @@
-"""Calls in a process of their own, where the growth of the peak of memory says what a call takes."""
+"""Calls in a process of their own, where the growth of the peak of memory says what a call
+takes."""
 
 import contextlib
 import importlib
@@ -16,8 +17,9 @@ COMMAND = Path(__file__).parents[1] / "benchmark"
 
 
 def measured(suite: str, function: str, *arguments: Any, device: str) -> Any:
-    """What `function(*arguments, device)` of a suite answers, which looks at its `peak` of memory: on a CPU in a new
-    process with as many threads, on a GPU here, as its allocator counts each tensor. Plain values both ways."""
+    """What `function(*arguments, device)` of a suite answers, which looks at its `peak` of memory:
+    on a CPU in a new process with as many threads, on a GPU here, as its allocator counts each
+    tensor. Plain values both ways."""
     given = json.dumps([*arguments, device])
     if device != "cpu":
         return json.loads(answer(suite, function, given))
@@ -41,8 +43,8 @@ def growth(call: Callable[[], object], device: str) -> int:
 
 
 def peak(device: str, restart: bool = False) -> int:
-    """The most memory allocated on a GPU, or the largest resident set of this process, bytes; with `restart`, forget
-    earlier peaks first where that is possible.
+    """The most memory allocated on a GPU, or the largest resident set of this process, bytes; with
+    `restart`, forget earlier peaks first where that is possible.
 
     On Linux not from `getrusage`, whose figure a process inherits from the one that started it.
     """

@@ -1,4 +1,5 @@
-"""The figures of the suites: ratios as points with their spread, and lines, in the style of `itervae.plotting`."""
+"""The figures of the suites: ratios as points with their spread, and lines, in the style of
+`itervae.plotting`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +16,8 @@ Spread = Mapping[str, float]
 
 
 class Point(NamedTuple):
-    """A ratio, in the row of its `label`, in the colour of its `series`; `hollow` tells two kinds apart."""
+    """A ratio, in the row of its `label`, in the colour of its `series`; `hollow` tells two kinds
+    apart."""
 
     label: str
     series: str
@@ -32,7 +34,8 @@ class Line(NamedTuple):
 
 
 def ratios_figure(panels: Mapping[str, Sequence[Point]], axis: str, note: str = "", columns: int = 3) -> "Figure":
-    """Ratios on a logarithmic axis: a row a label, the median a dot, the quartiles a bar, a line at 1."""
+    """Ratios on a logarithmic axis: a row a label, the median a dot, the quartiles a bar, a line at
+    1."""
     from matplotlib.lines import Line2D
 
     rows = -(-len(panels) // min(columns, len(panels)))
@@ -72,7 +75,8 @@ def ratios_figure(panels: Mapping[str, Sequence[Point]], axis: str, note: str = 
 
 
 def lines_figure(panels: Mapping[str, Sequence[Line]], x: str, y: str, log: bool = True) -> "Figure":
-    """Lines with bands of their quartiles. Both axes logarithmic, or neither, with a dashed line at y = x."""
+    """Lines with bands of their quartiles. Both axes logarithmic, or neither, with a dashed line at
+    y = x."""
     figure, grid = _grid(len(panels), 3, 3.4)
     names = list(dict.fromkeys(line.name for lines in panels.values() for line in lines))
     colours = dict(zip(names, COLOURS * len(names), strict=False))
@@ -116,7 +120,8 @@ def _grid(count: int, columns: int, height: float) -> "tuple[Figure, list[Axes]]
 
 
 def _plain(axis: "Axis") -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers where there are many, as numbers."""
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, or at powers where there are
+    many, as numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()

@@ -1,8 +1,10 @@
-"""Sparse coding to a true primal-dual gap, against other solvers of the lasso: milliseconds per 1000 data, one row for
-each dictionary, sign, sparsity, start and gap. Every side's gap is recomputed in float64, over all its data, and is in
-the file with its setting and the number of its data: 2000, of which scikit-learn lars and celer, which take long, solve
-the first 100. A ratio is of the fastest of ours over the faster precision of a peer: below 1 ours is faster. Warm: from
-the solution at 1.1 times the threshold. On a GPU one dictionary, 10% active and cold starts, and peers stay on the CPU.
+"""Sparse coding to a true primal-dual gap, against other solvers of the lasso: milliseconds per
+1000 data, one row for each dictionary, sign, sparsity, start and gap. Every side's gap is
+recomputed in float64, over all its data, and is in the file with its setting and the number of its
+data: 2000, of which scikit-learn lars and celer, which take long, solve the first 100. A ratio is
+of the fastest of ours over the faster precision of a peer: below 1 ours is faster. Warm: from the
+solution at 1.1 times the threshold. On a GPU one dictionary, 10% active and cold starts, and peers
+stay on the CPU.
 """
 
 from collections.abc import Iterator
@@ -59,7 +61,8 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
 
 
 def random_data(count: int, signed: bool) -> tuple[Tensor, Tensor]:
-    """4% of the codes active, normal (or their absolute values) times 4, and noise of standard deviation 0.3."""
+    """4% of the codes active, normal (or their absolute values) times 4, and noise of standard
+    deviation 0.3."""
     generator = torch.Generator().manual_seed(0)
     atoms = torch.nn.functional.normalize(torch.randn(SIZE, LATENTS, generator=generator), dim=0)
     active = (torch.rand(count, LATENTS, generator=generator) < 0.04) * torch.randn(count, LATENTS, generator=generator)
@@ -78,7 +81,8 @@ class Cell:
         self.problem = Problem(x.double().cpu().numpy(), self.atoms.numpy(), threshold, signed, codes)
 
     def warmed(self) -> "Cell":
-        """The same from the solution at a larger threshold θ': potentials whose subgradient is scaled with θ."""
+        """The same from the solution at a larger threshold θ': potentials whose subgradient is
+        scaled with θ."""
         warmer = _model(self.atoms.float(), WARMER * self.threshold, self.signed).to(self.x.device)
         found = infer(warmer, Optimal(MOST_STEPS, 1e-9), self.x.double())
         codes = found.posterior.mean
@@ -96,8 +100,8 @@ class Cell:
             return infer(self.model, engine, self.x.to(dtype), state=start).posterior.mean.cpu().numpy()
 
     def ours(self, gaps: tuple[float, ...], device: str) -> dict[float, list[Side]]:
-        """Ours that reach each gap: `Optimal`, which stops datum by datum, and engines of fixed steps, the fewest that
-        do (by fives)."""
+        """Ours that reach each gap: `Optimal`, which stops datum by datum, and engines of fixed
+        steps, the fewest that do (by fives)."""
         found, limits = {}, {}
         for gap in gaps:
             solve = partial(self.solve, Optimal(MOST_STEPS, gap), torch.float64)
@@ -111,7 +115,8 @@ class Cell:
         return found
 
     def fewest_steps(self, kind: type, dtype: torch.dtype, limits: dict[float, float], device: str) -> dict[float, int]:
-        """For each gap, from the largest on, that is reached in the seconds that `limits` has for it."""
+        """For each gap, from the largest on, that is reached in the seconds that `limits` has for
+        it."""
         state, x = None if self.start is None else State(self.start.to(dtype)), self.x.to(dtype)
         found, steps, spent, left = {}, 0, 0.0, dict(limits)
         while left := {gap: limit for gap, limit in left.items() if spent < limit and gap not in found}:
@@ -162,8 +167,8 @@ def rows(what: dict[str, Any], cell: Cell, setup: Setup) -> Iterator[dict[str, A
 
 
 def reaching(cell: Cell, name: str, gaps: tuple[float, ...]) -> tuple[dict[float, list[Side]], float]:
-    """For each gap the loosest setting of a peer that reaches it, in each precision; and the least gap that it came
-    to."""
+    """For each gap the loosest setting of a peer that reaches it, in each precision; and the least
+    gap that it came to."""
     found: dict[float, list[Side]] = {gap: [] for gap in gaps}
     least = float("inf")
     for candidates in sides(name, cell.problem):
@@ -179,8 +184,8 @@ def reaching(cell: Cell, name: str, gaps: tuple[float, ...]) -> tuple[dict[float
 
 
 def largest_gap(x: Tensor, atoms: Tensor, codes: Tensor, threshold: float, signed: bool) -> float:
-    """Largest duality gap over data, float64: P(a) − D(ν), with ν = s(x − Φa) scaled into the dual's constraints;
-    infinite where a code is negative that may not be."""
+    """Largest duality gap over data, float64: P(a) − D(ν), with ν = s(x − Φa) scaled into the
+    dual's constraints; infinite where a code is negative that may not be."""
     x, atoms, codes = (value.double() for value in (x, atoms, codes))
     if not signed and bool((codes < 0).any()):
         return float("inf")

@@ -1,4 +1,5 @@
-"""What the figures depend on: the machine, versions, load; and how fast its memory and matrix products are."""
+"""What the figures depend on: the machine, versions, load; and how fast its memory and matrix
+products are."""
 
 import os
 import platform
@@ -18,8 +19,8 @@ PROBED = {"cpu": (1 << 26, 2048), "cuda": (1 << 30, 8192)}
 
 @dataclass(frozen=True)
 class Setup:
-    """What a suite is told: where to run, at most how often, whether only the small cells, and the `speeds` of the
-    device (see `speeds`)."""
+    """What a suite is told: where to run, at most how often, whether only the small cells, and the
+    `speeds` of the device (see `speeds`)."""
 
     device: str
     rounds: int
@@ -59,8 +60,9 @@ def version(package: str) -> str:
 
 
 def speeds(device: str) -> dict[str, float]:
-    """Bytes per second of a large copy, read and written, and operations per second of a large product in float32; on
-    a GPU with TF32 too. Best of five: what a figure is held against is what the device can do."""
+    """Bytes per second of a large copy, read and written, and operations per second of a large
+    product in float32; on a GPU with TF32 too. Best of five: what a figure is held against is what
+    the device can do."""
     size, side = PROBED[device]
     source = torch.zeros(size // 4, device=device)
     target, matrix = torch.empty_like(source), torch.ones(side, side, device=device)
@@ -80,9 +82,9 @@ def speeds(device: str) -> dict[str, float]:
 
 
 def achieved(seconds: list[float], moved: float, operations: float, setup: Setup) -> dict[str, object]:
-    """GB/s and TFLOP/s of calls that move at least so many bytes and do so many operations, and their time over the
-    least that the device could take: the larger of bytes over its bandwidth and operations over its products in
-    float32."""
+    """GB/s and TFLOP/s of calls that move at least so many bytes and do so many operations, and
+    their time over the least that the device could take: the larger of bytes over its bandwidth and
+    operations over its products in float32."""
     least = max(moved / setup.speeds["bytes/s"], operations / setup.speeds["flop/s"])
     found = spread(seconds)
     return {

@@ -1,5 +1,5 @@
-"""Growth of the peak of memory in one training update, against steps, for each way back through inference: batch 200,
-256 pixels, K = 512, fista-unrolled.
+"""Growth of the peak of memory in one training update, against steps, for each way back through
+inference: batch 200, 256 pixels, K = 512, fista-unrolled.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,12 @@
-"""Other solvers of the lasso, each at its own best: in single and double precision, with the loosest of its settings.
+"""Other solvers of the lasso, each at its own best: in single and double precision, with the
+loosest of its settings.
 
-scikit-learn cd     coordinate descent: what `sparse_encode(algorithm="lasso_cd")` calls, with `tol` free
+scikit-learn cd     coordinate descent: `sparse_encode(algorithm="lasso_cd")`, with `tol` free
 scikit-learn lars   `sparse_encode(algorithm="lasso_lars")`, exact but for rounding
 spams lars          `spams.lasso`, a homotopy, exact but for rounding
 spams cd            `spams.cd`, signed codes only
-celer               `celer.celer_path` at one penalty, working sets with extrapolated dual points; one datum a call
+celer               `celer.celer_path` at one penalty, working sets, extrapolated dual points; one
+                    datum a call
 """
 
 import warnings
@@ -26,7 +28,8 @@ Setting = dict[str, float]  # of the solver's own arguments
 
 @dataclass(frozen=True)
 class Problem:
-    """½‖x − Φa‖² + θ‖a‖₁ for each datum: x (N, D) and atoms (D, K) in double precision, start (N, K) or None."""
+    """½‖x − Φa‖² + θ‖a‖₁ for each datum: x (N, D) and atoms (D, K) in double precision, start (N,
+    K) or None."""
 
     x: np.ndarray
     atoms: np.ndarray
@@ -51,8 +54,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: `solve(problem, setting)`; its `package`; the `settings` to try, for each precision, from the loosest on;
-    how many data at most it is run on; whether it takes a start, or only signed codes."""
+    """A peer: `solve(problem, setting)`; its `package`; the `settings` to try, for each precision,
+    from the loosest on; how many data at most it is run on; whether it takes a start, or only
+    signed codes."""
 
     package: str
     solve: Callable[[Problem, Setting], Codes]

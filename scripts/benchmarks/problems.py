@@ -1,4 +1,5 @@
-"""What is solved: real patches and a learned dictionary where ITERVAE_DATA names their folder, random ones else."""
+"""What is solved: real patches and a learned dictionary where ITERVAE_DATA names their folder,
+random ones else."""
 
 import os
 from pathlib import Path
@@ -14,8 +15,8 @@ DICTIONARY, STACK = "dictionary_256x512.npz", "bsds_gray.npz"
 
 
 def real_problem(count: int) -> tuple[GenerativeModel, Tensor] | None:
-    """The Poisson model of the learned dictionary (256, 512) and whitened patches of held-out images (count, 256); None
-    where the folder is not named or has no such files."""
+    """The Poisson model of the learned dictionary (256, 512) and whitened patches of held-out
+    images (count, 256); None where the folder is not named or has no such files."""
     folder = Path(os.environ.get("ITERVAE_DATA", ""))
     if not ((folder / DICTIONARY).is_file() and (folder / STACK).is_file()):
         return None
@@ -25,7 +26,8 @@ def real_problem(count: int) -> tuple[GenerativeModel, Tensor] | None:
 
 
 def random_problem(latents: int, batch: int) -> tuple[GenerativeModel, Tensor]:
-    """A random dictionary of twice as many atoms as pixels, and data drawn from its model: some 20 active."""
+    """A random dictionary of twice as many atoms as pixels, and data drawn from its model: some 20
+    active."""
     generator = torch.Generator().manual_seed(0)
     model = build_model(PoissonVAESettings(latents=latents), (latents // 2,), 0).requires_grad_(False)
     with torch.no_grad():

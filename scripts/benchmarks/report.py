@@ -26,7 +26,8 @@ def tables(rows: list[dict[str, Any]]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, one column for each key in order of appearance, but for those that no row has a value of."""
+    """Markdown, one column for each key in order of appearance, but for those that no row has a
+    value of."""
     keys = dict.fromkeys(key for row in rows for key in row if key not in HIDDEN)
     names = [key for key in keys if any(row.get(key) is not None for row in rows)]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]

@@ -1,8 +1,9 @@
-"""Forward and backward pass of relaxed Poisson counts over log-normal rates of mean 0.1: `RelaxedPoisson.rsample`
-against the plain published algorithm with its own n_exp, against Gumbel-softmax, and against a floor (one
-`torch.poisson` and one elementwise pass, no gradient: less than any sampler can do). Memory is the growth of the peak,
-in a process of its own. A side that would take more than a share of the free memory is left out, with the reason. GB/s
-is of 24 bytes a unit, which any sampler with a gradient reads and writes.
+"""Forward and backward pass of relaxed Poisson counts over log-normal rates of mean 0.1:
+`RelaxedPoisson.rsample` against the plain published algorithm with its own n_exp, against
+Gumbel-softmax, and against a floor (one `torch.poisson` and one elementwise pass, no gradient: less
+than any sampler can do). Memory is the growth of the peak, in a process of its own. A side that
+would take more than a share of the free memory is left out, with the reason. GB/s is of 24 bytes a
+unit, which any sampler with a gradient reads and writes.
 """
 
 import math
@@ -31,11 +32,13 @@ SIGMAS = (1.0, 1.5, 2.2)
 TEMPERATURES = (1.0, 0.5, 0.05)
 SIDES = ("ours", "published", "gumbel-softmax", "floor")
 COPIES = {"published": 16, "gumbel-softmax": 8}
-"""Arrays of n_exp (or the size of the support) numbers a unit that a pass holds at once, as measured."""
+"""Arrays of n_exp (or the size of the support) numbers a unit that a pass holds at once, as
+measured."""
 SHARE = 0.75
 """Of the free memory, that one pass may take."""
 BYTES = 24
-"""A unit: log λ read and z written, the gradient read and another written, ∂z/∂log λ kept and read."""
+"""A unit: log λ read and z written, the gradient read and another written, ∂z/∂log λ kept and
+read."""
 
 
 class Cell(NamedTuple):

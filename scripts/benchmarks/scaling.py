@@ -1,5 +1,6 @@
-"""Data per second of `itervae train` over several processes that share every batch, over that of one, once a quarter of
-the updates is done. On a CPU one thread a process, 1 and 2 processes; on GPUs one process each.
+"""Data per second of `itervae train` over several processes that share every batch, over that of
+one, once a quarter of the updates is done. On a CPU one thread a process, 1 and 2 processes; on
+GPUs one process each.
 """
 
 import json

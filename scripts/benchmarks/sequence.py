@@ -1,6 +1,7 @@
-"""A frame of `itervae.filter_step` with each carryover over `infer` of that frame by itself, with the same engine: lca-
-unrolled, 10 steps, K = 512, batch 200, 16 frames. And what a stream of 1000 frames keeps, in a process of its own: the
-state, and the growth of the peak of memory since the first of its ten parts.
+"""A frame of `itervae.filter_step` with each carryover over `infer` of that frame by itself, with
+the same engine: lca- unrolled, 10 steps, K = 512, batch 200, 16 frames. And what a stream of 1000
+frames keeps, in a process of its own: the state, and the growth of the peak of memory since the
+first of its ten parts.
 """
 
 from collections.abc import Iterator
@@ -73,7 +74,8 @@ def _filtered(model: GenerativeModel, frames: list[Tensor], carryover: Carryover
 
 @torch.no_grad()
 def stream(frames: int, device: str) -> list[tuple[int, float, float]]:
-    """Frames so far, KB of the state, and MB by which the peak has grown since a tenth of the frames."""
+    """Frames so far, KB of the state, and MB by which the peak has grown since a tenth of the
+    frames."""
     model = random_problem(LATENTS, 1)[0].to(device)
     engine, carryover = LCAUnrolled(STEPS), Adaptive(LATENTS).requires_grad_(False).to(device)
     generator = torch.Generator().manual_seed(0)

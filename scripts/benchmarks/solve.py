@@ -1,8 +1,8 @@
-"""An iteration of each solver over the bare matrix products in it, K from 512 to 4096 and batches from 1 to 65536; and
-seconds per 1000 data until every datum has its certificate. `over the device`: over the larger of two floors, the
-products at the device's speed in float32 and the engine's state read and written once at its bandwidth. On a CPU steps
-without gradient are code compiled by numba; `in tensors` are the same steps as they are elsewhere, `compiled` those by
-torch.compile.
+"""An iteration of each solver over the bare matrix products in it, K from 512 to 4096 and batches
+from 1 to 65536; and seconds per 1000 data until every datum has its certificate. `over the device`:
+over the larger of two floors, the products at the device's speed in float32 and the engine's state
+read and written once at its bandwidth. On a CPU steps without gradient are code compiled by numba;
+`in tensors` are the same steps as they are elsewhere, `compiled` those by torch.compile.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 STEPS = 20
 CELLS = [(512, 1), (512, 64), (512, 1024), (512, 16384), (512, 65536), (1024, 1024), (2048, 1024), (4096, 1024)]
 KINDS = {LCAUnrolled: 11, ISTAUnrolled: 9, FISTAUnrolled: 13}
-"""Arrays (B, K) that a step reads and writes: u, mean, smooth and ∂E/∂μ, velocities, each both ways, and the drive."""
+"""Arrays (B, K) that a step reads and writes: u, mean, smooth and ∂E/∂μ, velocities, each both
+ways, and the drive."""
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-6)
 LATENTS, DATA = 512, 1000
 ITERATION, CERTIFICATE = "an iteration over its matrix products", "all data certified, over Optimal"
@@ -141,8 +142,8 @@ def _never(value: torch.Tensor) -> bool:
 
 
 def _steps_to(model: GenerativeModel, kind, x: torch.Tensor, tolerance: float) -> int | None:
-    """Fewest steps after which every certificate is below the tolerance, by multiples of 5; None beyond 200. In
-    float32 a certificate is known to some 1e-5 nats, and 1e-6 may never be seen."""
+    """Fewest steps after which every certificate is below the tolerance, by multiples of 5; None
+    beyond 200. In float32 a certificate is known to some 1e-5 nats, and 1e-6 may never be seen."""
     state, done = None, 0
     while done < 200:
         with torch.no_grad():

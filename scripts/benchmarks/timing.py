@@ -1,4 +1,5 @@
-"""Timing by turns: what is compared runs alternately within one process, so that a busy machine slows both alike."""
+"""Timing by turns: what is compared runs alternately within one process, so that a busy machine
+slows both alike."""
 
 import statistics
 import time
@@ -25,7 +26,8 @@ def clock(call: Callable[[], object], device: str) -> float:
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Seconds of every run of every side, one after the other in each round; a first round warms up."""
+    """Seconds of every run of every side, one after the other in each round; a first round warms
+    up."""
     for side in sides.values():
         clock(side, device)  # what is done once, such as compiling, says nothing of how long a round takes
     found: dict[str, list[float]] = {name: [] for name in sides}

@@ -1,8 +1,8 @@
-"""A full parameter update (inference, free energy, backward, clipping, Adamax) over the exact amortized update of the
-same model: linear encoder and decoder, K = 512, 256 pixels, rates of the posterior log-normal with mean 0.1 and σ 1.5.
-`eat, published sampler` draws by the plain published algorithm with its own n_exp in place of ours. Then each engine
-with its exact objective, as `itervae train` has it. The learning rate is next to nothing, so that all rounds do the
-same work.
+"""A full parameter update (inference, free energy, backward, clipping, Adamax) over the exact
+amortized update of the same model: linear encoder and decoder, K = 512, 256 pixels, rates of the
+posterior log-normal with mean 0.1 and σ 1.5. `eat, published sampler` draws by the plain published
+algorithm with its own n_exp in place of ours. Then each engine with its exact objective, as
+`itervae train` has it. The learning rate is next to nothing, so that all rounds do the same work.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Tests of commands check no shapes, which the tests of what they call do, and which take half the time."""
+"""Tests of commands check no shapes, which the tests of what they call do, and which take half the
+time."""
 
 from collections.abc import Iterator
 

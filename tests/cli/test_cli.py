@@ -222,7 +222,8 @@ def test_killed_run_resumes_from_its_last_checkpoint(rows, tmp_path):
 
 @pytest.mark.usefixtures("pictures")
 def test_photographs_end_to_end(tmp_path, capsys):
-    """The main job in small: images in, pictures out, TensorBoard image of the atoms, codes of a whole image."""
+    """The main job in small: images in, pictures out, TensorBoard image of the atoms, codes of a
+    whole image."""
     from PIL import Image
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -23,7 +23,8 @@ UNLABELLED = ("units", "sparsity", "reconstruction")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Untrained runs of two families and a sparse-coding run on the same rows, and one on others."""
+    """Untrained runs of two families and a sparse-coding run on the same rows, and one on
+    others."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.normal(size=(300, 16)))

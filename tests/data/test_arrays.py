@@ -1,4 +1,5 @@
-"""Rows of an array: as they are, held out without overlap, and refused where they are no numbers."""
+"""Rows of an array: as they are, held out without overlap, and refused where they are no
+numbers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""MNIST and small grey CIFAR-10: splits that never move, and a clear word where the files are missing."""
+"""MNIST and small grey CIFAR-10: splits that never move, and a clear word where the files are
+missing."""
 
 import os
 from pathlib import Path

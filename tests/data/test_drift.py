@@ -1,4 +1,5 @@
-"""Drifting windows: motion with the stated statistics, the right pixels, nothing shared with validation."""
+"""Drifting windows: motion with the stated statistics, the right pixels, nothing shared with
+validation."""
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def test_the_gaze_stays_inside_and_is_uniform():
 
 
 def test_windows_show_the_region_they_stand_on():
-    # Pixel values tell the place: row + 1000 · column of the fine grid, for two regions of different size.
+    # Pixel values tell the place: row + 1000 · column of the fine grid, for two regions of
+    # different size.
     regions = [
         torch.arange(FINE * h)[:, None] + 1000.0 * torch.arange(FINE * w) + 1e6 * n
         for n, (h, w) in enumerate(((9, 7), (6, 12)))

@@ -1,4 +1,5 @@
-"""Reading pictures: every format and depth to the same grey, and a clear word for what cannot be read."""
+"""Reading pictures: every format and depth to the same grey, and a clear word for what cannot be
+read."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Files as inputs to a trained run: rows as they are, images prepared and tiled, everything else refused by shape."""
+"""Files as inputs to a trained run: rows as they are, images prepared and tiled, everything else
+refused by shape."""
 
 from dataclasses import replace
 
@@ -125,7 +126,8 @@ def test_files_that_fit_nothing_are_refused(tmp_path):
 
 
 def test_two_dimensions_are_rows_and_never_a_picture(tmp_path):
-    """Digits, counts, or the atoms of another program, all within [0, 1] and larger than a patch."""
+    """Digits, counts, or the atoms of another program, all within [0, 1] and larger than a
+    patch."""
     for shape in ((1000, 784), (300, 80), (64, 500)):
         rows = np.random.default_rng(0).random(shape)
         with pytest.raises(InputError, match=r"or, if it is one picture, take it as images \(--as images\)"):
@@ -149,7 +151,8 @@ def film(frames=12, seed=0):
 
 
 def test_film_is_prepared_with_the_scale_of_the_run(tmp_path):
-    """Its patches are those that the run was trained and validated on, whatever else lies beside the clip."""
+    """Its patches are those that the run was trained and validated on, whatever else lies beside
+    the clip."""
     np.savez(tmp_path / "clips.npz", a=film(), b=film(seed=1), c=3 * (film(seed=2) // 4))
     source = load_source(replace(VIDEO, data_path=tmp_path / "clips.npz", val_sequences="b"), 0)
     assert set(source.fitted) == {"scale"}

@@ -1,4 +1,5 @@
-"""Arrays that stay in their file: the same batches, little memory, and files that claim more than they hold."""
+"""Arrays that stay in their file: the same batches, little memory, and files that claim more than
+they hold."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
-"""Images as training data: what is held out shares no pixel with training, and everything is prepared as asked."""
+"""Images as training data: what is held out shares no pixel with training, and everything is
+prepared as asked."""
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_photos_give_validation_a_band_of_columns(monkeypatch):
 
 
 def test_a_single_image_is_divided_by_columns(tmp_path):
-    # The intensity is the square of the column, so the first step of a patch tells which column it starts at.
+    # The intensity is the square of the column, so the first step of a patch tells which column it
+    # starts at.
     width = 200
     image = np.broadcast_to((np.arange(width) / width) ** 2, (40, width))
     np.save(tmp_path / "x.npy", image)

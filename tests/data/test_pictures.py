@@ -1,4 +1,5 @@
-"""One reader: pictures that look the same give the same data, as stills and as frames, and what is decided is said."""
+"""One reader: pictures that look the same give the same data, as stills and as frames, and what is
+decided is said."""
 
 import io
 import warnings
@@ -41,7 +42,8 @@ def said_of(path, **given):
 
 
 def spectrum(count=8, top=4021):
-    """Deep pictures with greys all over the range of 12 bits, most of them dark as of linear sensors."""
+    """Deep pictures with greys all over the range of 12 bits, most of them dark as of linear
+    sensors."""
     values = np.random.default_rng(5).random((count, 40, 48)) ** 4
     return np.rint(values / values.max() * top).astype(np.uint16)
 
@@ -175,7 +177,8 @@ def test_the_white_level_is_the_least_number_of_bits(tmp_path, bits, peak):
 
 
 def test_12_bits_in_16_are_prepared_as_the_same_intensities_in_floats(tmp_path):
-    """What a .iml file and a picture of 16 bits hold of one scene: .971 correlated, divided by 65535."""
+    """What a .iml file and a picture of 16 bits hold of one scene: .971 correlated, divided by
+    65535."""
     stack = spectrum()
     np.save(tmp_path / "deep.npy", stack)
     np.save(tmp_path / "float.npy", stack / 4095)

@@ -1,4 +1,5 @@
-"""Pixels in a file are those in memory: whole files or none, whoever else writes them, and no image kept decoded."""
+"""Pixels in a file are those in memory: whole files or none, whoever else writes them, and no image
+kept decoded."""
 
 import os
 import subprocess

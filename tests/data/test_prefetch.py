@@ -1,4 +1,5 @@
-"""Batches made ahead of time: the same ones, in one thread, that ends; and where data are that a device cannot hold."""
+"""Batches made ahead of time: the same ones, in one thread, that ends; and where data are that a
+device cannot hold."""
 
 import subprocess
 import sys

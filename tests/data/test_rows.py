@@ -1,4 +1,5 @@
-"""Rows in epochs: each row once per epoch, batches that depend on nothing but seed, index and size."""
+"""Rows in epochs: each row once per epoch, batches that depend on nothing but seed, index and
+size."""
 
 import numpy as np
 import pytest

@@ -22,7 +22,8 @@ def noise(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images of which a half is constant, rows, and a video of two clips; of one, half of each frame is constant."""
+    """Images of which a half is constant, rows, and a video of two clips; of one, half of each
+    frame is constant."""
     folder = tmp_path_factory.mktemp("data")
     images = noise(3, 48, 64)
     images[:, :, :32] = 90

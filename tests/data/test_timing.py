@@ -88,7 +88,8 @@ def test_sound_that_goes_on_does_not_make_a_video_truncated(tmp_path):
 
 
 def test_a_video_that_was_trimmed_is_whole(tmp_path):
-    """As telephones do it: the file holds 50 frames, and a list of edits says to show the last 30."""
+    """As telephones do it: the file holds 50 frames, and a list of edits says to show the last
+    30."""
     options = {"avoid_negative_ts": "disabled", "use_editlist": "1", "movflags": "faststart"}
     with av.open(str(tmp_path / "a.mp4"), "w", options=options) as container:
         stream = container.add_stream("mpeg4", rate=25)

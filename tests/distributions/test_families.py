@@ -1,5 +1,5 @@
-"""Every family of posterior: moments against samples and quadrature, KLs against torch and Monte Carlo, gradients
-against finite differences."""
+"""Every family of posterior: moments against samples and quadrature, KLs against torch and Monte
+Carlo, gradients against finite differences."""
 
 import math
 
@@ -36,7 +36,8 @@ def location_scale(pairs):
     return torch.cat([location, scale.log()])
 
 
-# One latent each; extremes included. Of a log-normal only scales at which sample variances are themselves reliable.
+# One latent each; extremes included. Of a log-normal only scales at which sample variances are
+# themselves reliable.
 CASES = {
     "gaussian": location_scale([(0, 1), (-3, 0.01), (1e3, 5), (0.2, 30)]),
     "rectified": location_scale([(0, 1), (-2, 1), (-100, 2), (100, 2), (0.5, 0.1), (-1, 3), (2.5, 1), (-30, 1)]),
@@ -171,7 +172,8 @@ def test_kl_to_oneself_is_zero_with_zero_gradient(name):
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kl_near_the_prior_does_not_cancel(name, dtype):
-    """Second order in small differences: (d² + 2r²)/2 of Gaussians, (d² + r²)/2 of Laplaces, r of the log-scale."""
+    """Second order in small differences: (d² + 2r²)/2 of Gaussians, (d² + r²)/2 of Laplaces, r of
+    the log-scale."""
     d, r = torch.tensor([1e-3, 0, -1e-3, 1e-4], dtype=dtype), torch.tensor([0, 1e-3, 1e-3, 1e-5], dtype=dtype)
     kl = kl_divergence(FAMILIES[name](torch.cat([d, r])), FAMILIES[name](torch.zeros(8, dtype=dtype)))
     expected = (d.square() + (2 if name == "gaussian" else 1) * r.square()) / 2
@@ -203,7 +205,8 @@ def test_unit_kl_of_a_categorical_is_that_of_bernoullis():
 
 
 def test_unit_kl_of_a_categorical_near_certainty():
-    """In float32, for probabilities within 1e-7 of 0 and of 1 on either side: finite, never negative, and right."""
+    """In float32, for probabilities within 1e-7 of 0 and of 1 on either side: finite, never
+    negative, and right."""
     gaps = torch.tensor([0.0, 1.0, 15.0, 15.9, 16.2, 16.6, 17.0, 20.0, 50.0, 100.0, 1000.0])
     u = torch.stack([gaps, torch.zeros_like(gaps)], -1)
     q, p = Categorical(u[:, None]), Categorical(u)

@@ -1,4 +1,5 @@
-"""Counts as a relaxed choice: the support reaches far enough and no further, and the law is the Poisson law."""
+"""Counts as a relaxed choice: the support reaches far enough and no further, and the law is the
+Poisson law."""
 
 import math
 
@@ -45,7 +46,8 @@ def test_cold_relaxed_counts_are_poisson(rate):
 
 @pytest.mark.parametrize(("rate", "tail"), [(0.7, 0.2), (4.0, 0.1), (30.0, 0.4)])
 def test_the_last_count_is_drawn_as_often_as_it_should_be(rate, tail, monkeypatch):
-    """With a support cut where counts are still frequent: the Poisson law among those left, the last included."""
+    """With a support cut where counts are still frequent: the Poisson law among those left, the
+    last included."""
     monkeypatch.setattr(gumbel, "TAIL", tail)
     last = gumbel.support_size(torch.tensor(math.log(rate))) - 1
     assert poisson.sf(last, rate) < tail <= poisson.sf(last - 1, rate)

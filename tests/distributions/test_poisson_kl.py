@@ -1,4 +1,5 @@
-"""The Poisson KL against 50-digit arithmetic, its derivatives of every order, and its shape rules."""
+"""The Poisson KL against 50-digit arithmetic, its derivatives of every order, and its shape
+rules."""
 
 from decimal import Decimal, localcontext
 
@@ -11,7 +12,8 @@ from torch.testing import assert_close
 
 from itervae.distributions import poisson_kl
 
-# log δ = log λ − log r: both sides of the change of formula at .06, zero's neighbourhood, and far out
+# log δ = log λ − log r: both sides of the change of formula at .06, zero's neighbourhood, and far
+# out
 OFFSETS = [0.0, *(s * d for d in (1e-7, 1e-4, 1e-2, 0.0599, 0.06, 0.0601, 0.3, 1.0, 5.0, 20.0, 50.0) for s in (-1, 1))]
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-13}
 
@@ -81,7 +83,8 @@ def test_extremes_are_finite(u, v):
 
 
 def points():
-    """Log-rates for finite differences: apart, close, across the change of formula, and equal (a fresh posterior)."""
+    """Log-rates for finite differences: apart, close, across the change of formula, and equal (a
+    fresh posterior)."""
     u = torch.tensor([-2.0, 0.5, 1.0, 0.3, 0.3, -1.0, 1.5], dtype=torch.float64, requires_grad=True)
     d = torch.tensor([1.5, -0.7, 0.03, -0.03, 0.08, 0.0, 0.0], dtype=torch.float64)
     return u, (u.detach() - d).requires_grad_()

@@ -4,7 +4,8 @@ By Campbell's theorem a sum over the arrivals of a Poisson process has the joint
 
     κ_ij = λ ∫ s^i (s' t/τ)^j dt      with z = Σ s((1 − t)/τ), ∂z/∂log λ = Σ s'((1 − t)/τ) t/τ
 
-so mean, variance and covariance are known, and the fourth cumulants give the standard errors of their estimates.
+so mean, variance and covariance are known, and the fourth cumulants give the standard errors of
+their estimates.
 """
 
 import functools
@@ -176,8 +177,8 @@ def test_passes_hand_out_every_arrival_once_and_in_order(limit):
 @pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0])
 @pytest.mark.parametrize("others", [-9.0, 0.0, 3.0])
 def test_neighbours_on_the_axis_keep_their_own_law(temperature, others):
-    """Units of very different rates, however many arrivals their neighbours have: few (placed on one axis), or many
-    (counted, before the window or in it)."""
+    """Units of very different rates, however many arrivals their neighbours have: few (placed on
+    one axis), or many (counted, before the window or in it)."""
     n, rates = 20_000, torch.tensor([1e-4, 0.05, 0.7, 2.5])
     log_rate = torch.cat([rates.log(), torch.full((4,), others)]).repeat(n, 1).requires_grad_()
     z = relaxed_poisson_sample(log_rate, temperature, generator=seeded(6))

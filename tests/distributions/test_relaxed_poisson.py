@@ -1,4 +1,5 @@
-"""What a relaxed Poisson promises as a distribution and as a node of autograd; its law is in test_relaxed_moments."""
+"""What a relaxed Poisson promises as a distribution and as a node of autograd; its law is in
+test_relaxed_moments."""
 
 import math
 
@@ -19,7 +20,8 @@ def log_rates(*shape, seed=0, dtype=torch.float32):
 
 
 def poisson_p_value(counts, rate):
-    """Chi-square test of integer counts against the Poisson distribution, cells of at least 10 expected counts."""
+    """Chi-square test of integer counts against the Poisson distribution, cells of at least 10
+    expected counts."""
     n, top = len(counts), int(rate + 10 * math.sqrt(rate) + 20)
     pmf = Poisson(torch.tensor(rate, dtype=torch.float64)).log_prob(torch.arange(top, dtype=torch.float64)).exp()
     seen = torch.bincount(counts.long(), minlength=top).double()

@@ -1,4 +1,5 @@
-"""Codes and their read-outs against their definitions, and what is measured of them without labels."""
+"""Codes and their read-outs against their definitions, and what is measured of them without
+labels."""
 
 import pytest
 import torch

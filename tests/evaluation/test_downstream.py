@@ -37,7 +37,8 @@ def test_the_corners_of_a_square_are_shattered_but_for_one_split():
     labels = random_labels(2000, 4)
     corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])[labels]
     found = shattering(corners + 0.05 * torch.randn(2000, 2, generator=torch.Generator().manual_seed(1)), labels)
-    # two splits along the sides; that along the diagonals (exclusive or) leaves a line at most three corners of four
+    # two splits along the sides; that along the diagonals (exclusive or) leaves a line at most
+    # three corners of four
     assert found.splits == 3
     assert (2 + 0.45) / 3 < found.accuracy < (2 + 0.78) / 3
     assert found.sd > 0.1

@@ -1,4 +1,5 @@
-"""The estimated optimum, against a certified one: a linear decoder that does not say that it is linear."""
+"""The estimated optimum, against a certified one: a linear decoder that does not say that it is
+linear."""
 
 import pytest
 import torch
@@ -115,7 +116,8 @@ def test_rates_that_cannot_be_drawn_are_counted():
 
 
 def test_exact_free_energies_are_minimized_from_every_start():
-    """Laplace posteriors: F is jointly convex in location and scale, so all starts meet, near scipy's minimum."""
+    """Laplace posteriors: F is jointly convex in location and scale, so all starts meet, near
+    scipy's minimum."""
     model = build_model(LaplaceVAESettings(latents=10), (4, 4), seed=3).double()
     with torch.no_grad():
         model.decoder.weight.mul_(8)
@@ -137,7 +139,8 @@ def test_exact_free_energies_are_minimized_from_every_start():
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "exp"])
 def test_a_start_that_overflows_spoils_nothing(activation):
-    """A Gaussian under an activation: a start far off, where F is not finite, loses, and the answer is stationary."""
+    """A Gaussian under an activation: a start far off, where F is not finite, loses, and the answer
+    is stationary."""
     model = build_model(GaussianVAESettings(latents=10, activation=activation), (4, 4), seed=3)
     with torch.no_grad():
         model.decoder.weight.mul_(4)

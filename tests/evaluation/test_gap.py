@@ -21,7 +21,8 @@ def engine(name, model, steps=None):
 
 
 def scipy_optimum(model, x):
-    """F* of one datum by a trust-region method on log-rates, from the free energy written out again in NumPy."""
+    """F* of one datum by a trust-region method on log-rates, from the free energy written out again
+    in NumPy."""
     phi = model.dictionary.detach().numpy()
     prior = model.prior.log_rate.detach().numpy()
     beta, variance = model.beta.item(), model.likelihood.variance.item()

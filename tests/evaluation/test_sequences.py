@@ -1,4 +1,5 @@
-"""What carryover is said to buy, against a plain computation frame by frame; and what cannot be measured."""
+"""What carryover is said to buy, against a plain computation frame by frame; and what cannot be
+measured."""
 
 import numpy as np
 import pytest
@@ -78,7 +79,8 @@ def solved(model, x, prior, engine=None, **options):
 
 
 def optima(model, name, clip):
-    """Log-rates (T, K), priors (T, K) and free energies (T,) of a clip (T, D), each frame at its optimum."""
+    """Log-rates (T, K), priors (T, K) and free energies (T,) of a clip (T, D), each frame at its
+    optimum."""
     rates, priors, energies = [], [], []
     for x in clip:
         prior = prior_after(model, name, rates[-1]) if rates else model.prior.log_rate
@@ -137,7 +139,8 @@ def test_the_gain_is_against_the_first_and_its_error_over_clips(report, plain):
 @pytest.mark.parametrize("name", ["none", "mixing"])
 @pytest.mark.parametrize("steps", STEPS)
 def test_filters_of_a_few_steps_carry_their_own_posterior(report, model, tubes, name, steps):
-    """From the safer start: at the posterior before or at the prior, whichever has the lower free energy."""
+    """From the safer start: at the posterior before or at the prior, whichever has the lower free
+    energy."""
     for sequence, clips in tubes.items():
         u, _ = solved(model, clips[:, 0], model.prior.log_rate.expand(CLIPS, -1), LCAUnrolled(), steps=steps)
         energies = []

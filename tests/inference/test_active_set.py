@@ -1,4 +1,5 @@
-"""Active-set steps on the lasso: E never rises, hard problems end in tens of steps, dependent atoms do no harm."""
+"""Active-set steps on the lasso: E never rises, hard problems end in tens of steps, dependent atoms
+do no harm."""
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def batched(monkeypatch):
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("threshold", [0.02, 0.5])
 def test_the_energy_never_rises_and_its_end_is_the_optimum(threshold, signed, twins):
-    """From anywhere, by these steps alone; potentials say what the point says. More units than dimensions are active
-    on the way, and with equal atoms at the end."""
+    """From anywhere, by these steps alone; potentials say what the point says. More units than
+    dimensions are active on the way, and with equal atoms at the end."""
     model = coding(threshold, signed, twins)
     x = 3 * draw(20, SIZE)
     problem = Problem(model, x, model.prior())

@@ -1,4 +1,5 @@
-"""Closed-form optima against the free energy written out with torch.distributions, its gradient and its convexity."""
+"""Closed-form optima against the free energy written out with torch.distributions, its gradient and
+its convexity."""
 
 import pytest
 import torch
@@ -86,7 +87,8 @@ def test_categorical(beta):
 
 
 def test_certificates_in_float32_are_those_of_float64():
-    """Large atoms and a small variance: single precision would see nothing but rounding, or fail."""
+    """Large atoms and a small variance: single precision would see nothing but rounding, or
+    fail."""
     prior = GaussianPrior(LATENTS)
     decoder = LinearDecoder(SIZE, LATENTS)
     model = GenerativeModel(prior, decoder, GaussianLikelihood(1e-3), (SIZE,)).float()
@@ -132,7 +134,8 @@ def test_a_gaussian_whose_systems_are_both_singular_has_an_answer_and_an_honest_
     prior = prior.like(prior.u.expand(5, -1).clone()) if per_datum else prior
     found = infer(model, Optimal(), X, prior=prior)
     unit = model.dictionary[:, :1].detach()
-    # by symmetry all μ are equal, and of one unit with K times the atom and 1/K of the prior's variance
+    # by symmetry all μ are equal, and of one unit with K times the atom and 1/K of the prior's
+    # variance
     share = (X @ unit) / (LATENTS * unit.square().sum() + model.likelihood.variance)
     better = model.posterior(torch.cat([share.expand(-1, LATENTS), found.posterior.log_scale], 1))
     gap = (model.free_energy(X, found.posterior, prior).total - model.free_energy(X, better, prior).total).detach()

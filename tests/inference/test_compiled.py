@@ -1,4 +1,5 @@
-"""Compiled steps give what eager ones give, and where the compiler fails the steps go on without it."""
+"""Compiled steps give what eager ones give, and where the compiler fails the steps go on without
+it."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""The compiled lasso: against scikit-learn, theory and the batched steps, on dependent atoms, from anywhere."""
+"""The compiled lasso: against scikit-learn, theory and the batched steps, on dependent atoms, from
+anywhere."""
 
 import sys
 import warnings
@@ -23,8 +24,8 @@ def draw(*shape, seed=0):
 
 
 def coding(threshold, signed, atoms="random"):
-    """Random atoms; the second half of them the same as the first ("twins"), in four dimensions ("flat"), or every
-    third of norm zero ("void")."""
+    """Random atoms; the second half of them the same as the first ("twins"), in four dimensions
+    ("flat"), or every third of norm zero ("void")."""
     dictionary = draw(SIZE, LATENTS)
     if atoms == "twins":
         dictionary[:, LATENTS // 2 :] = dictionary[:, : LATENTS // 2]

@@ -1,4 +1,5 @@
-"""Every engine on every model takes an empty batch, data of any floating-point precision, and states of another one."""
+"""Every engine on every model takes an empty batch, data of any floating-point precision, and
+states of another one."""
 
 from itertools import product
 

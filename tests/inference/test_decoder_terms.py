@@ -15,7 +15,8 @@ from itervae.model import PoissonVAESettings, SparseCodingSettings, build_model
 
 
 def _replaced(model, values):
-    """A weight at the address of the one before, as the allocator may give it, of the same version."""
+    """A weight at the address of the one before, as the allocator may give it, of the same
+    version."""
     before = model.decoder.weight.data_ptr()
     memory = torch.from_numpy(model.decoder.weight.detach().numpy())
     memory.numpy()[:] = values

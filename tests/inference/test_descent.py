@@ -48,7 +48,8 @@ def test_where_nothing_overshoots_nothing_changes():
 
 @pytest.mark.parametrize("engine", [LCAUnrolled(), FISTAUnrolled()])
 def test_curvature_is_kept_after_arrival(engine):
-    """Long after convergence κ is that of the last true steps, which a drop of F or a rise may no longer tell."""
+    """Long after convergence κ is that of the last true steps, which a drop of F or a rise may no
+    longer tell."""
     model = random_model(32, 48)
     x = random_data(model, 5)
     early, late = (infer(model, engine, x, steps=k).state.memory["damping"] for k in (100, 400))

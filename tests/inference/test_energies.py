@@ -1,4 +1,5 @@
-"""Energies against the model's free energy, finite differences and the duality theory of section 5."""
+"""Energies against the model's free energy, finite differences and the duality theory of section
+5."""
 
 import math
 
@@ -73,7 +74,8 @@ def test_certificate_overflows_to_infinity_not_nan():
 
 
 def test_sampled_gradient_is_the_finite_difference_of_the_expectation():
-    """E[f(z + e_k) − f(z)], exact for a linear decoder: its mean is the exact gradient, within standard errors."""
+    """E[f(z + e_k) − f(z)], exact for a linear decoder: its mean is the exact gradient, within
+    standard errors."""
     model = random_model(size=12, latents=6, log_rate=-0.5)
     x = random_data(model, 1).expand(20_000, -1)
     log_rate = torch.linspace(-3, 1, 6, dtype=torch.float64).expand(20_000, -1)
@@ -127,8 +129,8 @@ def test_orthonormal_dictionary_is_solved_by_one_proximal_step():
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_between_two_points_the_energy_is_that_of_the_mixed_rates(everywhere, monkeypatch):
-    """λ(t) = (1 − t)λ + tλ'; also where rates underflow, which their logarithms survive within log 2; t = 1 changes
-    nothing."""
+    """λ(t) = (1 − t)λ + tλ'; also where rates underflow, which their logarithms survive within log
+    2; t = 1 changes nothing."""
     monkeypatch.setattr(poisson_module, "dense", lambda value: everywhere)
     model = random_model(size=12, latents=20).float()
     x = random_data(model, 4).float()

@@ -1,4 +1,5 @@
-"""Engines on every family of posterior: what fits runs and answers in that family, what does not is refused by name."""
+"""Engines on every family of posterior: what fits runs and answers in that family, what does not is
+refused by name."""
 
 import pytest
 import torch
@@ -99,7 +100,8 @@ def test_an_encoder_starts_at_the_prior_and_gives_a_residual():
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "categorical"])
 def test_the_clamp_bounds_what_an_encoder_gives(family):
-    """A thousandfold input: everything can still be drawn and its free energy is finite; hits are counted."""
+    """A thousandfold input: everything can still be drawn and its free energy is finite; hits are
+    counted."""
     model = made(family)
     engine = built("amortized", model)
     with torch.no_grad():

@@ -10,7 +10,8 @@ from itervae.inference import ENGINES, Envelope, State, check_named, driver, fit
 
 ITERATIVE = [name for name, kind in ENGINES.items() if kind.steps or getattr(kind.Settings(), "steps", 0)]
 FIXED = [name for name in ITERATIVE if getattr(ENGINES[name].Settings(), "tolerance", None) is None]
-"""Engines that take the steps that they are asked for; the others stop each datum by its own certificate."""
+"""Engines that take the steps that they are asked for; the others stop each datum by its own
+certificate."""
 STOCHASTIC = [name for name, kind in ENGINES.items() if kind.stochastic]
 DETERMINISTIC = [name for name in ENGINES if name not in STOCHASTIC]
 DESCENDING = [name for name in FIXED if name not in STOCHASTIC]
@@ -67,7 +68,8 @@ def test_batches_can_be_permuted_and_split(name):
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_a_large_batch_goes_through_in_parts(name, monkeypatch):
-    """The same answer, statistics, trace and state, with a prior for each datum and from a state too."""
+    """The same answer, statistics, trace and state, with a prior for each datum and from a state
+    too."""
     model, one = random_model(), driver.ROWS_AT_ONCE
     engine, x = build_engine(name, model), random_data(model, 11)
     prior = RelaxedPoisson(model.prior().log_rate + 0.1 * random_data(model, 11)[:, :1])
@@ -106,7 +108,8 @@ def test_nothing_given_is_mutated(name):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_uses_the_prior_that_it_is_given(name):
-    """A prior per datum, equal to the static one, changes nothing; another one changes the answer."""
+    """A prior per datum, equal to the static one, changes nothing; another one changes the
+    answer."""
     model = random_model()
     engine = build_engine(name, model)
     x = random_data(model, 3)
@@ -205,7 +208,8 @@ def test_reaches_the_optimum_and_stays_there(name):
 @pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 30.0])
 def test_stable_for_every_datum(name, scale, norm, patches):
-    """No scale of input or dictionary makes F rise, or anything non-finite, at default settings in float32."""
+    """No scale of input or dictionary makes F rise, or anything non-finite, at default settings in
+    float32."""
     model = random_model(256, 512).float()
     with torch.no_grad():
         model.dictionary.mul_(norm)
@@ -222,7 +226,8 @@ def test_stable_for_every_datum(name, scale, norm, patches):
 @pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 30.0])
 def test_bounded_for_every_datum(name, scale, norm, patches):
-    """No scale of input or dictionary makes anything non-finite, or rates of which no counts can be drawn."""
+    """No scale of input or dictionary makes anything non-finite, or rates of which no counts can be
+    drawn."""
     model = random_model(256, 512).float()
     with torch.no_grad():
         model.dictionary.mul_(norm)

@@ -1,4 +1,5 @@
-"""Steps in compiled code against the same steps in tensors, one by one; their exp, log and Lambert W by definition."""
+"""Steps in compiled code against the same steps in tensors, one by one; their exp, log and Lambert
+W by definition."""
 
 import re
 import sys
@@ -74,7 +75,8 @@ def test_elementary_functions_at_the_ends(kind):
 
 
 def test_constants_are_those_in_tensors():
-    """Compiled code has its own copies: numba's cache knows of changes in a function's own file alone."""
+    """Compiled code has its own copies: numba's cache knows of changes in a function's own file
+    alone."""
     assert (descent_numba.BELOW, descent_numba.ABOVE) == (lambertw.BELOW, lambertw.ABOVE)
     assert np.float32(descent.LEAST_SQUARE) == descent_numba.LEAST_SQUARE
 
@@ -190,8 +192,9 @@ def test_a_step_that_overflows_is_taken_back(kind, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_rates_belong_to_their_log_rates_and_values_to_both(kind, dtype):
-    """Where the observation variance is small, log-rates that are off by their rounding change F by nats; and where the
-    start is far, a sum of differences would keep the rounding of its first terms."""
+    """Where the observation variance is small, log-rates that are off by their rounding change F by
+    nats; and where the start is far, a sum of differences would keep the rounding of its first
+    terms."""
     model = random_model(32, LATENTS, variance=1e-4).to(dtype).requires_grad_(False)
     x = random_data(model, 20)
     problem, engine = Problem(model, x, model.prior()), kind(20)

@@ -23,8 +23,8 @@ def case(request):
 
 
 def test_unroll_is_the_derivative(case):
-    """Against central differences of F after two steps. The atoms are nearly orthogonal, so κ only decays: the
-    safeguards, which are constants to back-propagation, do not depend on the model."""
+    """Against central differences of F after two steps. The atoms are nearly orthogonal, so κ only
+    decays: the safeguards, which are constants to back-propagation, do not depend on the model."""
     engine = case[1]
     model = random_model(size=64, latents=10)
     x = random_data(model, 3, scale=0.7)
@@ -87,7 +87,8 @@ def test_every_mode_gives_the_same_posterior(case):
 
 
 def test_envelope_is_exact_at_the_optimum(case):
-    """dF*/dθ by central differences of the certified optimum equals the partial derivative at the fixed posterior."""
+    """dF*/dθ by central differences of the certified optimum equals the partial derivative at the
+    fixed posterior."""
     model, _, x = case
     optimal = build_engine("optimal", model)
     optimal.tolerance = 1e-13

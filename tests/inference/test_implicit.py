@@ -1,4 +1,5 @@
-"""The gradient through a fixed point, against long unrolls and finite differences of the certified optimum."""
+"""The gradient through a fixed point, against long unrolls and finite differences of the certified
+optimum."""
 
 import warnings
 
@@ -53,7 +54,8 @@ def read_out(posterior):
 
 
 def gradients(model, engine, x, gradient, steps=None, prior=None, loss=read_out, state=None):
-    """Of the loss, in the parameters of the model, in x and in the log-rates of a prior of each datum."""
+    """Of the loss, in the parameters of the model, in x and in the log-rates of a prior of each
+    datum."""
     x = x.clone().requires_grad_()
     wanted = [*(p for p in model.parameters() if p.requires_grad), x]
     if prior is not None:
@@ -65,7 +67,8 @@ def gradients(model, engine, x, gradient, steps=None, prior=None, loss=read_out,
 
 
 def slope(model, x, prior=None, loss=read_out, change=1e-5, state=None, engine=None):
-    """Central differences of the loss at the certified optimum along a random direction, and that direction."""
+    """Central differences of the loss at the certified optimum along a random direction, and that
+    direction."""
     engine = engine or Optimal(tolerance=1e-20)
     moved = [*(p for p in model.parameters() if p.requires_grad), x, *([] if prior is None else [prior])]
     direction = [draw(*tensor.shape, seed=10 + i) for i, tensor in enumerate(moved)]
@@ -146,7 +149,8 @@ def test_it_is_the_derivative_of_a_code_under_a_hard_threshold():
 
 def test_a_code_that_is_not_unique_gets_no_gradient_and_a_warning():
     model = coding(twice=True)
-    # both copies are active in the first datum; one other atom alone in the second, and it leaves φ_5/2 of x
+    # both copies are active in the first datum; one other atom alone in the second, and it leaves
+    # φ_5/2 of x
     x = torch.stack([5 * model.dictionary[:, 0], 2 * model.dictionary[:, 5]]).detach()
     with pytest.warns(UserWarning, match="1 of 2 data have active atoms that are linearly dependent"):
         *_, gradient = gradients(model, FISTAUnrolled(), x, Implicit(), 500)
@@ -175,7 +179,8 @@ def test_gmres_agrees_with_the_closed_forms(size, latents):
 
 
 def test_gmres_against_a_direct_solver():
-    """Systems that are not symmetric, of several sizes, one of them of low rank plus the identity, one zero."""
+    """Systems that are not symmetric, of several sizes, one of them of low rank plus the identity,
+    one zero."""
     matrices = draw(4, 90, 90) / 20 + 2 * torch.eye(90, dtype=torch.float64)
     matrices[1] = torch.eye(90, dtype=torch.float64)
     matrices[1, :, 0] += 3  # the Krylov space is exhausted after two products
@@ -309,7 +314,8 @@ def test_extreme_rates(latents, dtype):
 
 @pytest.mark.parametrize("family", ["gaussian", "categorical"])
 def test_it_is_the_derivative_of_an_optimum_in_closed_form(family):
-    """Other families, by GMRES on the natural gradient; logits may all be shifted, so their loss is one of the mean."""
+    """Other families, by GMRES on the natural gradient; logits may all be shifted, so their loss is
+    one of the mean."""
     model = linear_model_of(family)
     x = draw(3, model.size)
     loss = read_out if family == "gaussian" else lambda posterior: (posterior.mean * draw(*posterior.mean.shape)).sum()

@@ -1,4 +1,5 @@
-"""Sparse coding on the same engines: against scikit-learn, closed forms, duality and the theory of the LCA."""
+"""Sparse coding on the same engines: against scikit-learn, closed forms, duality and the theory of
+the LCA."""
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ def test_permuting_splitting_and_going_on_change_nothing(name):
 
 
 def test_the_envelope_gradient_is_the_local_rule():
-    """dE/dΦ at fixed a is −(x − Φa)aᵀ, its part along each unit-norm atom taken out by the normalization."""
+    """dE/dΦ at fixed a is −(x − Φa)aᵀ, its part along each unit-norm atom taken out by the
+    normalization."""
     model, x = coding(), data()
     found = infer(model, FISTAUnrolled(), x, steps=200, gradient=Envelope())
     model.free_energy(x, found.posterior).total.sum().backward()
@@ -177,7 +179,8 @@ def test_the_envelope_gradient_is_the_local_rule():
 
 
 def test_unrolled_gradient_at_the_optimum_is_the_envelope_gradient():
-    """At the optimum of a convex energy both are the gradient of its minimum; finite differences agree."""
+    """At the optimum of a convex energy both are the gradient of its minimum; finite differences
+    agree."""
     model, x = coding(threshold=0.5), data(3)
 
     def optimum():

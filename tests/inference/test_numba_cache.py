@@ -1,4 +1,5 @@
-"""A cache of compiled code that is damaged, full or nowhere: the same numbers without it, and one warning."""
+"""A cache of compiled code that is damaged, full or nowhere: the same numbers without it, and one
+warning."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""The flow of the LCA: against its optimum, a step by hand, scipy's integrator and finite differences."""
+"""The flow of the LCA: against its optimum, a step by hand, scipy's integrator and finite
+differences."""
 
 from typing import get_args
 
@@ -95,7 +96,8 @@ def test_euler_is_the_step_by_hand(latents):
 
 @pytest.mark.parametrize("method", ADAPTIVE)
 def test_a_step_of_an_adaptive_method_follows_the_flow_of_scipy(method):
-    """Ten data of any contrast in one batch, past the proximal step: each is on its own trajectory."""
+    """Ten data of any contrast in one batch, past the proximal step: each is on its own
+    trajectory."""
     model = small()
     x = random_data(model, 10) * torch.logspace(-1, 1, 10, dtype=torch.float64)[:, None]
     memory = {"damping": kappa(10), "momentum": kappa(10, 1.0)}
@@ -174,8 +176,8 @@ def test_other_assertions_are_not_hidden(monkeypatch):
     ("method", "tolerances"), [("dopri5", {"rtol": 1e-9, "atol": 1e-9}), ("heun3", {})], ids=["dopri5", "heun3"]
 )
 def test_gradients_of_a_step_are_its_derivative(latents, method, tolerances):
-    """Against central differences, in the dictionary, the prior, the start and x; the adjoint of an accurate method
-    too."""
+    """Against central differences, in the dictionary, the prior, the start and x; the adjoint of an
+    accurate method too."""
     generator = torch.Generator().manual_seed(2)
     model = small(latents)
     x = random_data(model, 3)

@@ -1,4 +1,5 @@
-"""A linear decoder that is no matrix: a convolution, written by its products alone, is the dictionary of its columns.
+"""A linear decoder that is no matrix: a convolution, written by its products alone, is the
+dictionary of its columns.
 
 Everything but the systems with the matrix itself holds for it: exact free energy, certificate, the
 steps of every engine, and the gradients through them.
@@ -165,7 +166,8 @@ def test_what_needs_the_matrix_says_so():
 @pytest.mark.parametrize("gradient", [Envelope(), Truncate(2), Implicit()])
 @pytest.mark.parametrize("prior", ["poisson", "signed"])
 def test_gradients_are_those_of_the_matrix(prior, gradient):
-    """Of the data, the prior and the atoms; those of the matrix are summed over the places of each."""
+    """Of the data, the prior and the atoms; those of the matrix are summed over the places of
+    each."""
     convolution, dense = both(prior)
     steps = 400 if isinstance(gradient, Implicit) else 20
     weights = torch.randn(6, LATENTS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

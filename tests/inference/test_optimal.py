@@ -1,4 +1,5 @@
-"""The certified optimum where problems are hard: every certificate below 1e-6 nats, or the report says so."""
+"""The certified optimum where problems are hard: every certificate below 1e-6 nats, or the report
+says so."""
 
 import pytest
 import torch
@@ -89,7 +90,8 @@ def test_a_system_that_rounding_spoils_is_that_of_its_datum_alone(latents):
 
 
 def test_finished_data_keep_their_answer():
-    """A batch of easy and hard data gives each the answer it gets alone, to the rounding of the first steps."""
+    """A batch of easy and hard data gives each the answer it gets alone, to the rounding of the
+    first steps."""
     model = random_model(48, 96)
     x = random_data(model, 6) * torch.tensor([0.0, 0.1, 1.0, 10.0, 100.0, 1.0], dtype=torch.float64)[:, None]
     together = infer(model, Optimal(tolerance=1e-12), x)

@@ -1,4 +1,5 @@
-"""Recurrent refinement: the solver before training, safe whatever it has learned, better after training."""
+"""Recurrent refinement: the solver before training, safe whatever it has learned, better after
+training."""
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_f_never_rises_on_the_convex_problem_and_the_optimum_is_reached(scale):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_natural_gradient_is_that_of_the_fisher_matrix(family):
-    """∂F/∂u by central differences, and the Fisher information as the curvature of KL(q_u ‖ q_{u+d}) at d = 0."""
+    """∂F/∂u by central differences, and the Fisher information as the curvature of KL(q_u ‖
+    q_{u+d}) at d = 0."""
     model = made(family)
     u = torch.randn(5, len(model.prior().u), generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 2
     problem = Problem(model, X, model.prior())

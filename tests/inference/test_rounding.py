@@ -1,8 +1,8 @@
-"""A certificate is no smaller than the true gap, whatever the scale of the data and the precision of the steps.
+"""A certificate is no smaller than the true gap, whatever the scale of the data and the precision
+of the steps.
 
-The truth is computed in 80 bits of mantissa and exponent (NumPy's longdouble), eleven more than float64 has, and only
-at
-points: E(u) − E(v) for any v is no larger than the gap of u.
+The truth is computed in 80 bits of mantissa and exponent (NumPy's longdouble), eleven more than
+float64 has, and only at points: E(u) − E(v) for any v is no larger than the gap of u.
 """
 
 import numpy as np
@@ -37,7 +37,8 @@ def wide(value):
 
 
 def poisson_energy(model, x, u):
-    """F without the parts that do not depend on λ, in longdouble (B,); and Σ of the sizes of its terms."""
+    """F without the parts that do not depend on λ, in longdouble (B,); and Σ of the sizes of its
+    terms."""
     phi, u, x = wide(model.dictionary), wide(u), wide(x)
     variance, beta = np.exp(wide(model.likelihood.log_variance)), wide(model.beta)
     r, rate = wide(model.prior.log_rate), np.exp(u)
@@ -182,7 +183,8 @@ def test_a_datum_that_rounding_stops_is_not_stepped_on():
 
 @pytest.mark.usefixtures("unchecked")
 def test_more_steps_never_hand_back_a_higher_energy():
-    """Also while nothing is proved yet: certificates of this problem are infinite for the first 100 steps."""
+    """Also while nothing is proved yet: certificates of this problem are infinite for the first 100
+    steps."""
     model = random_model(48, 96, variance=0.3).requires_grad_(False)
     x = random_data(model, 4, scale=1e4)
     before = model.free_energy(x, model.posterior(model.prior().u.expand(4, -1))).total

@@ -1,4 +1,5 @@
-"""Spikes as drive: against the natural gradient of one step, its mean, and where it should come to rest."""
+"""Spikes as drive: against the natural gradient of one step, its mean, and where it should come to
+rest."""
 
 import pytest
 import torch
@@ -74,8 +75,8 @@ def test_one_step_by_hand():
 
 
 def test_averaged_rates_come_to_rest_at_the_least_reconstruction_term():
-    """The mean drive over a long run is 0 for latents that stay: rates average to the minimum over λ ≥ 0 of
-    (‖x − Φλ‖² + c·λ)/2σ², found by scipy."""
+    """The mean drive over a long run is 0 for latents that stay: rates average to the minimum over
+    λ ≥ 0 of (‖x − Φλ‖² + c·λ)/2σ², found by scipy."""
     model = random_model(16, 24, log_rate=-1.0)
     x = random_data(model, 3)
     phi, variance = model.dictionary.detach(), model.likelihood.variance
@@ -158,7 +159,8 @@ def test_every_gradient_mode_draws_the_same_spikes():
 
 
 def test_the_gradient_of_one_step_is_its_derivative():
-    """The first spikes do not depend on the dictionary; so central differences with the same spikes agree."""
+    """The first spikes do not depend on the dictionary; so central differences with the same spikes
+    agree."""
     model = random_model(12, 20)
     x, u = random_data(model, 3), log_rates(3, 20)
     direction = torch.randn(12, 20, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

@@ -1,6 +1,8 @@
-"""Estimators of the reconstruction term: values and gradients against the closed form, and that against sampling.
+"""Estimators of the reconstruction term: values and gradients against the closed form, and that
+against sampling.
 
-On a linear decoder E‖x − Φz‖² is quadratic in z, so a relaxation's bias is known from the moments of its samples.
+On a linear decoder E‖x − Φz‖² is quadratic in z, so a relaxation's bias is known from the moments
+of its samples.
 """
 
 import math
@@ -29,7 +31,8 @@ def problem(name, seed=2):
 
 
 def draws_of(name, estimator, temperature=0.0, samples=1, n=N, seed=4):
-    """Values (n,) and gradients in the parameters (n, parts · K) of draws, then value and gradient in closed form."""
+    """Values (n,) and gradients in the parameters (n, parts · K) of draws, then value and gradient
+    in closed form."""
     model, x, u = problem(name)
     many = u.expand(n, -1).clone().requires_grad_()
     value = model.free_energy(
@@ -120,7 +123,8 @@ def test_the_score_has_the_value_of_the_mean_and_its_decoder_gradient(name):
 
 @pytest.mark.parametrize("name", DISCRETE)
 def test_the_score_is_williams_with_the_mean_of_the_others(name):
-    """∇ = 1/S Σ_s (f_s − mean of f over the others) ∇ log q(z_s), written as a loop with torch's own densities."""
+    """∇ = 1/S Σ_s (f_s − mean of f over the others) ∇ log q(z_s), written as a loop with torch's
+    own densities."""
     model, x, u = problem(name)
     u.requires_grad_()
     found = model.free_energy(x, model.posterior(u), estimator="score", samples=4, generator=seeded(6)).reconstruction
@@ -139,7 +143,8 @@ def test_the_score_is_williams_with_the_mean_of_the_others(name):
 
 
 def test_the_score_does_not_see_a_constant_of_the_value():
-    """Its baseline removes it: the gradient is that without the learned variance's normalizer, of thousands of nats."""
+    """Its baseline removes it: the gradient is that without the learned variance's normalizer, of
+    thousands of nats."""
     gradients = []
     for constant in (0.0, 1e4):
         model, x, u = problem("poisson")
@@ -160,7 +165,8 @@ def test_the_score_does_not_see_a_constant_of_the_value():
 
 
 def relaxed_theory(model, x, u, mean, variance):
-    """Value and gradient where z has mean `mean`·λ and variance `variance`·λ, with ‖x − Φμ‖² + c·v."""
+    """Value and gradient where z has mean `mean`·λ and variance `variance`·λ, with ‖x − Φμ‖² +
+    c·v."""
     u = u.clone().requires_grad_()
     rate = u.exp()
     norms = model.dictionary.square().sum(0).detach()
@@ -171,7 +177,8 @@ def relaxed_theory(model, x, u, mean, variance):
 
 @pytest.mark.parametrize("temperature", [0.02, 0.3, 1.0])
 def test_eat_has_the_bias_of_its_moments(temperature):
-    """Cubic: mean λ, variance λ(1 − 9τ/35), so that the gradient is off by −c λ·9τ/70σ² and no more."""
+    """Cubic: mean λ, variance λ(1 − 9τ/35), so that the gradient is off by −c λ·9τ/70σ² and no
+    more."""
     model, x, u = problem("poisson")
     value, gradient, exact, without = draws_of("poisson", "eat", temperature)
     expected = relaxed_theory(model, x, u, 1.0, 1 - 9 * temperature / 35)
@@ -190,7 +197,8 @@ def test_eat_has_the_bias_of_its_moments(temperature):
 
 @pytest.mark.parametrize("temperature", [0.02, 0.3, 1.0])
 def test_straight_through_counts_have_the_bias_of_their_covariance(temperature):
-    """An unbiased value; of the gradient c·Cov(N, ∂z/∂log λ)/σ² with covariance λ(1/2 − 3τ/16) in place of λ/2."""
+    """An unbiased value; of the gradient c·Cov(N, ∂z/∂log λ)/σ² with covariance λ(1/2 − 3τ/16) in
+    place of λ/2."""
     model, _, u = problem("poisson")
     value, gradient, exact, without = draws_of("poisson", "straight-through", temperature)
     assert_mean(value, exact)
@@ -232,7 +240,8 @@ def test_straight_through_decodes_integers(name):
 
 @every_family
 def test_every_estimator_is_a_mean_over_samples_with_a_graph(name):
-    """With many samples, the value nears the exact one where the estimator has an unbiased value."""
+    """With many samples, the value nears the exact one where the estimator has an unbiased
+    value."""
     model, x, u = problem(name)
     u.requires_grad_()
     exact = model.free_energy(x, model.posterior(u)).reconstruction

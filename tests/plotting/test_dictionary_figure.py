@@ -21,7 +21,8 @@ def pixels(figure, path):
 
 
 def drawn(figure, picture):
-    """The grey levels (rows, columns) of a figure's only image in the written picture (rows, columns, 3)."""
+    """The grey levels (rows, columns) of a figure's only image in the written picture (rows,
+    columns, 3)."""
     box = figure.axes[0].get_window_extent()
     left, right, below, above = (round(edge) for edge in (box.x0, box.x1, box.y0, box.y1))
     found = picture[len(picture) - above : len(picture) - below, left:right].astype(int)

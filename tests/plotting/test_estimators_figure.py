@@ -1,4 +1,5 @@
-"""The picture of gradient estimators: lines are the errors given, and a bias that is not known is a bound."""
+"""The picture of gradient estimators: lines are the errors given, and a bias that is not known is a
+bound."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""The picture of the KL of Poisson rates: f(δ) against known values and against the KL of the distributions."""
+"""The picture of the KL of Poisson rates: f(δ) against known values and against the KL of the
+distributions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Data, reconstruction and residual on the scale of each datum; samples of the prior on one scale."""
+"""Data, reconstruction and residual on the scale of each datum; samples of the prior on one
+scale."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Pictures of sequences: lines hold the values of the report, dots the spikes, and what does not fit is refused."""
+"""Pictures of sequences: lines hold the values of the report, dots the spikes, and what does not
+fit is refused."""
 
 import warnings
 

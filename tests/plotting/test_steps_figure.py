@@ -1,4 +1,5 @@
-"""The picture of gaps that close: lines are the traces, and nothing is finer than the certificate."""
+"""The picture of gaps that close: lines are the traces, and nothing is finer than the
+certificate."""
 
 import numpy as np
 import pytest

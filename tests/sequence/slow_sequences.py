@@ -9,7 +9,8 @@ SIZE, LATENTS = 24, 32
 
 
 def clips(model, count, frames, share=0.95, seed=0):
-    """Slow sequences (B, T, D): counts of which each is drawn anew from one frame to the next with chance 1 − share."""
+    """Slow sequences (B, T, D): counts of which each is drawn anew from one frame to the next with
+    chance 1 − share."""
     generator = torch.Generator().manual_seed(seed)
     counts, found = None, []
     for _ in range(frames):

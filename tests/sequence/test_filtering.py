@@ -1,4 +1,5 @@
-"""Filtering: what is carried over, where it begins, that it can stop and go on, and what it buys."""
+"""Filtering: what is carried over, where it begins, that it can stop and go on, and what it
+buys."""
 
 import weakref
 

@@ -41,7 +41,8 @@ def kl(rate, prior):
 
 
 def adaptive_priors(carryover, rates, static):
-    """The rates of the priors of all frames but the first of one sequence, from the rates (T, K) of its posteriors."""
+    """The rates of the priors of all frames but the first of one sequence, from the rates (T, K) of
+    its posteriors."""
     logits = torch.linspace(torch.tensor(0.02).logit(), torch.tensor(0.9).logit(), 8).double()
     weights = [(logit + carryover.offset).sigmoid() for logit in logits]
     decay, sharpness = carryover.logit_decay.sigmoid(), carryover.log_sharpness.exp()

@@ -1,5 +1,5 @@
-"""Runs of `test_distributed.py`, in one process or, under torchrun, in several: in float64, each in a folder of its own
-with the gradients of its first update. usage: distributed_runs.py FOLDER"""
+"""Runs of `test_distributed.py`, in one process or, under torchrun, in several: in float64, each in
+a folder of its own with the gradients of its first update. usage: distributed_runs.py FOLDER"""
 
 import shutil
 import sys
@@ -51,7 +51,8 @@ def in_double(*args):
 
 
 class Watched:
-    """Counts updates, keeps the gradients of the first one of each run, and interrupts the run when it is time."""
+    """Counts updates, keeps the gradients of the first one of each run, and interrupts the run when
+    it is time."""
 
     clip = staticmethod(torch.nn.utils.clip_grad_norm_)
     updates, last, gradients = 0, UPDATES, None

@@ -1,4 +1,5 @@
-"""Checkpoints prove that they are whole, and what is none, or not what it says, is refused in one sentence."""
+"""Checkpoints prove that they are whole, and what is none, or not what it says, is refused in one
+sentence."""
 
 import hashlib
 import zipfile

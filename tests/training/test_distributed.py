@@ -1,4 +1,5 @@
-"""Data-parallel runs: two processes (gloo) are one process on the joint batch; resume; who says and writes what."""
+"""Data-parallel runs: two processes (gloo) are one process on the joint batch; resume; who says and
+writes what."""
 
 import json
 import os
@@ -87,7 +88,8 @@ def test_metrics_are_those_of_all_rows_and_one_process_writes(runs):
 
 
 def test_another_number_of_processes_goes_on_with_the_same_batches(runs, tmp_path, monkeypatch, capsys):
-    """What is not sampled comes out the same, the state of sequences too; that samples differ is said."""
+    """What is not sampled comes out the same, the state of sequences too; that samples differ is
+    said."""
     monkeypatch.setattr(start, "load_source", in_double)
     try:
         for name in ("solver", "sequence"):

@@ -34,7 +34,8 @@ def settings(name: str, decoder: str, prior: str = "learned") -> VAESettings:
 
 
 def small(name: str, decoder: str, prior: str = "learned"):
-    """The model of those settings with a narrower decoder of the same kind, and a narrow encoder of two layers."""
+    """The model of those settings with a narrower decoder of the same kind, and a narrow encoder of
+    two layers."""
     model = build_model(settings(name, decoder, prior), SHAPE)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -59,7 +60,8 @@ def data():
 
 
 def posterior(model, engine, x):
-    """What the engine gives, without the driver, whose checked shapes would take most of the time of this file."""
+    """What the engine gives, without the driver, whose checked shapes would take most of the time
+    of this file."""
     prior = model.prior()
     u, _ = prior.clamp(prior.u + engine.encoder(x))
     return model.posterior(u)
@@ -67,7 +69,8 @@ def posterior(model, engine, x):
 
 @torch.no_grad()
 def free_energy(model, engine, x) -> torch.Tensor:
-    """Of each datum, from 32 integer or exact samples and the KL: no estimator of the package (N,)."""
+    """Of each datum, from 32 integer or exact samples and the KL: no estimator of the package
+    (N,)."""
     q = infer(model, engine, x).posterior
     z = q.sample((32,), seeded(1))
     return model.likelihood.negative_log_likelihood(x, model.decoder(z)).mean(0) + total_kl(q, model.prior())
@@ -82,7 +85,8 @@ EVERY = [
 
 
 def test_all_are_there():
-    """Three decoders, with 4, 1 and 3 sampled estimators for Poisson, location-scale and categorical, and `exact`."""
+    """Three decoders, with 4, 1 and 3 sampled estimators for Poisson, location-scale and
+    categorical, and `exact`."""
     assert len(EVERY) == 3 * (4 + len(LOCATION_SCALE) + 3) + len(FAMILIES)
 
 

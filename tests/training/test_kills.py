@@ -27,7 +27,8 @@ def rows(tmp_path_factory):
 
 
 def settings(path, updates=30):
-    """Validated at 10, 20 and 30; the second validation is better than the first, as those after the ramp are."""
+    """Validated at 10, 20 and 30; the second validation is better than the first, as those after
+    the ramp are."""
     return RunSettings(
         "amortized",
         DataSettings(data="array", data_path=path),
@@ -74,7 +75,8 @@ def assert_same(whole, run):
 
 
 def killing(monkeypatch, owner, name, count, after):
-    """Have a function end the process, so to speak, at its n-th call: before it does anything, or when it is done."""
+    """Have a function end the process, so to speak, at its n-th call: before it does anything, or
+    when it is done."""
     real, calls = getattr(owner, name), []
 
     def watched(*args, **named):

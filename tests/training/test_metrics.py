@@ -1,4 +1,5 @@
-"""`metrics.jsonl`, TensorBoard's events, the line of progress: what is written, read again, and said if it cannot."""
+"""`metrics.jsonl`, TensorBoard's events, the line of progress: what is written, read again, and
+said if it cannot."""
 
 import errno
 import io

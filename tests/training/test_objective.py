@@ -1,4 +1,5 @@
-"""What is minimized: F of the last step, of every step, of a sequence of steps; the distance to the best posterior."""
+"""What is minimized: F of the last step, of every step, of a sequence of steps; the distance to the
+best posterior."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
-"""An engine and a decoder of a user's own, outside of the package: trained, resumed and loaded, from Python and on the
-command line; what a file names is never imported."""
+"""An engine and a decoder of a user's own, outside of the package: trained, resumed and loaded,
+from Python and on the command line; what a file names is never imported."""
 
 import sys
 from importlib import import_module

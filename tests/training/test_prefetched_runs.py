@@ -1,4 +1,5 @@
-"""Runs on data that are read from a file, whose batches are cut ahead of time: the same runs, and no thread is left."""
+"""Runs on data that are read from a file, whose batches are cut ahead of time: the same runs, and
+no thread is left."""
 
 import json
 import threading
@@ -24,7 +25,8 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def stacks(tmp_path_factory):
-    """Four stacks of 20 frames in which a texture moves by a pixel a frame; and some of their frames as images."""
+    """Four stacks of 20 frames in which a texture moves by a pixel a frame; and some of their
+    frames as images."""
     folder = tmp_path_factory.mktemp("stacks")
     moving = {}
     for number in range(4):

@@ -1,4 +1,5 @@
-"""Run folders: one training at a time, nothing left in the way, settings and data that are those of the run."""
+"""Run folders: one training at a time, nothing left in the way, settings and data that are those of
+the run."""
 
 import json
 import os

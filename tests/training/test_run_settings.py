@@ -1,5 +1,5 @@
-"""Settings: one name, one meaning; choices that are what is registered; what was given is known; files of earlier
-versions."""
+"""Settings: one name, one meaning; choices that are what is registered; what was given is known;
+files of earlier versions."""
 
 from dataclasses import fields
 from itertools import product

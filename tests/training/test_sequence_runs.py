@@ -1,4 +1,5 @@
-"""Runs on sequences: every window is trained, state goes on between them, resume is exact, the past pays."""
+"""Runs on sequences: every window is trained, state goes on between them, resume is exact, the past
+pays."""
 
 import json
 
@@ -58,7 +59,8 @@ def task_of(videos, carryover, window, gradient=None, **sequence):
 
 
 def test_windows_go_on_where_the_one_before_ended(videos):
-    """Three windows of two frames are the six frames of the tube, and then the next tube begins anew."""
+    """Three windows of two frames are the six frames of the tube, and then the next tube begins
+    anew."""
     task = task_of(videos, Mixing(24), 2)
     generator = torch.Generator().manual_seed(0)
     for tube in (0, 1):

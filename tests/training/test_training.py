@@ -108,7 +108,8 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
 def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
     """The free energy (at β = 1) of the last batches is well below that of the first.
 
-    Of training batches: a one-shot encoder this small blows up on some held-out rows, which is what itervae is about.
+    Of training batches: a one-shot encoder this small blows up on some held-out rows, which is what
+    itervae is about.
     """
     extra = {"updates": 80, "batch_size": 30, "validate_every": 80, **extra}
     train(settings(rows, inference, **extra), tmp_path / "run")
@@ -169,7 +170,8 @@ def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("inference", ["amortized", "spiking-lca"])
 def test_resume_is_exact(rows, tmp_path, inference):
-    """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses included."""
+    """40 updates at once equal 40 updates interrupted after 16, bit for bit, sampled losses
+    included."""
     extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(settings(rows, inference, **extra), whole)
@@ -177,7 +179,8 @@ def test_resume_is_exact(rows, tmp_path, inference):
     from itervae.training import start
 
     class Stop(start.Interrupt):
-        """Asks to stop when the run has asked 17 times whether it should: 16 updates and one validation."""
+        """Asks to stop when the run has asked 17 times whether it should: 16 updates and one
+        validation."""
 
         def __init__(self, **options):
             self.count = 0
@@ -289,7 +292,8 @@ def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path, monkeypatch):
-    """With a clock that ticks at every look, half of a larger budget is behind on resuming: no second warm-up."""
+    """With a clock that ticks at every look, half of a larger budget is behind on resuming: no
+    second warm-up."""
     from itervae.training import session
 
     ticks = itertools.count()

@@ -8,11 +8,13 @@ from itervae.cli.gap import ESTIMATE_FLOOR
 from itervae.errors import InputError
 
 LEAST_FLOOR = 1e-12
-"""Nats that float64 resolves of a free energy of some hundreds; a smaller certificate says no more."""
+"""Nats that float64 resolves of a free energy of some hundreds; a smaller certificate says no
+more."""
 
 
 def floor(certificates: Mapping[Path, float | None]) -> tuple[float, bool]:
-    """The largest certificate, nats, and whether all optima have one: None stands for an estimate."""
+    """The largest certificate, nats, and whether all optima have one: None stands for an
+    estimate."""
     for path, certificate in certificates.items():
         if certificate is not None and not math.isfinite(certificate):
             raise InputError(

@@ -25,7 +25,8 @@ SUITES: dict[str, Suite] = {
 
 
 def measure(codes: Codes, x: Tensor, names: Iterable[str]) -> dict[str, Any]:
-    """The suites that need no labels, of those named: suite → what it finds, where the codes have it.
+    """The suites that need no labels, of those named: suite → what it finds, where the codes have
+    it.
 
     Args:
         codes: of the data x (N, D), N ≥ 2.

@@ -1,4 +1,5 @@
-"""What a suite is: it measures codes, and says how its numbers look in a table and in the figure."""
+"""What a suite is: it measures codes, and says how its numbers look in a table and in the
+figure."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ class Suite(ABC):
 
     @abstractmethod
     def cells(self, found: Any) -> dict[str, str]:
-        """Heading → text, of what was found of one run; of one read-out, where the suite needs labels."""
+        """Heading → text, of what was found of one run; of one read-out, where the suite needs
+        labels."""
 
     def panel(self, runs: Mapping[str, Any], readouts: Sequence[str], reference: Any) -> Panel | None:
         """What the figure shows; None for nothing.
@@ -51,7 +53,8 @@ class CodeSuite(Suite):
 
     @abstractmethod
     def measure(self, codes: Codes, x: Tensor) -> Any:
-        """What is found of the codes of data x (N, D), N ≥ 2; None where these codes have it not."""
+        """What is found of the codes of data x (N, D), N ≥ 2; None where these codes have it
+        not."""
 
 
 class LabelledSuite(Suite):

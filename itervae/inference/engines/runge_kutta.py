@@ -1,7 +1,7 @@
 """Explicit Runge–Kutta methods of one fixed step, for a flow that does not depend on time.
 
-They are those of torchdiffeq by the same names, whose own loop looks at its times, for which the host
-would wait on a GPU several times a step.
+They are those of torchdiffeq by the same names, whose own loop looks at its times, for which the
+host would wait on a GPU several times a step.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,8 @@ TABLEAUS: dict[FixedMethod, tuple[Sequence[Sequence[float]], Sequence[float]]] =
 
 
 def step(method: FixedMethod, flow: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
-    """The state u + Σ_i b_i k_i after one unit of time, with the slopes k_i = flow(u + Σ_j a_ij k_j)."""
+    """The state u + Σ_i b_i k_i after one unit of time, with the slopes k_i = flow(u + Σ_j a_ij
+    k_j)."""
     stages, weights = TABLEAUS[method]
     slopes = [flow(u)]
     for coefficients in stages:

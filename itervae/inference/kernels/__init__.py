@@ -2,6 +2,6 @@
 optional.
 
 launch                      whether compiled code can be used, and on how many threads
-descent_numba               the steps of descent on a Poisson model, and the divergence of its certificate
+descent_numba               the steps of descent on a Poisson model, and its certificate
 coordinate_descent_numba    the lasso, one datum after the other
 """

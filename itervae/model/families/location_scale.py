@@ -8,7 +8,8 @@ from itervae.model.prior import Prior
 
 
 class LocationScalePrior(Prior):
-    """p(z) = Π_k p(z_k; m_k, S_k), location 0 and scale 1, or learned from there. Subclasses name the family."""
+    """p(z) = Π_k p(z_k; m_k, S_k), location 0 and scale 1, or learned from there. Subclasses name
+    the family."""
 
     family: type[LocationScale]
 

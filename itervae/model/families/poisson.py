@@ -1,4 +1,5 @@
-"""Poisson counts, with learned rates (Vafaii, Galor & Yates 2024, "Poisson variational autoencoder")."""
+"""Poisson counts, with learned rates (Vafaii, Galor & Yates 2024, "Poisson variational
+autoencoder")."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -30,7 +31,8 @@ class PoissonPrior(Prior):
 
     Args:
         latents: K.
-        low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a linear decoder.
+        low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a
+            linear decoder.
         learned: learn log r (K,), as published; a fixed one is (low + high)/2 for every unit.
         indicator: the soft indicator of relaxed counts, "cubic" or "sigmoid".
     """
@@ -67,11 +69,12 @@ class PoissonVAESettings(VAESettings):
     prior: Literal["fixed", "learned"] = "learned"
     """Prior rates: learned, as published, or fixed at the start."""
     start_log_rate: float | None = None
-    """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a solver, and -1 where an
-    encoder is trained or the decoder is a network; fixed ones are all equal to it."""
+    """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a
+    solver, and -1 where an encoder is trained or the decoder is a network; fixed ones are all equal
+    to it."""
     indicator: Annotated[str, OneOf(INDICATORS)] | None = None
-    """Soft indicator of relaxed counts (--estimator eat and straight-through), by default cubic; sigmoid is the first
-    published one."""
+    """Soft indicator of relaxed counts (--estimator eat and straight-through), by default cubic;
+    sigmoid is the first published one."""
 
     def build_prior(self) -> Prior:
         start = self.start_log_rate

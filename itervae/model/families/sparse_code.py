@@ -44,7 +44,8 @@ class SparsityPrior(Prior):
         )
 
     def posterior(self, u: Tensor, temperature: float = 0.0) -> SparseCode:
-        """The sparse code with these membrane potentials (B, K); nothing is drawn, at any temperature."""
+        """The sparse code with these membrane potentials (B, K); nothing is drawn, at any
+        temperature."""
         return SparseCode(u, self())
 
     def forward(self) -> SparsityCost:
@@ -59,7 +60,8 @@ class SparseCodingSettings:
     latents: int = 512
     """Number of coefficients K."""
     threshold: float = 1.0
-    """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard threshold."""
+    """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard
+    threshold."""
     shrinkage: Literal["soft", "hard"] = "soft"
     """Soft threshold (the lasso, convex) or hard."""
     signed: bool = False
