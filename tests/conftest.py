@@ -38,6 +38,18 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "draw_sequence", draw_sequence)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _shapes_are_checked_where_they_are_annotated(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The parts of the package without annotations of shapes are tested without checks of those
+    that they call, which tests of their own check, and which take half the time."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", request.path.parent.name in ("cli", "training", "sequence", "evaluation"))
+    yield
+    config.update("jaxtyping_disable", before)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """No checks of shapes, which take half the time of thousands of small steps: for long runs of
