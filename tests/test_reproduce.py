@@ -29,7 +29,9 @@ def reproduce():
     sys.path[:] = before
 
 
-@pytest.mark.parametrize(("scale", "images"), [("--quick", "--data photos"), ("--full", IMAGES)])
+@pytest.mark.parametrize(
+    ("scale", "images"), [("--quick", "--data photos"), pytest.param("--full", IMAGES, marks=pytest.mark.slow)]
+)
 def test_every_run_can_be_trained_and_measured(reproduce, scale, images):
     """Options parse, fit each other, and a name stands for one set of options."""
     named = {}

@@ -7,6 +7,8 @@ from problems import random_data, random_model
 from itervae import InputError
 from itervae.inference import LISTA, FISTAUnrolled, infer
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # of shapes, which the contract of all engines checks
+
 SIZE, LATENTS = 32, 48
 SETTINGS = [{}, {"hidden": 0}, {"tied": True}, {"matrices": True, "latents": LATENTS}, {"steps": 3, "tied": True}]
 

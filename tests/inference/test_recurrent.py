@@ -9,6 +9,8 @@ from itervae import InputError
 from itervae.inference import FamilyEnergy, FISTAUnrolled, Problem, Recurrent, infer
 from itervae.model import CategoricalVAESettings, GaussianVAESettings, LaplaceVAESettings, build_model
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # of shapes, which the contract of all engines checks
+
 FAMILIES = {
     "gaussian": GaussianVAESettings(latents=6),
     "gaussian-relu": GaussianVAESettings(latents=6, activation="relu"),

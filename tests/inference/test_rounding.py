@@ -21,6 +21,8 @@ from itervae.model import (
     sparse_coding_model,
 )
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # of shapes, which the contract of all engines checks
+
 if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
     pytest.skip("longdouble is float64 here: nothing more precise to compare with", allow_module_level=True)
 

@@ -8,6 +8,8 @@ from itervae import InputError
 from itervae.inference import FISTAUnrolled, LCAUnrolled, Recurrent, SemiAmortized, State, infer
 from itervae.model import GaussianVAESettings, build_model
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # of shapes, which the contract of all engines checks
+
 
 def made(model, scale=1.0, **settings):
     torch.manual_seed(0)
