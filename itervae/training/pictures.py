@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from itervae.inference import Engine, infer
-from itervae.model import GenerativeModel, LinearDecoder
+from itervae.model import GenerativeModel
 from itervae.plotting import (
     dictionary_figure,
     reconstructions_figure,
@@ -34,7 +34,7 @@ def draw_pictures(
     generator = torch.Generator(x.device).manual_seed(seed)
     x = x[:1000]
     inference = infer(model, engine, x, generator=generator)
-    if isinstance(model.decoder, LinearDecoder):
+    if "dense dictionary" in model.capabilities:
         usage = inference.posterior.mean.abs().mean(0)
         save(dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage)), run_dir / "dictionary.png")
         drawn.append("dictionary.png")
@@ -69,7 +69,7 @@ def draw_sequence(
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
     """The atoms as one grey image, most used first; None where there are none or data are not
     images."""
-    if not isinstance(model.decoder, LinearDecoder) or len(model.shape) != 2:
+    if "dense dictionary" not in model.capabilities or len(model.shape) != 2:
         return None
     order = rates.mean(0).argsort(descending=True).cpu().numpy()
     return np.nan_to_num(tile_atoms(_numpy(model.dictionary.detach()), model.shape, order), nan=0.0)
