@@ -15,6 +15,7 @@ from itervae.inference.engine import Engine, State
 from itervae.model import CAPABILITIES, GenerativeModel
 
 RECORDS = ("free_energy", "certificate", "u")
+"""What `infer` can keep at every step."""
 
 
 def check_kinds(

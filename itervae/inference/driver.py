@@ -128,8 +128,9 @@ def infer(
 
 
 def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
-    """The data and a state in a precision that the model can work in: that of the model for half
-    precision, and for any other where the decoder is a network."""
+    """The data and the state in a precision that the model can work in: their own, float32 or
+    float64, where the reconstruction term has a closed form (`GenerativeModel.exact`); else that of
+    the model, as for half precision."""
     own = model.beta.dtype
     if x.dtype != own and (not model.exact or x.dtype not in (torch.float32, torch.float64)):
         x = x.to(own)
@@ -147,7 +148,7 @@ def _in_parts(
     state: State | None,
     options: dict[str, Any],
 ) -> Inference:
-    """The answer of `infer`, made of some data after the other."""
+    """The answer of `infer`, computed for `ROWS_AT_ONCE` data at a time and joined."""
     parts = []
     for rows in torch.arange(len(x)).split(ROWS_AT_ONCE):
         own = prior.like(prior.u[rows]) if isinstance(prior, Family) and prior.u.ndim == 2 else prior

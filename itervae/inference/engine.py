@@ -20,17 +20,18 @@ class State:
 
     Attributes:
         u: unconstrained parameters (B, P) of the posterior so far (`Family.u`): log-rates of a
-            Poisson posterior or membrane potentials of a sparse code, P = K; location and log-scale
-            of a Gaussian, P = 2K.
+            Poisson posterior or membrane potentials of a sparse code, P = K; location and
+            log-scale of a Gaussian, P = 2K.
         memory: what the method needs besides, by name, batch first (momentum, curvature seen).
-            Start from the whole state to go on with the same data, from `State(u)` to warm-start on
-            new data.
-        point: the energy evaluated at u, if the engine looks at it. It belongs to one call of
-            `infer`.
-        diagnostics: numbers of each datum (B,), for `Inference.stats`. They too belong to one call.
-        step_count: steps taken so far, of an engine whose steps differ from one to the next; else
-            0.
-        engine: the class that the memory belongs to; another engine starts from u alone.
+            Pass the whole state to go on with the same data, `State(u)` to warm-start on new
+            data.
+        point: the energy evaluated at u, if the engine evaluates it. Not carried from one call
+            of `infer` to the next.
+        diagnostics: numbers of each datum (B,), for `Inference.stats`. Not carried on either.
+        step_count: steps taken so far, if the steps of the engine differ from one to the next;
+            else 0.
+        engine: name of the class that the memory belongs to; any other engine starts from u
+            alone.
     """
 
     u: Tensor
@@ -44,17 +45,18 @@ class State:
         check_kind("u", self.u, Tensor, "a tensor of parameters (B, P)")
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "State":
-        """Apply `f` to `u` and to every tensor of the memory."""
+        """A new state with `f` applied to `u` and to every tensor of the memory, without `point`
+        and `diagnostics`."""
         memory = {name: f(value) for name, value in self.memory.items()}
         return State(f(self.u), memory, step_count=self.step_count, engine=self.engine)
 
     def detach(self) -> "State":
-        """The state cut from the graph."""
+        """The state cut from the graph, without `point` and `diagnostics`."""
         return self.map(Tensor.detach)
 
 
 LOOK_EVERY = 10
-"""Steps between looks for finished data, of engines with a tolerance."""
+"""Number of steps from one check for finished data to the next, of an engine with a tolerance."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class Engine(nn.Module):
     dtype: ClassVar[torch.dtype | None] = None
     """Precision of the problem that it is given; None for that of the data."""
     patience: ClassVar[int | None] = None
-    """Looks without progress, in certificate or energy, after which a datum that is not finished
-    stops, where the engine has a tolerance: rounding lets it come no nearer. `stats["stalled"]`
-    says which did."""
+    """Number of checks in a row without progress, in certificate or energy, after which an
+    unfinished datum stops: rounding lets it come no nearer. Only for engines with a tolerance;
+    `stats["stalled"]` says which data stopped so. None: never."""
     steps: int = 0
     tolerance: float | None = None
 
@@ -133,13 +135,13 @@ class Engine(nn.Module):
         return replace(self.init(problem, state), diagnostics=diagnostics)
 
     def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
-        """The state when finished data are to be looked for next, and the number of steps to it, at
-        most `most`; of engines with a tolerance."""
+        """Take steps up to the next check for finished data, at most `most` of them; the new state
+        and the number of steps taken. Called of engines with a tolerance only."""
         steps = min(LOOK_EVERY, most)
         for _ in range(steps):
             state = self.step(problem, state)
         return state, steps
 
     def fuses(self, problem: Problem, state: State) -> bool:
-        """Whether the next step is one in compiled code (`fused`)."""
+        """Whether compiled code (`engines/fused.py`) will take the next step."""
         return False

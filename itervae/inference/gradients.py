@@ -22,8 +22,8 @@ from itervae.inference.systems.implicit import attach
 from itervae.model import GenerativeModel
 
 Init = Callable[[State | None], State]
-"""A function that makes the first state from None, or from a state that was reached without
-gradient the one to go on from with it."""
+"""A function that makes the first state. Given None, it starts inference; given a state that was
+reached without gradient, it makes of it one from which the steps go on with gradient."""
 Step = Callable[[State], State]
 
 
@@ -39,7 +39,10 @@ class Gradient(ABC):
 
     @abstractmethod
     def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
-        """Take the steps; what is drawn from `generator` is the same when a step is run again."""
+        """The state after `steps` steps from init(None).
+
+        A step that is run again in the backward pass draws the same numbers from `generator`.
+        """
 
     def finish(self, problem: Problem, state: State) -> State:
         """The state that the steps reached, with the gradient of this mode."""
@@ -160,3 +163,4 @@ GRADIENTS: dict[str, type[Gradient]] = {
     "envelope": Envelope,
     "implicit": Implicit,
 }
+"""Ways back through inference by name, for command lines and configurations."""

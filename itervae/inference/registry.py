@@ -33,6 +33,7 @@ ENGINES: dict[str, type[Engine]] = {
     "spiking-lca": SpikingLCA,
     "optimal": Optimal,
 }
+"""Engines by name, in the order in which they are listed."""
 
 
 def engine_class(name: Any) -> type[Engine]:

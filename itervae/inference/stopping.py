@@ -11,13 +11,13 @@ from itervae.inference.engine import Engine, State
 from itervae.inference.problem import Problem
 
 PROGRESS = 0.9
-"""Share of the best certificate so far below which a new one is progress."""
+"""Share of the certificate at the last progress: a new certificate below it is progress."""
 
 
 @torch.no_grad()
 def until_certified(problem: Problem, engine: Engine, state: State | None, steps: int) -> tuple[State, Tensor, Tensor]:
-    """Step until each datum's certificate is below the engine's tolerance; finished data leave the
-    batch.
+    """Step until each datum's certificate is below the engine's tolerance, its patience is spent or
+    `steps` steps are taken; finished data leave the batch.
 
     Returns:
         The best state of each datum, the number of its steps (B,) and its certificate (B,).

@@ -1,4 +1,4 @@
-"""Decoders from counts z (..., K) to the mean, or the logits, of x (..., D)."""
+"""Decoders from latents z (..., K) to the mean, or the logits, of x (..., D)."""
 
 import math
 from itertools import pairwise
@@ -13,7 +13,13 @@ from itervae.own import make
 
 
 class MLPDecoder(nn.Sequential):
-    """Counts through fully connected hidden layers with SiLU; `hidden` lists their widths."""
+    """Latents through fully connected hidden layers with SiLU, to D values.
+
+    Args:
+        size: D.
+        latents: K.
+        hidden: widths of the hidden layers.
+    """
 
     def __init__(self, size: int, latents: int, hidden: tuple[int, ...] = (512, 512)) -> None:
         check_kind("hidden", hidden, tuple | list, f"the widths of the hidden layers, such as ({hidden},)")
@@ -70,6 +76,7 @@ def quarter(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 DECODERS = ("linear", "mlp", "conv")
+"""Names of the decoders."""
 
 
 def build_decoder(name: str | type[nn.Module], shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:

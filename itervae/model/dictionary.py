@@ -1,4 +1,4 @@
-"""Saved dictionaries: a linear model as three arrays, or one."""
+"""Saved dictionaries: the arrays of a linear model in an .npz file, or Φ alone in an .npy file."""
 
 import math
 import os
@@ -22,6 +22,7 @@ from itervae.model.operators import LinearDecoder
 from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
+"""Prior log-rate of every unit, nats, where neither the file nor the caller has one."""
 DAMAGED = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, NotImplementedError, MemoryError,
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
@@ -32,15 +33,15 @@ READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape")
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write `dictionary` (D, K), `log_rate` (K,) and `observation_variance` of a linear model to an
-    .npz file.
+    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`; `observation_variance`
+    and `beta`, but for sparse coding; and `log_rate` (K,) of a Poisson prior.
 
-    Other families than the Poisson have no rates to write, and sparse coding the dictionary alone:
-    read again, the file is that of a Poisson model with rates to be given.
+    The file does not name the family: `load_dictionary` makes a Poisson model of any, with rates to
+    be given where the file has none.
 
     Raises:
-        InputError: the decoder is not linear or the likelihood not Gaussian, or the file cannot be
-            written.
+        InputError: the decoder is not linear or the likelihood not Gaussian, or the file
+            cannot be written.
     """
     check_kind("model", model, GenerativeModel, "a GenerativeModel, the first that itervae.load(RUN) gives")
     path, likelihood = check_path(path), model.likelihood

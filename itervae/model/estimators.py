@@ -24,6 +24,7 @@ from itervae.model.operators import LinearOperator
 from itervae.model.precision import full_precision
 
 ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score")
+"""Names of the estimators."""
 
 
 def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ from itervae.model.operators import OperatorDecoder
 
 
 class Prior(nn.Module):
-    """p(z), static. `forward` gives the distribution, and `posterior` members of the family that
-    belongs to it."""
+    """The static prior p(z). `forward` gives it as a distribution; `posterior` gives members of the
+    family that belongs to it."""
 
     symbol: ClassVar[str] = "F"
+    """Symbol of the objective in tables and pictures."""
     terms: ClassVar[tuple[str, str, str]] = ("free energy", "KL", "Σ|mean|")
     """What the objective, its second part and the activity are called."""
     unit: ClassVar[str] = "nats"

@@ -19,8 +19,9 @@ from itervae import devices
 
 
 def dense(value: Tensor) -> bool:
-    """Whether to compute a case for all data rather than look up which data it concerns. On a GPU
-    the look would make the host wait for the device, in compiled code it would break the graph."""
+    """Whether to compute a case for every datum instead of first finding the data that it concerns:
+    true on a GPU, where finding them makes the host wait for the device, and in code under
+    torch.compile, where it breaks the graph."""
     return not devices.on_cpu(value) or torch.compiler.is_compiling()
 
 
@@ -30,10 +31,11 @@ class Point(NamedTuple):
     Attributes:
         value: E (B,), without gradient, up to a constant per datum.
         mean: μ (B, K), a rate or a coefficient.
-        data_gradient: gradient of the reconstruction term in μ (B, K); linear in μ for a linear
-            decoder.
+        data_gradient: gradient of the reconstruction term in μ (B, K), linear in μ for a
+            linear decoder.
         gradient: ∂E/∂μ = data gradient + leak (B, K).
-        diagonal: of the curvature of the reconstruction term; c/σ² (K,) for a linear decoder.
+        diagonal: diagonal of the second derivative of the reconstruction term in μ: c/σ² (K,)
+            for a linear decoder, else (B, K).
     """
 
     value: Float[Tensor, " batch"]

@@ -47,11 +47,11 @@ class ClosedFormEnergy(Energy):
 
 
 class GaussianEnergy(ClosedFormEnergy):
-    """F of the factorized Gaussian posterior N(μ, diag v) under the prior N(m, diag S):
+    """F of the factorized Gaussian posterior N(μ, diag v) under the prior N(m, diag S²):
 
-        F = (‖x − Φμ‖² + c·v) / 2σ² + β Σ_k ½((v_k + (μ_k − m_k)²)/S_k − 1 + log S_k − log v_k)
-        v* = 1 / (1/S + c/βσ²),   μ* = m + √S y,   Hy = Aᵀ(x − Φm)/σ²,   A = Φ√S,   H = AᵀA/σ² + βI
-        F − F* = ½ gᵀH⁻¹g + (β/2) Σ_k (v_k/v*_k − 1 − log v_k/v*_k),      g = ∂F/∂((μ − m)/√S)
+        F = (‖x − Φμ‖² + c·v) / 2σ² + β Σ_k ½((v_k + (μ_k − m_k)²)/S_k² − 1 + log S_k² − log v_k)
+        v* = 1 / (1/S² + c/βσ²),   μ* = m + Sy,   Hy = Aᵀ(x − Φm)/σ²,   A = ΦS,   H = AᵀA/σ² + βI
+        F − F* = ½ gᵀH⁻¹g + (β/2) Σ_k (v_k/v*_k − 1 − log v_k/v*_k),      g = ∂F/∂((μ − m)/S)
 
     v* is the same for all data. The certificate uses the gradient g at the μ in question and not
     μ*, and a solution s of Hs = g only as far as it can be checked: for any s, gᵀH⁻¹g ≤ sᵀHs + 2sᵀρ

@@ -20,11 +20,11 @@ class Slope(NamedTuple):
     """A free energy evaluated at u.
 
     Attributes:
-        value: F (B,), without gradient.
+        value: F (B,), nats, without gradient.
         gradient: natural gradient (B, P).
-        curvature: what the diagonal of the gradient's Jacobian has beyond the leak β (B, P), or (1,
-            1) where nothing is known of it.
-        noise: standard deviation of `value` (B,), to first order; 0 where F is exact.
+        curvature: diagonal of the Jacobian of `gradient`, less the leak β (B, P); zeros (1, 1)
+            where it is not known.
+        noise: standard deviation of `value` (B,), nats, to first order; 0 where F is exact.
     """
 
     value: Float[Tensor, " batch"]
@@ -43,6 +43,7 @@ class FamilyEnergy(Energy):
     """
 
     TEMPERATURE = 0.3
+    """Temperature of relaxed samples."""
 
     def __init__(
         self, model: GenerativeModel, x: Tensor, prior: Family, generator: torch.Generator | None = None

@@ -18,17 +18,18 @@ class LassoEnergy(LinearEnergy):
     """E(a) = ½‖x − Φa‖² + Σ_k C(a_k), a = T(u), with the cost C and threshold T of a
     `SparsityCost`.
 
-    u − a is the (sub)gradient of the cost that the LCA carries: θ·sign(a) where a ≠ 0, and within
-    [−θ, θ] elsewhere. So ∂E/∂a = ΦᵀΦa − Φᵀx + (u − a), and du/dt = −∂E/∂a is the LCA: du/dt = Φᵀx −
-    u − (ΦᵀΦ − I)a.
+    The LCA carries the (sub)gradient of the cost as u − a. With a soft threshold that is θ·sign(a)
+    where a ≠ 0, with a hard one 0 there; where a = 0 it is u itself, at most θ in size (without a
+    lower bound where a ≥ 0). So ∂E/∂a = ΦᵀΦa − Φᵀx + (u − a), and du/dt = −∂E/∂a is the LCA: du/dt
+    = Φᵀx − u − (ΦᵀΦ − I)a.
 
-    With a soft threshold E is convex, and the certificate is the gap to the dual at ν = s·(x − Φa),
-    s ≤ 1 the scale that makes it feasible (|φ_kᵀν| ≤ θ; φ_kᵀν ≤ θ where a ≥ 0); written without
+    With a soft threshold E is convex. The certificate is the gap to the dual at ν = s·(x − Φa),
+    where the scale s ≤ 1 makes ν feasible: |φ_kᵀν| ≤ θ, or φ_kᵀν ≤ θ where a ≥ 0. Written without
     cancellation:
 
         E(a) − D(ν) = ½(1 − s)²‖x − Φa‖² + Σ_k (θ|a_k| − a_k φ_kᵀν)
 
-    With a hard threshold there is none: E has many local minima.
+    With a hard threshold there is no certificate: E has many local minima.
     """
 
     def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
@@ -44,13 +45,14 @@ class LassoEnergy(LinearEnergy):
         return self.sparsity.cost(mean.detach()).sum(-1), u - mean
 
     def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
-        """Soft or hard thresholding of the gradient step y = mean − data_gradient/h.
+        """Soft or hard thresholding of the gradient step y = mean − data_gradient/h; the potentials
+        u (B, K).
 
-        soft   a = T_{θ/h}(y), and u = a + h(y − a), the potential with T(u) = a that carries its
-               subgradient
-        hard   u = y: y survives above θ, not only θ/√h, so that T(u) = a. For one coefficient and
-               h ≥ c, E does not rise; where several go at once it may, and `Descent` takes the
-               step back
+            soft   a = T_{θ/h}(y), and u = a + h(y − a): the potential with T(u) = a, whose
+                   difference u − a is the subgradient of the cost
+            hard   u = y with h ≥ c, so a = T(u) keeps what exceeds θ. The exact proximal step
+                   keeps all above θ/√h, but that has no u with T(u) = a. E does not rise if one
+                   coefficient moves; if several move it may, and `Descent` takes the step back
         """
         if self.sparsity.hard:
             return mean - data_gradient / torch.maximum(curvature, self.quadratic.diagonal)
@@ -87,11 +89,12 @@ class LassoEnergy(LinearEnergy):
     @full_precision
     @torch.no_grad()
     def certificate(self, u: Tensor) -> Tensor:
-        """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,); NaN for a hard threshold.
+        """The duality gap E(a) − D(ν) ≥ E(a) − E* (B,), in float64; NaN for a hard threshold.
 
-        ν = s·r with the residual r as it was computed, which is not quite x − Φa: ½‖(x − Φa) −
-        s·r‖² takes the place of ½(1 − s)²‖x − Φa‖². s makes ν feasible whatever true value of φ_kᵀr
-        its rounding stands for."""
+        The dual point is ν = s·r, with r the residual as computed, rounding included. As r is not
+        quite x − Φa, the term ½(1 − s)²‖x − Φa‖² becomes ½‖(x − Φa) − s·r‖². The scale s is small
+        enough that ν is feasible whatever the rounding error of φ_kᵀr.
+        """
         if self.sparsity.hard:
             return super().certificate(u)
         a, r = self._residual(u)

@@ -181,7 +181,8 @@ class LinearEnergy(SolvableEnergy):
         data_gradient: Float[Tensor, "batch latents"],
         curvature: Float[Tensor, "#batch latents"],
     ) -> Float[Tensor, "batch latents"]:
-        """u of argmin_μ data_gradient·(μ − mean) + ½ Σ h_k (μ_k − mean_k)² + cost(μ).
+        """The parameters u (B, K) whose mean minimizes data_gradient·(μ − mean) + ½ Σ_k h_k (μ_k −
+        mean_k)² + cost(μ).
 
         Args:
             mean: the point of linearization (B, K), of any sign.
@@ -209,9 +210,12 @@ class LinearEnergy(SolvableEnergy):
         return Point(value, mean, slope, slope + leak, self.quadratic.diagonal)
 
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
-        """A copy of this energy on aliases of its tensors, and those aliases that carry gradient.
-        No alias depends on another, so a derivative in one leaves out the ways that go through the
-        others."""
+        """A copy of this energy whose tensors are aliases of the originals, and the list of those
+        aliases that require gradient.
+
+        Aliases do not depend on each other. So a derivative in one alias is a partial derivative,
+        with all the others held fixed.
+        """
         own, aliases = copy(self), []
 
         def alias(value: Tensor) -> Tensor:

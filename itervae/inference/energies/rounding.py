@@ -18,8 +18,8 @@ from torch import Tensor
 from itervae.model import LinearOperator
 
 SPARE = 64
-"""Roundings allowed for beside those of the sums: of what is in them and of what is done with
-them."""
+"""Number of roundings, each of relative size ε/2, that are allowed for beside those of the sums: in
+the terms that are summed and in what is done with the result."""
 HALF = torch.finfo(torch.float64).eps / 2
 """The rounding unit of float64, ε/2."""
 
@@ -56,10 +56,11 @@ def residual(
     float64.
 
     Args:
-        x: data.
-        mean: μ, whose own relative error is at most `SPARE` roundings / 2.
+        x: data (B, D).
+        mean: μ (B, K); its own relative error is at most `SPARE`/2 roundings.
         operator: Φ.
-        active: number of latents of each datum that are not 0, at most.
+        active: upper bound of the number of nonzero latents, one for all data or one per
+            datum (B,).
     """
     found = operator.residual(x, mean)
     norms = operator.atom_norms().sqrt()

@@ -10,14 +10,19 @@ from itervae.model import GenerativeModel
 
 
 class SampledEnergy(SolvableEnergy):
-    """The free energy of any decoder and likelihood, by sampling and automatic differentiation.
+    """The free energy of a Poisson posterior under any decoder and likelihood, by sampling and
+    automatic differentiation.
 
-    The gradient of E_q[f(z)], f = −log p(x | z), in a Poisson rate is E_q[f(z + e_k) − f(z)]; to
-    second order in the one spike that is E_q[∂_k f + ½ ∂²_kk f], with the Gauss–Newton diagonal
-    ∂²_kk f ≈ Σ_d w_d J_dk², w the curvature of the likelihood. It is exact for a linear decoder
-    under a Gaussian likelihood, and its variance does not grow as rates become small, as that of
-    pathwise and score gradients in λ does. One Jacobian-vector product gives ∂f at an integer
-    sample, a second with random signs an unbiased draw of the diagonal (Hutchinson 1989).
+    Write f = −log p(x | z). The gradient of E_q[f(z)] in a Poisson rate λ_k is E_q[f(z + e_k) −
+    f(z)]. To second order in the added spike it is
+
+        E_q[∂_k f + ½ ∂²_kk f],      ∂²_kk f ≈ Σ_d w_d J_dk²      (Gauss–Newton)
+
+    with J the Jacobian of the decoder and w the curvature of the likelihood. This is exact for a
+    linear decoder under a Gaussian likelihood. Its variance does not grow as rates become small,
+    unlike that of pathwise and score gradients in λ. One backward pass (a product with Jᵀ) gives ∂f
+    at an integer sample; a second one, with random signs, gives an unbiased draw of the diagonal
+    (Hutchinson 1989).
 
     Gradients are detached: back-propagation goes through the steps but not through second
     derivatives of the decoder.

@@ -35,9 +35,10 @@ LEAST, MOST = 0.1, 1e6
 LEAST_SQUARE = 1e-30
 """Smallest squared step, in units of the diagonal, that the curvature is divided by."""
 STILL = 1.0
-"""Squared relative step, in units in the last place, below which a datum has arrived: F hardly sees
-it, and it says nothing new of the curvature. κ then stays and momentum ends, or they would follow
-rounding, and an unrolled gradient grow with every step after arrival."""
+"""Squared step of a Poisson model, relative to Σ_k c_k λ_k²/σ² and in units of the machine epsilon,
+up to which a datum has arrived. F hardly changes then and the curvature seen is rounding; so κ
+stays and momentum restarts. Else both would follow rounding, and an unrolled gradient would grow
+with every step after arrival."""
 
 
 class Descent(Engine):

@@ -9,6 +9,7 @@ from itervae.arguments import check_choice
 from itervae.model.decoders import quarter
 
 ENCODERS = ("linear", "mlp", "conv")
+"""Names of the encoders."""
 
 
 class Encoder(nn.Sequential):
@@ -35,12 +36,19 @@ class _Residual(nn.Module):
 
 def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> Encoder:
     """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors
-    start at the prior.
+    start near the prior.
 
-    `linear`: one matrix, without bias, as published, but where `bias` asks for it: a log-scale that
-    is linear in x could not be below that of the prior for every x. `mlp`: two hidden layers of
-    512. `conv`: two halvings with residual blocks of 32 and 64 channels, for images with sides that
-    are multiples of 4.
+        linear   one matrix, by default without bias, as published. Log-scales need one:
+                 without it none could be below that of the prior for every x
+        mlp      two hidden layers of 512
+        conv     two halvings with residual blocks of 32 and 64 channels, for images (H, W)
+                 with sides that are multiples of 4
+
+    Args:
+        name: one of `ENCODERS`.
+        shape: of a datum.
+        outputs: number of values that the encoder gives.
+        bias: whether `linear` has a bias; the others always have.
     """
     check_choice("encoder", name, ENCODERS)
     size = math.prod(shape)

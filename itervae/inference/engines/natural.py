@@ -1,5 +1,5 @@
-"""Natural-gradient steps on the free energy of any family and decoder, each of known form, whose
-size, bias and momentum are asked for.
+"""Natural-gradient steps on the free energy of any family and decoder, with size, bias and momentum
+chosen by a function, such as a network, that is handed to them.
 
 Amari (1998), "Natural gradient works efficiently in learning"; Marino, Yue & Mandt (2018),
 "Iterative amortized inference".
@@ -23,11 +23,12 @@ from itervae.inference.problem import Problem
 FEATURES = 6
 """Number of features that `natural_features` gives of each parameter of a latent."""
 RECOVERY = 0.8
-"""Factor by which the damping after a step that raised F falls, per step."""
+"""Factor by which the damping d falls, down to 1, at each step that is not taken back."""
 ROUNDING = 8
 """Units in the last place of F below which a rise is rounding."""
 CHANCE = 2.0
-"""Standard deviations of a sampled F below which a rise is left to chance."""
+"""Rise of a sampled F, in standard deviations of the difference of two draws, up to which it is put
+down to chance and the step is kept."""
 
 Ask = Callable[[Tensor, State, int], tuple[Tensor, dict[str, Tensor]]]
 """A function of features (B, P, 6), a state and K that gives modulations (B, P, 3), and memory to
@@ -35,21 +36,24 @@ carry on besides."""
 
 
 class NaturalDescent(Engine):
-    """Natural-gradient steps whose size, bias and momentum α, δ, γ of each parameter are asked for,
-    with g the natural gradient of F (of a Poisson ∂F/∂λ) and h the curvature cλ/σ² of a Poisson, 0
-    of other families:
+    """Natural-gradient steps whose log-size α, bias δ and momentum γ of each parameter come from a
+    function `ask`:
 
-        Δu = clip( −(g − βδ) / (d e^{2α} (4β + 4h)), ±4 ) + γ·(last Δu)        ±2 where F is sampled
+        Δu = clip( −(g − βδ) / (d e^{2α} (4β + 4h)), ±4 ) + γ·(last Δu)
 
-    A step that raises F is taken back and d doubled (d ≥ 1). Where F is sampled, that is a rise by
-    more than two standard deviations of the difference of two draws, var F ≈ Σ_k var z_k
-    (∂F/∂z_k)², and not while the engine is trained, as it would learn nothing from such steps; and
-    after the n steps that it is trained for the k-th step is n/k of what is asked for, as the noise
-    of the gradient wants (Robbins & Monro 1951).
+    g is the natural gradient of F (∂F/∂λ of a Poisson), h the curvature beyond the leak where it is
+    known (cλ/σ² of a sampled Poisson), else 0; d ≥ 1 is a damping per datum. A step that raises F
+    is taken back and d doubled; after any other step d falls again.
+
+    Where F is sampled, three things differ. The clip is at ±2. A rise counts only beyond two
+    standard deviations of the difference of two draws, var F ≈ Σ_k var z_k (∂F/∂z_k)², and no step
+    is taken back while the engine is trained, as it would learn nothing from it. Beyond the n steps
+    that it is trained for, the k-th step is scaled by n/k, so that the noise of the gradient
+    averages out (Robbins & Monro 1951).
 
     Args:
         steps: n.
-        ask: gives α, δ, γ.
+        ask: gives α, δ, γ (B, P, 3); see `Ask`.
     """
 
     requires = frozenset({"variational posterior"})

@@ -72,19 +72,20 @@ class LCAODE(Descent):
     methods.
 
     A step is one unit of time, with the κ of `Descent` per datum as the time constant of lateral
-    inhibition; where F has risen, the step is taken back and the datum goes on with κ doubled, a
-    slower flow. So any method is stable for every datum, and 10 + 10 steps are 20. The step of a
-    fixed method that overshoots is shortened first, as any of `Descent`. The first step, from which
-    rates may have to grow a thousandfold, is a proximal one.
+    inhibition. Where F has risen, the step is taken back and the datum goes on with κ doubled, a
+    slower flow; so any method is stable for every datum. The step of a fixed method that overshoots
+    is shortened first, as any of `Descent`. The very first step, in which rates may have to grow a
+    thousandfold, is a proximal one; a call that goes on from a whole state has none, so 10 steps
+    and then 10 more are the same as 20.
 
     Adaptive methods choose one sequence of substeps for the whole batch, by the error of the worst
     datum (the largest root mean square over latents); so an answer depends on the rest of the
     batch, within rtol and atol. Where they find no step size, the batch takes that step by `heun3`
     instead, which `stats["fallback"]` counts.
 
-    `adjoint` solves the adjoint equation backwards within each step, by the same adaptive method:
-    the gradient of the flow and not of its discretization, equal as rtol and atol go to 0. Its
-    substeps are at least 1/1000 of the step, whatever their error.
+    `adjoint` solves the adjoint equation backwards within each step, by the same adaptive method.
+    That is the gradient of the flow and not of its discretization; the two become equal as rtol and
+    atol go to 0. Its substeps are at least 1/1000 of the step, whatever their error.
     """
 
     Settings = LCAODESettings

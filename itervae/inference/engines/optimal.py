@@ -27,13 +27,15 @@ from itervae.inference.systems.newton import newton_step
 from itervae.model import CERTIFIABLE
 
 SINGLE = 20
-"""First steps, in float32 at half the cost, before it is looked whether data are finished."""
+"""Number of first steps of a cold start, taken in float32 at half the cost, with no check for
+finished data between them."""
 FIRST_ORDER = 100
 """Steps of first order before Newton steps: most data are finished by then, at a fraction of the
 cost."""
 CYCLE, ACTIVE_SET = 10, 3
-"""Length of a cycle of batched steps on the lasso, and how many of each are active-set steps. The
-others, of the LCA, bring data near their support that are far from it."""
+"""Number of steps in a cycle of batched steps on the lasso, and how many of them, the first, are
+active-set steps. The others are steps of the LCA: they bring data near their support that are still
+far from it."""
 
 
 @dataclass
@@ -47,12 +49,15 @@ class OptimalSettings:
 
 
 class Optimal(Descent):
-    """The certified optimum: float64 steps until each datum's duality gap is below the tolerance.
+    """The certified optimum: steps until each datum's duality gap, computed in float64, is below
+    the tolerance.
 
-    Steps of the LCA first, then accelerated proximal steps, which small σ² or small β slow down
-    less, and Newton steps for the data that are left. The lasso is solved on a CPU in compiled
-    code, which counts as no step (`coordinate_descent`); on a GPU and without numba by active-set
-    steps among those of the LCA. Gaussian and categorical posteriors take no step.
+    Poisson: from a cold start 20 steps of the LCA in float32; then, in float64, accelerated
+    proximal steps, which small σ² or small β slow down less, and from step 100 on, with a dense
+    dictionary, Newton steps for the data that are left. The lasso: on a CPU with numba by compiled
+    code, which counts as no step (`coordinate_descent`), else by active-set steps among those of
+    the LCA. Gaussian and categorical posteriors take no step.
+
     `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps,
     or that rounding lets come no nearer (`stats["stalled"]`), are returned with a larger
     certificate, never silently.

@@ -47,12 +47,16 @@ class SemiAmortized(Engine):
     """Steps of another engine from the better of two starts per datum: the encoder's answer and the
     prior.
 
-    An encoder is catastrophically wrong on a few inputs, and that tail survives several steps of a
-    solver; so each datum starts where F is lower. F is exact where it has a closed form, else the
-    mean of a few draws. While the engine is trained every datum starts from the encoder, which
-    would learn nothing from those that start elsewhere; and F of the start is trained with that of
-    the steps, or the comparison would mean nothing. `stats["from_prior"]` says which data started
-    from the prior; `stats["clamped"]` is that of `Amortized`.
+    An encoder is catastrophically wrong on a few inputs, and several steps of a solver do not
+    repair these; so each datum starts where F is lower. F is exact where it has a closed form, else
+    the mean of a few draws.
+
+    In training every datum starts from the encoder, which learns nothing from a datum that starts
+    elsewhere. The loss includes F of the start, so that the encoder's answer is a fair rival of the
+    prior afterwards.
+
+    `stats["from_prior"]` says which data started from the prior; `stats["clamped"]` is that of
+    `Amortized`.
 
     Args:
         encoder: gives the first start.

@@ -58,14 +58,14 @@ class SpikingLCASettings:
 class SpikingLCA(Engine):
     """The iterative Poisson VAE: integer spikes, drawn anew at each step, drive the potentials.
 
-    It starts from the log-rates of the prior. No potential changes by more than 2 in one step, nor
-    rises above 10, where counts can be drawn; `stats["clamped"]` counts the units that the last
-    step would have taken beyond.
+    It starts from the log-rates of the prior. In one step no potential changes by more than 2 nats.
+    None rises above 10, beyond which counts cannot be drawn; `stats["clamped"]` counts the units
+    that the last step would have taken there.
 
-    With a linear decoder the gradient goes back through time by way of the spikes: integer counts
-    in both modes, with the derivative of the relaxed counts of the same arrivals
-    (straight-through). For other models `SampledEnergy` gives the drive at counts z, detached: it
-    goes back through the potentials alone.
+    With a linear decoder the gradient goes back through time by way of the spikes: these are
+    integer counts, in training as well, with the derivative of the relaxed counts of the same
+    arrivals (straight-through). For other models `SampledEnergy` gives the drive at counts z
+    without gradient; the gradient then goes back through the potentials alone.
     """
 
     requires = frozenset({"Poisson family"})

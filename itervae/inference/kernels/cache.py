@@ -1,8 +1,8 @@
-"""numba's cache of compiled code, kept from standing in the way where it is damaged or cannot be
-written.
+"""A cache of numba's compiled code that does no harm where it is damaged or cannot be written.
 
-numba reads and writes it when a function is first called, and lets what goes wrong there through to
-the caller. Here the function is compiled then, as if there were no cache, and that is said once.
+numba reads and writes its cache when a function is first called, and passes every error there on to
+the caller. Here the function is compiled instead, as if there were no cache, and one warning says
+so.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _DAMAGED = (
     OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
     ImportError, MemoryError,
 )  # fmt: skip
-"""Errors in which reading a pickle of other bytes can end, and writing to a full disk."""
+"""Errors raised by reading a damaged pickle, or by writing to a full disk."""
 
 
 class SafeCache:

@@ -20,12 +20,13 @@ ROUNDS = 200
 TURNS = 30
 """Largest number of sweeps and Newton steps on one working set."""
 SHARE = 0.5
-"""Share of the largest violation from which on an atom comes in."""
+"""Share of the way from the threshold to the largest |φ_kᵀ(x − Φa)|: atoms from there on enter the
+working set."""
 STILL = 1e-13
 """Share of the threshold below which a change of a gradient is rounding."""
 DEPENDENT = 1e-12
-"""Share of the squared norm of an atom up to which, left of it by other atoms, it depends on
-them."""
+"""Share of an atom's squared norm: the atom depends on others if what lies outside their span is at
+most that."""
 FAR = 1e300
 """A number larger than any share of a step, in place of infinity, which code compiled like this
 does not know."""
@@ -144,8 +145,8 @@ def _gap(residual, drive, square, atoms, code, count, threshold, largest):
 @compiled
 @no_type_check
 def _enter(residual, inside, atoms, code, count, least, signed):
-    """The atoms outside whose gradient is at least so large, added to the working set with code 0;
-    its new number."""
+    """Add the atoms outside the working set whose φ_kᵀ(x − Φa) is at least `least` in size, with
+    code 0; the new number of atoms in it."""
     for k in range(len(residual)):
         size = abs(residual[k]) if signed else residual[k]
         if size >= least and not inside[k]:
@@ -225,10 +226,14 @@ def _active(code, count, active):
 @compiled
 @no_type_check
 def _factorize(block, active, number, factored, factor, rows):
-    """Cholesky factor of the block of the active atoms, by rows, with reciprocals on its diagonal.
-    Of the `rows` of atoms `factored` before those are kept that still hold. How many rows there
-    are: all, or as many as go before the first atom that depends on those before it, whose row is
-    there but for its diagonal."""
+    """Compute the Cholesky factor of the block of the active atoms, by rows, with reciprocals on
+    its diagonal; the number of its rows.
+
+    Rows that still hold are kept: of the `rows` there are, those up to the first where `factored`,
+    the atoms that they were made for, differs from `active`. If an atom depends on those before it,
+    the work stops: the answer is then the number of rows before it, and its own row is there but
+    for the diagonal.
+    """
     kept = 0
     while kept < rows and kept < number and active[kept] == factored[kept]:
         kept += 1
@@ -252,8 +257,12 @@ def _factorize(block, active, number, factored, factor, rows):
 @compiled
 @no_type_check
 def _leave_dependent(block, inner, code, count, active, last, factor, step):
-    """Go along the dependence of an active atom, the `last`, on those before it, where Φa stays as
-    it is, to where Σ_k |a_k| is smaller and the first code is 0."""
+    """Set one code to 0 and leave Φa as it is, where an active atom, the `last`, depends on those
+    before it.
+
+    The codes move along this dependence, in the direction in which Σ_k |a_k| does not grow, until
+    the first of them is 0.
+    """
     for i in range(last):
         step[i] = -factor[last, i]
     for i in range(last - 1, -1, -1):
@@ -280,7 +289,7 @@ def _leave_dependent(block, inner, code, count, active, last, factor, step):
 @compiled
 @no_type_check
 def _newton_direction(factor, inner, code, active, number, threshold, step):
-    """What takes the active codes to the minimum with their signs."""
+    """Put into `step` the change that takes the active codes to the minimum of E at fixed signs."""
     for i in range(number):
         line = factor[i]
         value = inner[active[i]] - (threshold if code[active[i]] > 0 else -threshold)

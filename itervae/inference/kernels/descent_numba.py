@@ -39,9 +39,11 @@ log a, say, would be left without its rounding."""
 ONE, TWO = np.float32(1), np.float32(2)
 """Exact in float32, so that they widen no product."""
 LEAST_SQUARE = np.float32(1e-30)
+"""Smallest squared step that the curvature is divided by, as in `engines/descent.py`."""
 NEAR, TERMS = np.float32(0.3), 14
 """Distance in nats within which a divergence is summed as a series, and the number of its terms."""
 EXP = (0.16666666666666602, -2.7777777777015593e-3, 6.613756321437934e-5, -1.6533902205465252e-6, 4.1381367970572385e-8)
+"""Coefficients of the rational approximation of e^r on |r| ≤ ½ log 2."""
 LOG = (
     0.6666666666666735,
     0.3999999999940942,
@@ -51,6 +53,7 @@ LOG = (
     0.15313837699209373,
     0.14798198605116586,
 )
+"""Coefficients of the series of log(1 + f) in s² = (f/(2 + f))²."""
 POWER = (0.69511486, 0.22765367, 0.07705909)
 """2^t within 1e-4 for t in [0, 1]: 1 + c₁t + c₂t² + c₃t³."""
 BELOW, ABOVE = (0.2621, 1.2209), (7.4401, 34.930, 11.5723)

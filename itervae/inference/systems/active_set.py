@@ -21,13 +21,13 @@ from itervae.inference.energies.linear import rises
 from itervae.inference.systems.jacobian import SYSTEM_BYTES, gram_of
 
 ENTERING = 16
-"""Units that may enter in a step, those of the largest gradients; more only where more than twice
-as many are active, of which half as many may."""
+"""Number of units that may enter in one step, those of the largest gradients; half the number of
+active units where that is more."""
 ROUNDS = 5
 """Largest number of systems solved in a step, while units leave."""
 CROSSINGS = (0, 1, 3, 7, 15, 31)
-"""Points that are tried where E does not fall at the minimum: on the way there, where so many
-units, and one more, have left."""
+"""Ranks, from 0, of the points that are tried where E does not fall at the minimum: those on the
+way there at which a unit reaches 0, in order."""
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Bounds, in active units, between the groups of data whose systems are solved together."""
 RIDGE = 1e-13

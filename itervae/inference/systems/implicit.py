@@ -24,18 +24,18 @@ from itervae.model import Dense
 
 
 def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
-    """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in whatever the energy
-    depends on.
+    """u (B, P) again, with the gradient of the root of ∂E/∂μ(u, θ) = 0 in everything θ that the
+    energy depends on.
 
-    The linear system is solved in the backward pass: in closed form, in float64, for the Poisson
-    free energy and for sparse coding with a dense dictionary; by GMRES for any other energy whose
+    The linear system is solved in the backward pass: directly, in float64, for the Poisson free
+    energy and for sparse coding with a dense dictionary; by GMRES for any other energy whose
     `evaluate(u).gradient` (B, P) can be differentiated in u. Warns, in the backward pass, of data
     where that does not converge.
 
-    Sparse coding: u = Φᵀ(x − Φa) + a, so that units at rest, a_k = 0, have a gradient too where a
-    loss depends on their potential; one that depends on a = T(u) alone has theirs at zero, and the
-    system is that of the active set. Where active atoms are linearly dependent, the code is not
-    unique: such a datum gets no gradient, and a warning says so.
+    In sparse coding the root is u = Φᵀ(x − Φa) + a with a = T(u). Units at rest, a_k = 0, have a
+    potential too, so a loss of u has a gradient in them; for a loss of a alone that gradient is 0,
+    and only the system of the active set is left. Where active atoms are linearly dependent, the
+    code is not unique: such a datum gets no gradient, and a warning says so.
     """
     u = u.detach()
     if not torch.is_grad_enabled():
@@ -74,8 +74,8 @@ def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
 
 
 def solve_by_products(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
-    """The same for any energy, from products of Jᵀ with vectors alone, each of which is one pass of
-    back-propagation."""
+    """The answer J⁻ᵀ·right (B, P) for any energy, by GMRES: each product of Jᵀ with a vector is one
+    backward pass."""
     assert isinstance(energy, SolvableEnergy | FamilyEnergy)
     with torch.enable_grad():
         u = u.detach().requires_grad_()

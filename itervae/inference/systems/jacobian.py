@@ -23,8 +23,8 @@ from itervae.model import Dense
 SYSTEM_BYTES = 1 << 28
 """Memory in bytes for the linear systems that are solved together."""
 DEPENDENT = 1e-10
-"""Share of the squared norm of an atom below which, outside of the span of others, atoms are
-linearly dependent."""
+"""Share of an atom's squared norm: the atom is linearly dependent on others if what lies outside
+their span is at most that."""
 BASIS, CYCLES = 40, 10
 """Products with J from one restart of GMRES to the next, and the largest number of restarts."""
 
@@ -128,18 +128,18 @@ def solve_active(
 def gmres(
     apply: Callable[[Tensor], Tensor], right: Float[Tensor, "batch parameters"]
 ) -> tuple[Float[Tensor, "batch parameters"], Bool[Tensor, " batch"]]:
-    """Solve apply(y) = right (B, P), one linear system a datum, by restarted GMRES: at most 10
-    times 40 products.
+    """Solve apply(y) = right (B, P), one linear system per datum, by restarted GMRES: at most 10
+    restarts of 40 products.
 
-    The host looks at the residuals once in a restart, after 40 products.
+    The host looks at the residuals once in a restart.
 
     Args:
         apply: a linear map of (B, P), datum by datum.
         right: the right side.
 
     Returns:
-        The answer y, and whether its residual is below ε^⅔ of the right side (B,), ε the rounding
-        unit: 4e-11 in float64, 2e-5 in float32.
+        The answer y (B, P), and whether the norm of its residual is at most ε^⅔ of that of the
+        right side (B,), ε the machine epsilon: 4e-11 in float64, 2e-5 in float32.
     """
     eps = torch.finfo(right.dtype).eps
     count = min(BASIS, right.shape[1])

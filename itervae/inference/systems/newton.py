@@ -13,7 +13,7 @@ from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.systems.jacobian import solve_poisson
 
 HALVINGS = 30
-"""Halvings of a step before a datum stays where it is."""
+"""Number of step sizes tried, 1, ½, ¼ and so on, before a datum stays where it is."""
 SUFFICIENT = 1e-4
 """Share of the promised fall of F that a step has to bring (Armijo's rule)."""
 NEGLIGIBLE = 1e-3
@@ -25,16 +25,18 @@ def newton_step(
 ) -> tuple[Float[Tensor, "batch latents"], Point]:
     """One Newton step per datum with backtracking: F falls, or the datum stays.
 
-    A relative step p = Δλ/λ becomes Δu = p downward, which is exact for a unit whose rate is
-    negligible, and Δu = log(1 + p) upward; a unit below the rate at which it matters (λc/σ² =
-    β/1000) may jump up to it.
+    The relative step p = Δλ/λ is taken in log-rates. Downward Δu = p, which is exact for a unit of
+    negligible rate; upward Δu = log(1 + p), so that λ becomes λ(1 + p). As that is slow from a tiny
+    rate, a unit whose rate is negligible (λc/σ² < β/1000) may go up by the whole p, as far as the
+    rate where it no longer is.
 
     Args:
         energy: the problem, float64.
-        log_rate: u (B, K), and `point`, the energy evaluated there.
+        log_rate: u (B, K).
+        point: the energy evaluated there.
 
     Returns:
-        The next log-rates and the energy there.
+        The next log-rates (B, K) and the energy there.
     """
     relative = newton_direction(energy, point)
     slope = (point.gradient * point.mean * relative).sum(-1)  # of F along the step, negative

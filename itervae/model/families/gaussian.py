@@ -41,7 +41,7 @@ class GaussianVAESettings(VAESettings):
     """The generative model of a Gaussian variational autoencoder."""
 
     activation: Annotated[str, OneOf(ACTIVATIONS)] = "none"
-    """Applied to the sample: the latents are then non-negative."""
+    """Function applied to the sample; relu and exp make the latents non-negative."""
 
     def build_prior(self) -> Prior:
         return GaussianPrior(self.latents, self.prior == "learned", self.activation)

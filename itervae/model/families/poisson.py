@@ -14,7 +14,7 @@ from itervae.errors import InputError, described
 from itervae.model.prior import Prior, VAESettings
 
 LOG_RATES = (-30.0, 5.0)
-"""Between these a prior log-rate can be set."""
+"""Least and largest prior log-rate that can be set, in nats."""
 
 
 def check_log_rate(name: str, value: Any) -> float:
