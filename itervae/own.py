@@ -6,11 +6,13 @@ What a user names is imported; what a file names never is, and has to be handed 
 
 import inspect
 import sys
+import traceback
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from itervae.arguments import nearest
 from itervae.errors import InputError, described
 
 
@@ -32,24 +34,42 @@ def import_class(name: str, base: type) -> type:
         InputError: no such module, or no such class in it.
     """
     module, _, path = name.partition(":")
+    if not module or not path:
+        raise InputError(f"{name!r} names no class; expected MODULE:CLASS, such as my_module:MyEngine")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found = import_module(module)
-    except (ModuleNotFoundError, ValueError, TypeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name not in _parents(module):
-            raise  # it is there, and imports what is not
-        raise InputError(
-            f"there is no module {module!r} to import {path} from; expected MODULE:CLASS, the module installed or in "
-            f"the current folder, {here}"
-        ) from error
+        found: Any = import_module(module)
+    except Exception as error:  # whatever a module of the user's own does when it is imported
+        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module):
+            raise InputError(
+                f"there is no module {module!r} to import {path} from; expected MODULE:CLASS, the module installed or "
+                f"in the current folder, {here}"
+            ) from error
+        raise InputError(f"{module} cannot be imported ({_where(error)}); mend it, and try again") from error
     finally:
         sys.path.remove(here)
     for part in path.split("."):
-        found = getattr(found, part, None)
+        if not hasattr(found, part):
+            known = [each for each, kind in vars(found).items() if isinstance(kind, type) and issubclass(kind, base)]
+            raise InputError(f"{module} has no class {path}; {nearest(path, known)}expected {_one_of(base, module)}")
+        found = getattr(found, part)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(f"{name} is {described(found)}; expected a class in {module} that is a {base.__name__}")
+        raise InputError(f"{name} is {described(found)}; expected {_one_of(base, module)}")
     return found
+
+
+def _where(error: Exception) -> str:
+    """What an error in a module of the user's own is, and the place in it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}: {type(error).__name__}: {error}"
+
+
+def _one_of(base: type, module: str) -> str:
+    article = "an" if base.__name__[0] in "AEIOU" else "a"
+    return f"a class in {module} that is {article} {base.__name__}"
 
 
 def given_class(name: str, own: Collection[type], base: type) -> type:
@@ -67,9 +87,11 @@ def given_class(name: str, own: Collection[type], base: type) -> type:
         alike = kind.__qualname__ == path and (kind.__module__ == module or "__main__" in (kind.__module__, module))
         if alike and issubclass(kind, base):
             return kind
+    seen = ", ".join(class_name(kind) for kind in own if issubclass(kind, base))
+    instead = f" ({seen} was handed over, which is another: give its module the name that it had)" if seen else ""
     raise InputError(
         f"the file names a class of your own, {name}, and files are never trusted to name code; hand the class over: "
-        f"itervae.load(RUN, own=[{path}]), on the command line --own {name}"
+        f"itervae.load(RUN, own=[{path}]), on the command line --own {name}{instead}"
     )
 
 

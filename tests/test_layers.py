@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "options": set(),
-    "own": {"errors"},
+    "own": {"arguments", "errors"},
     "paths": {"errors"},
 }
 

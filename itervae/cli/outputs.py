@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itervae.errors import InputError
+from itervae.training.folder import is_of_run
 
 
 def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Path] = ()) -> dict[str, Path]:
@@ -31,6 +32,8 @@ def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Pa
             raise InputError(f"{flag} is {path}; expected a name ending in {suffix}")
         if (place := os.path.realpath(path)) in taken:
             raise InputError(f"{flag} is {path}, and so is {taken[place]}; expected another name")
+        if is_of_run(Path(place)):
+            raise InputError(f"{flag} is {path}, a file of the run in that folder; expected another name")
         taken[place] = flag
         _check_place(flag, path)
         asked[name] = path

@@ -198,7 +198,7 @@ def split_engine(text: str) -> tuple[str, int | None]:
 
 
 def _is_run(name: str) -> bool:
-    if name.strip().partition(":")[0] in ENGINES:  # a folder of that name is ./NAME
+    if name.strip().partition(":")[0] in ("", *ENGINES):  # a folder of that name is ./NAME
         return False
     path = check_path(name)
     return path.is_dir() or path.suffix == ".pt"

@@ -70,6 +70,12 @@ def check_model(model: Any) -> None:
 def check_engine(engine: Any) -> None:
     """Refuse what is no engine, such as its name or its class."""
     if all(hasattr(engine, name) for name in ("init", "step", "requires")) and not isinstance(engine, type):
+        for name in ("init", "step") if engine.steps else ("init",):
+            if getattr(type(engine), name, None) is getattr(Engine, name):
+                raise InputError(
+                    f"{type(engine).__name__} does not write {name}; expected an engine that writes init and, where "
+                    "it takes steps, step"
+                )
         return
     what = f"{engine!r}, a name" if isinstance(engine, str) else described(engine)
     how = "an engine, such as LCAUnrolled(steps=20)"

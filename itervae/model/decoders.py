@@ -3,12 +3,13 @@
 import math
 from itertools import pairwise
 
+import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
-from itervae.model.operators import LinearDecoder
+from itervae.model.operators import LinearDecoder, OperatorDecoder
 from itervae.own import make
 
 
@@ -79,6 +80,22 @@ DECODERS = ("linear", "mlp", "conv")
 """Names of the decoders."""
 
 
+def _own(kind: type[nn.Module], shape: tuple[int, ...], latents: int) -> nn.Module:
+    """A decoder of a user's own, refused where it does not give flat data."""
+    decoder = make(kind, f"{kind.__name__}(shape, latents)", shape, latents)
+    if isinstance(decoder, OperatorDecoder):
+        return decoder  # whose operator says what it gives
+    with torch.no_grad():
+        found = decoder.eval()(torch.zeros(2, latents))
+    decoder.train()
+    if found.shape != (2, math.prod(shape)):
+        raise InputError(
+            f"{kind.__name__} gives {tuple(found.shape)} for z of {(2, latents)}; expected {(2, math.prod(shape))}, "
+            f"data of shape {tuple(shape)} as flat rows: end it with nn.Flatten()"
+        )
+    return decoder
+
+
 def build_decoder(name: str | type[nn.Module], shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
     """The decoder of that name, or of that class, for data of `shape`."""
     if unit_norm and name != "linear":
@@ -87,7 +104,7 @@ def build_decoder(name: str | type[nn.Module], shape: tuple[int, ...], latents: 
             f"unit-norm atoms were asked of decoder {shown}; only the linear decoder has atoms: use linear"
         )
     if isinstance(name, type):
-        return make(name, f"{name.__name__}(shape, latents)", shape, latents)
+        return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)
     if name == "linear":
         return LinearDecoder(math.prod(shape), latents, unit_norm)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import Engine, check_named
+from itervae.inference.checks import check_engine
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, Carryover
@@ -159,6 +160,7 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         engine = kind.build(settings.engine, model, shape)
+    check_engine(engine)
     return model, engine
 
 

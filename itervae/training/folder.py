@@ -9,10 +9,19 @@ from itervae.errors import InputError
 from itervae.files import TEMPORARY, clear_temporaries, write_bytes
 from itervae.training.checkpoint import LAST
 from itervae.training.lock import LOCK, check_unlocked
+from itervae.training.metrics import METRICS
 from itervae.training.reports import FAILURE, SUMMARY
 from itervae.training.settings import RunSettings
 
 CONFIG = "config.yaml"
+OWN = (CONFIG, SUMMARY, FAILURE, METRICS, LOCK)
+"""Files of a run that are no checkpoints and no pictures."""
+
+
+def is_of_run(path: Path) -> bool:
+    """Whether a file, there or not, would be one by which a run goes on or is looked at."""
+    mine = path.name in OWN or path.suffix == ".pt" or path.name.startswith("events.out.")
+    return mine and ((path.parent / CONFIG).is_file() or (path.parent / LAST).is_file())
 
 
 def check_free(run_dir: Path) -> None:

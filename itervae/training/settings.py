@@ -254,12 +254,11 @@ def check_names(kind: type[Engine], groups: Collection[type]) -> None:
     if not is_dataclass(kind.Settings):
         raise InputError(f"{name}.Settings is {described(kind.Settings)}; expected a dataclass with a default for each")
     others = [group for group in groups if group is not kind.Settings]
-    taken = {setting.name: group.__name__ for group in others for setting in fields(group)}
-    taken |= dict.fromkeys(COMMAND_NAMES, "itervae train")
+    taken = {setting.name for group in others for setting in fields(group)} | set(COMMAND_NAMES)
     for setting in fields(kind.Settings):
         if setting.name in taken:
             raise InputError(
-                f"{name} has a setting {setting.name!r}, which is one of {taken[setting.name]} too; rename it"
+                f"{name} has a setting {setting.name!r}, which is an option of itervae train already; rename it"
             )
         if setting.default is MISSING and setting.default_factory is MISSING:
             raise InputError(f"the setting {setting.name!r} of {name} has no default; expected one for each")

@@ -23,6 +23,7 @@ import torch
 from itervae.devices import check_value
 from itervae.errors import InputError
 from itervae.inference import certificate
+from itervae.paths import check_path
 from itervae.training.checkpoint import LAST, load_settings, read_checkpoint
 from itervae.training.distributed import joined
 from itervae.training.memory import within_memory
@@ -32,7 +33,7 @@ from itervae.training.settings import RunSettings
 from itervae.training.start import started
 
 
-def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary:
+def train(settings: RunSettings, run_dir: str | Path, resume: bool = False) -> Summary:
     """Train, or go on training, in `run_dir`.
 
     Leaves `config.yaml`, `checkpoint_last.pt`, `checkpoint_best.pt`, `metrics.jsonl`, TensorBoard
@@ -47,7 +48,7 @@ def train(settings: RunSettings, run_dir: Path, resume: bool = False) -> Summary
     with (
         joined() as processes,
         within_memory(settings),
-        started(settings, processes.told(run_dir), resume, processes) as session,
+        started(settings, processes.told(check_path(run_dir)), resume, processes) as session,
     ):
         while session.goes_on:
             _update(session)

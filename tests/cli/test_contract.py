@@ -335,3 +335,13 @@ def test_a_run_with_an_engine_of_your_own(command, folder, capsys, tmp_path):
     run(command, trained, *needed, "--own", "my_engine:Mine")
     if command in ("infer", "evaluate"):
         run(command, trained, *needed, "--inference", "my_engine:Mine:2")  # which counts too
+
+
+@pytest.mark.parametrize("name", ["checkpoint_best.pt", "config.yaml", "summary.json", "metrics.jsonl"])
+def test_no_output_replaces_a_file_of_a_run(name, capsys, tmp_path):
+    for own in ("config.yaml", name):
+        (tmp_path / own).write_bytes(b"as it was")
+    with pytest.raises(SystemExit):
+        cli.main(["gap", str(tmp_path), "--json", str(tmp_path / name)])
+    assert f"{name}, a file of the run in that folder; expected another name" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"as it was"

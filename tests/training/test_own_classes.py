@@ -254,7 +254,7 @@ def test_an_engine_without_settings_and_those_that_do_not_fit(mine, monkeypatch,
         (["--inference", f"{mine}:Damped:3", "--steps", "4"], "leave one of the numbers of steps out"),
         (["--inference", "lista:3", "--steps", "4"], "leave one of the numbers of steps out"),
         (["--inference", "lista:x"], "expected ENGINE:STEPS with a whole number"),
-        (["--inference", f"{mine}:Clash"], "has a setting 'lr', which is one of TrainingSettings too"),
+        (["--inference", f"{mine}:Clash"], "has a setting 'lr', which is an option of itervae train already"),
         (["--inference", f"{mine}:Missing"], "expected a class in"),
         (["--inference", "nowhere_at_all:Damped"], "there is no module 'nowhere_at_all'"),
         (["--inference", f"{mine}:Scaled"], "expected a class in"),
@@ -278,3 +278,38 @@ def test_steps_beside_the_name_of_an_engine(tmp_path):
     assert (settings.inference, settings.engine.steps) == ("lista", 4)
     settings, _, _ = parse_train(["--config", str(tmp_path / "config.yaml"), "--steps", "7"])
     assert settings.engine.steps == 7
+
+
+def test_modules_that_cannot_be_imported_are_told_in_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    engine = "from itervae.inference import Engine\n"
+    (tmp_path / "broken_syntax.py").write_text("def x(:\n")
+    (tmp_path / "broken_import.py").write_text("import nothing_here_xyz\n")
+    (tmp_path / "broken_name.py").write_text(f"{engine}\n\nvalue = unknown\n")
+    (tmp_path / "unwritten.py").write_text(
+        f"{engine}class Half(Engine):\n    steps = 3\n    def init(self, problem, state): ...\n"
+    )
+    (tmp_path / "wrong_shape.py").write_text(
+        "from torch import nn\n\n\nclass Square(nn.Sequential):\n"
+        "    def __init__(self, shape, latents):\n"
+        "        super().__init__(nn.Linear(latents, 256), nn.Unflatten(-1, (16, 16)))\n"
+    )
+    for args, message in (
+        (["--inference", "broken_syntax:X"], "line 1: SyntaxError"),
+        (["--inference", "broken_import:X"], "ModuleNotFoundError: No module named 'nothing_here_xyz'"),
+        (["--inference", "broken_name:X"], "line 4: NameError"),
+        (
+            ["--inference", "unwritten:Hal"],
+            "unwritten has no class Hal; did you mean Half? expected a",
+        ),
+        (["--inference", "unwritten:Half"], "Half does not write step"),
+        (["--inference", "unwritten:"], "'unwritten:' names no class; expected MODULE:CLASS"),
+        (["--decoder", "wrong_shape:Square"], r"Square gives (2, 16, 16) for z of (2, 512); expected (2, 256)"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", *args, "--run-dir", "run"])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "run").exists()
