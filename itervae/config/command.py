@@ -23,7 +23,7 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, engine_name
 from itervae.model import MODELS, families
-from itervae.options import parse
+from itervae.options import asks_help, flag, parse
 from itervae.own import import_class, is_class_name
 from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, SequenceSettings
@@ -41,22 +41,22 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     Raises:
         InputError: an unknown or unfitting option or YAML key, a missing or malformed file.
     """
-    given = options_given(args)
-    short = spell_steps(given, _flag)
+    given = _given(args)
+    short = spell_steps(given, flag)
     own = _classes(args, given)
     resume = _path(given, "resume")
     config = _path(given, "config")
     if resume is not None:
         changed = {name for name in given if name not in ("resume", "own", *CHANGEABLE) and given[name] not in own}
-        if changed and not _asks_help(args):
+        if changed and not asks_help(args):
             raise InputError(
-                f"{_flag(sorted(changed)[0])} cannot change when a run is resumed; only "
-                f"{', '.join(map(_flag, CHANGEABLE))} can: leave it out, or start a new run"
+                f"{flag(sorted(changed)[0])} cannot change when a run is resumed; only "
+                f"{', '.join(map(flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
         base = resumed(resume, own)
         for name in ("inference", "decoder"):
             if name in given and given[name] != base.get(name):
-                raise InputError(f"{_flag(name)} is {given[name]} and the run has {base.get(name)}; leave it out")
+                raise InputError(f"{flag(name)} is {given[name]} and the run has {base.get(name)}; leave it out")
     elif config is not None:
         base = read_yaml(config, own)
     else:
@@ -68,13 +68,13 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         chosen["model"] = model
     kinds = Kinds.of(chosen, own)
     for name in given:
-        kinds.check_option(name, _flag)
+        kinds.check_option(name, flag)
 
     if "freeze" in given:
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
         if beside:
             raise InputError(
-                f"{_flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
+                f"{flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
                 "leave it out"
             )
 
@@ -108,9 +108,9 @@ def _classes(args: Sequence[str], given: Mapping[str, Any]) -> dict[str, type]:
 
 def _values(args: Sequence[str], name: str) -> list[str]:
     """All that follows an option, up to the next."""
-    if _flag(name) not in args:
+    if flag(name) not in args:
         return []
-    after = list(args[args.index(_flag(name)) + 1 :])
+    after = list(args[args.index(flag(name)) + 1 :])
     return after[: next((place for place, token in enumerate(after) if token.startswith("-")), len(after))]
 
 
@@ -158,20 +158,12 @@ def _command(kinds: Kinds) -> type:
     return command
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _path(given: dict[str, str | None], name: str) -> Path | None:
     value = given.get(name)
     return None if value is None else check_path(value)
 
 
-def _asks_help(args: Sequence[str]) -> bool:
-    return "-h" in args or "--help" in args
-
-
-def options_given(args: Sequence[str]) -> dict[str, str | None]:
+def _given(args: Sequence[str]) -> dict[str, str | None]:
     """The options on a command line: name → the value that follows, or None."""
     found: dict[str, str | None] = {}
     for position, token in enumerate(args):
@@ -191,7 +183,7 @@ def _tokens(values: dict[str, Any]) -> list[str]:
     tokens = []
     for name, value in values.items():
         if isinstance(value, bool):
-            tokens.append(_flag(name) if value else "--no-" + name.replace("_", "-"))
+            tokens.append(flag(name) if value else "--no-" + name.replace("_", "-"))
         elif value is not None:
-            tokens += [_flag(name), str(value)]
+            tokens += [flag(name), str(value)]
     return tokens
