@@ -2,7 +2,7 @@
 linear."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from itervae.arguments import check_finite, check_positive, check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, check_widths, described, named_engine, open_target
+from itervae.cli.runs import DictionarySettings, Target, check_widths, described, named_engine, open_target
 from itervae.cli.show import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
@@ -48,6 +48,7 @@ class Gap(Measurement):
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     data: DataSettings
+    reading: DictionarySettings = field(default_factory=DictionarySettings)
     engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None
     """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS;
     or folders of other runs, whose trained engines are brought here. By default the run's own,
@@ -61,10 +62,6 @@ class Gap(Measurement):
     """Factor on the data: 2 is a test outside the distribution that engines were trained on."""
     certificate: float = 1e-6
     """Largest certificate of the optimum, nats."""
-    log_rate: float | None = None
-    """Prior log-rate of a dictionary file that has none; -5 by default."""
-    observation_variance: float | None = None
-    """Observation variance of a dictionary file that has none; 0.5 by default."""
     trace: bool = False
     """Also the gap after every step."""
     approximation: bool = False
@@ -96,7 +93,7 @@ class Gap(Measurement):
             raise InputError(f"--engines was given no value; expected some such as {' '.join(DEFAULT_ENGINES)}")
 
     def open_targets(self) -> dict[str, Target]:
-        target = open_target(self.target, self.own(), self.log_rate, self.observation_variance)
+        target = open_target(self.target, self.own(), self.reading)
         return {str(self.target): target}
 
     def work(self) -> tuple[GapReport, str]:

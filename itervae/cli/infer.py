@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.command import Measurement, Output
-from itervae.cli.runs import Target, named_engine
+from itervae.cli.runs import DictionarySettings, Target, named_engine
 from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
@@ -35,6 +35,7 @@ class Infer(Measurement):
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
     for a run that saw such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W).
