@@ -1,5 +1,6 @@
 """`itervae infer`: codes of a user's data."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import Columns
-from itervae.inference import Engine, infer
+from itervae.inference import Engine, Inference, infer
 from itervae.sequence import FilterState, filter_step
 
 BATCH = 1000
@@ -85,25 +86,29 @@ class Infer(Measurement):
         inputs = target.prepare(self.input, self.as_, self.key)
         print(inputs.taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        out, total = console(stderr=True), 0.0
+        out, total, worst = console(stderr=True), 0.0, -math.inf
         with torch.no_grad(), Columns(self.output) as columns:
             parts = _posteriors(target, engine, inputs, steps, self.device, generator)
             size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
             count = -(-len(inputs.x) // size)
             quick = count < 5 or not out.is_terminal
-            for x, posterior, prior in track(
-                parts, "inferring", total=count, console=out, disable=quick, transient=True
-            ):
+            for x, result, prior in track(parts, "inferring", total=count, console=out, disable=quick, transient=True):
+                posterior = result.posterior
                 found = codes(posterior, generator) | {
                     "reconstruction": model.decode(posterior.mean),
                     "free_energy": model.free_energy(x, posterior, prior, generator=generator).total,
                 }
                 total += found["free_energy"].double().sum().item()
+                if "certificate" in result.stats:
+                    found["certificate"] = result.stats["certificate"]
+                    worst = max(worst, found["certificate"].max().item())
                 columns.add({name: value.cpu().numpy() for name, value in found.items()})
             if inputs.positions is not None:
                 columns.add({"positions": inputs.positions.numpy()})
         energy, unit = model.prior.terms[0], model.prior.unit
-        return f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit and ' ' + unit} in the mean"
+        unit = unit and " " + unit
+        proved = f"; none is more than {worst:.2g}{unit} above its least, which is proved" if worst >= 0 else ""
+        return f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit} in the mean{proved}"
 
     def tell(self, found: str) -> None:
         print(found)
@@ -133,15 +138,15 @@ def _posteriors(
     steps: int | None,
     device: torch.device,
     generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Family, Family | None]]:
-    """Data, posterior, and the prior where it is not the static one, part by part: film of a run on
-    sequences frame by frame, each with the prior that the run carries over, from the start of every
-    scene; all else in batches."""
+) -> Iterator[tuple[Tensor, Inference, Family | None]]:
+    """Data, what was inferred, and the prior where it is not the static one, part by part: film of
+    a run on sequences frame by frame, each with the prior that the run carries over, from the start
+    of every scene; all else in batches."""
     model, run = target.model, target.run
     if inputs.scenes is None or run is None or run.carryover is None:
         for start in range(0, len(inputs.x), BATCH):
             x = inputs.x[start : start + BATCH].to(device)
-            yield x, infer(model, engine, x, steps=steps, generator=generator).posterior, None
+            yield x, infer(model, engine, x, steps=steps, generator=generator), None
         return
     carryover, first = run.carryover.to(device), run.settings.sequence.start
     state: FilterState | None = None
@@ -150,7 +155,7 @@ def _posteriors(
         found, prior, state = filter_step(
             model, engine, x, carryover, before, start=first, steps=steps, generator=generator
         )
-        yield x, found.posterior, model.posterior(prior)
+        yield x, found, model.posterior(prior)
 
 
 run = partial(Infer.run, "itervae infer")

@@ -61,7 +61,7 @@ class RateDistortion(Measurement):
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over
-    thresholds."""
+    thresholds; or a dictionary file alone, for the coders."""
     data: DataSettings
     dictionary: Path | None = None
     """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
@@ -84,7 +84,7 @@ class RateDistortion(Measurement):
 
     @property
     def paths(self) -> Sequence[Path]:
-        return self.runs
+        return [path for path in self.runs if not is_dictionary(path)]
 
     @property
     def named(self) -> Sequence[str]:
@@ -98,8 +98,11 @@ class RateDistortion(Measurement):
             raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
         if not self.runs:
             raise InputError("no run was named; expected run folders or checkpoints of itervae train")
-        for path in filter(is_dictionary, self.runs):
-            raise InputError(f"{path} is a dictionary file; name runs, and the file with --dictionary")
+        files = [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
+        if len(files) > 1:
+            raise InputError(
+                f"{' and '.join(map(str, files))} were named as dictionaries; expected one, which all coders use"
+            )
         for threshold in self.thresholds:
             if not 0 < threshold < math.inf:
                 raise InputError(f"--thresholds has {threshold}; expected positive numbers")
@@ -131,8 +134,8 @@ class RateDistortion(Measurement):
     def _dictionary(self) -> Target | None:
         """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
         is nearest to 1."""
-        if self.dictionary is not None:
-            return open_target(self.dictionary, self.own())
+        for path in (*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])):
+            return open_target(path, self.own())
         betas = {
             name: abs(run.settings.model.beta - 1)
             for name, target in self.targets.items()

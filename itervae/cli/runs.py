@@ -38,8 +38,8 @@ class DictionarySettings:
     file."""
     shrinkage: Literal["soft", "hard"] | None = None
     """Soft threshold (the lasso) by default, or hard."""
-    signed: bool | None = None
-    """Coefficients of any sign; by default they are non-negative."""
+    signed: bool = False
+    """Coefficients of any sign, of sparse coding; by default they are non-negative."""
 
     def load(self, path: Path) -> GenerativeModel:
         """The model of a file; what it was taken for is said.
@@ -47,7 +47,7 @@ class DictionarySettings:
         Raises:
             InputError: as `load_dictionary`; settings of the other model.
         """
-        sparse = {"threshold": self.threshold, "shrinkage": self.shrinkage, "signed": self.signed}
+        sparse = {"threshold": self.threshold, "shrinkage": self.shrinkage, "signed": self.signed or None}
         if self.model != "sparse-coding":
             for name, value in sparse.items():
                 if value is not None:
@@ -125,7 +125,7 @@ def open_target(path: Path, own: Collection[type] = (), reading: DictionarySetti
         name = default_engine(model)
         return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape))
     for name, value in vars(reading).items():
-        if value is not None:
+        if value not in (None, False):
             raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
     return Target(path, run.model, run.engine, run.prepare, run)

@@ -31,6 +31,8 @@ from itervae.training import RunSettings, TrainingSettings
 
 SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
 """Settings that mean sequences: where no data are named, those of `drift`."""
+SAID = {"threshold", "shrinkage", "signed"}
+"""Settings of sparse coding that hold for a dictionary file, which does not say them."""
 METAVARS = {"inference": "NAME|MODULE:CLASS[:STEPS]", "own": "MODULE:CLASS ..."}
 """What the help has for the values of options that are text."""
 
@@ -72,6 +74,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
 
     if "freeze" in given:
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
+        if kinds.model == "sparse-coding" and str(given["freeze"]).endswith((".npz", ".npy")):
+            beside -= {"model", *SAID}  # what a file of a dictionary does not say
         if beside:
             raise InputError(
                 f"{flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "

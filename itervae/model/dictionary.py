@@ -138,8 +138,9 @@ def load_dictionary(
             numbers["threshold"] if threshold is None else check_positive("threshold", threshold),
             "hard" if hard else "soft",
             _flag(given, "signed", path) if signed is None else signed,
+            unit_norm=False,
         )
-        return sparse_coding_model(dictionary, settings, shape, unit_norm=False).eval()
+        return sparse_coding_model(dictionary, settings, shape).eval()
     rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
-from itervae.model import GenerativeModel, PoissonVAESettings, VAESettings, load_dictionary
+from itervae.model import (
+    GenerativeModel,
+    ModelSettings,
+    PoissonVAESettings,
+    SparseCodingSettings,
+    SparsityPrior,
+    VAESettings,
+    load_dictionary,
+)
 from itervae.training.checkpoint import find_checkpoint, read_checkpoint
 from itervae.training.loading import load
 from itervae.training.settings import RunSettings, read_group
@@ -31,15 +39,16 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         InputError: nothing there, another shape than the data, or settings of a model beside it.
     """
     if target.suffix in (".npz", ".npy"):
-        model = load_dictionary(target)
-        variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-        described = PoissonVAESettings(latents=model.latents, observation_variance=variance)
+        model, described = _of_file(settings, target)
     else:
         run = load(target, own=settings.own)
         model, described = run.model, run.settings.model
     if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
         described = replace(described, beta=model.beta.item())
-    if settings.model not in (PoissonVAESettings(), described):
+    asked = settings.model
+    if isinstance(asked, SparseCodingSettings) and isinstance(described, SparseCodingSettings):
+        asked = replace(asked, latents=described.latents, unit_norm=described.unit_norm)
+    if asked not in (PoissonVAESettings(), described):
         raise InputError(
             f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
         )
@@ -49,3 +58,17 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
             "name data that fit, or another --patch-size"
         )
     return replace(settings, model=described), model
+
+
+def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, ModelSettings]:
+    """The model of a dictionary file, of sparse coding where the file or the settings say so, and
+    its settings."""
+    model, asked = load_dictionary(target), settings.model
+    if isinstance(model.prior, SparsityPrior):
+        prior, shrinkage = model.prior, "hard" if model.prior.hard else "soft"
+        return model, SparseCodingSettings(model.latents, prior.threshold.item(), shrinkage, prior.signed, False)
+    if isinstance(asked, SparseCodingSettings):
+        said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
+        return load_dictionary(target, **said), replace(asked, latents=model.latents, unit_norm=False)
+    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
+    return model, PoissonVAESettings(latents=model.latents, observation_variance=variance)
