@@ -84,7 +84,8 @@ class Infer(Measurement):
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
         inputs = target.prepare(self.input, self.as_, self.key)
-        print(inputs.taken, file=sys.stderr)
+        for taken in filter(None, (target.taken, inputs.taken)):
+            print(taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
         out, total, worst = console(stderr=True), 0.0, -math.inf
         with torch.no_grad(), Columns(self.output) as columns:

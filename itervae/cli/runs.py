@@ -1,7 +1,6 @@
 """What a command is pointed at, a run folder, a checkpoint or a dictionary file; the data of runs;
 engines by name."""
 
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -42,7 +41,7 @@ class DictionarySettings:
     """Coefficients of any sign, of sparse coding; by default they are non-negative."""
 
     def load(self, path: Path) -> GenerativeModel:
-        """The model of a file; what it was taken for is said.
+        """The model of a file.
 
         Raises:
             InputError: as `load_dictionary`; settings of the other model.
@@ -51,14 +50,15 @@ class DictionarySettings:
         if self.model != "sparse-coding":
             for name, value in sparse.items():
                 if value is not None:
-                    raise InputError(f"{flag(name)} {value} is of sparse coding; add --model sparse-coding")
+                    raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
         model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse)
         found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
         if self.model not in (None, found):
             if found == "poisson-vae":
-                raise InputError(f"--model sparse-coding was given for {path}, which has no threshold; add --threshold")
+                raise InputError(
+                    f"--model sparse-coding was given for {path}, which has no threshold; give one with --threshold"
+                )
             raise InputError(f"--model {self.model} was given for {path}, a dictionary of sparse coding; leave it out")
-        print(f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}", file=sys.stderr)
         return model
 
 
@@ -84,6 +84,7 @@ class Target:
         model, engine: as trained.
         prepare: how inputs are prepared for it.
         run: all that a run holds; None for a dictionary file.
+        taken: what a dictionary file was taken for, in a line.
     """
 
     path: Path
@@ -91,6 +92,7 @@ class Target:
     engine: Engine
     prepare: Preparation
     run: LoadedRun | None = None
+    taken: str = ""
 
     @property
     def inference(self) -> str:
@@ -123,7 +125,8 @@ def open_target(path: Path, own: Collection[type] = (), reading: DictionarySetti
     if is_dictionary(path):
         model = reading.load(path)
         name = default_engine(model)
-        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape))
+        taken = f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}"
+        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape), taken=taken)
     for name, value in vars(reading).items():
         if value not in (None, False):
             raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")
