@@ -11,7 +11,7 @@ from torch import nn
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, SparsityPrior, load_dictionary
+from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
 from itervae.options import flag
 from itervae.own import import_class
 from itervae.paths import check_path
@@ -103,11 +103,6 @@ class Target:
     def data(self) -> DataSettings | None:
         """The settings of its data; a dictionary file has none."""
         return None if self.run is None else self.run.settings.data
-
-
-def is_dictionary(path: Path) -> bool:
-    """Whether a target is a dictionary file, by its name."""
-    return path.suffix in (".npz", ".npy")
 
 
 def open_target(path: Path, own: Collection[type] = (), reading: DictionarySettings | None = None) -> Target:

@@ -153,6 +153,11 @@ def load_dictionary(
     return model.eval()
 
 
+def is_dictionary(path: Path) -> bool:
+    """Whether a target is a dictionary file, by its name."""
+    return path.suffix in (".npz", ".npy")
+
+
 def _number(value: torch.Tensor, name: str, path: str | Path) -> float:
     """The one number that an array of a file holds."""
     if value.numel() != 1:

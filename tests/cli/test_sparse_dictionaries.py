@@ -85,6 +85,25 @@ def test_an_encoder_is_trained_for_a_dictionary_kept_as_it_is(files, engine, cap
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_rate_distortion_of_a_dictionary_alone(files, capsys):
+    coders = ("--coders", "ista-unrolled:5:soft", "--thresholds", "0.1", "0.4", "--json", "rd.json")
+    cli.main(["rate-distortion", "phi.npy", "--data", "array", "--data-path", "x.npy", *coders])
+    report = json.loads(Path("rd.json").read_text())
+    assert {point["curve"] for point in report["points"]} == {"ISTA soft, atoms of phi.npy"}
+    assert [point["order"] for point in report["points"]] == [0.1, 0.4]
+    capsys.readouterr()
+
+
+def test_nothing_is_said_to_be_proved_of_an_encoder(files, capsys):
+    data = ("--data", "array", "--data-path", "x.npy", "--updates", "1", "--run-dir", "run")
+    cli.main(["train", "--model", "sparse-coding", "--latents", "8", "--inference", "amortized", *data])
+    capsys.readouterr()
+    cli.main(["infer", "run", "--input", "x.npy", "--output", "codes.npz"])
+    assert "proved" not in capsys.readouterr().out
+    assert np.isnan(np.load("codes.npz")["certificate"]).all()
+
+
 def test_an_exported_file_says_what_it_is(files, tmp_path):
     model = itervae.load_dictionary("phi.npy", threshold=THETA, signed=True, shrinkage="hard")
     itervae.model.save_dictionary(model, tmp_path / "out.npz")
