@@ -70,7 +70,7 @@ def test_an_encoder_is_trained_for_a_dictionary_kept_as_it_is(files, engine, cap
     data = ("--data", "array", "--data-path", "x.npy", "--batch-size", "40")
     train = ("train", *SPARSE, "--freeze", "phi.npy", "--inference", engine, *data, "--lr", "0.01", "--run-dir")
     cli.main([*train, "short", "--updates", "1"])
-    cli.main([*train, "long", "--updates", "400"])
+    cli.main([*train, "long", "--updates", "200"])
     cli.main(["export", "long", "--dictionary", "kept.npz"])
     kept = np.load("kept.npz")
     np.testing.assert_array_equal(kept["dictionary"], phi.astype(np.float32))
