@@ -158,7 +158,7 @@ def _posteriors(
         found, prior, state = filter_step(
             model, engine, x, carryover, before, start=first, steps=steps, generator=generator
         )
-        yield x, found, model.posterior(prior)
+        yield x, found, prior
 
 
 run = partial(Infer.run, "itervae infer")

@@ -56,7 +56,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 f"{', '.join(map(flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
         base = resumed(resume, own)
-        for name in ("inference", "decoder"):
+        for name in OWN:
             if name in given and given[name] != base.get(name):
                 raise InputError(f"{flag(name)} is {given[name]} and the run has {base.get(name)}; leave it out")
     elif config is not None:
