@@ -32,6 +32,12 @@ class Infer(Measurement):
     parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
     proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
 
+    EXAMPLES = (
+        "itervae infer runs/my-run --input x.npy --output codes.npz",
+        "itervae infer runs/my-run --input photograph.png --output codes.npz --inference optimal",
+        "itervae infer phi.npy --model sparse-coding --threshold 0.1 --input x.npy --output codes.npz",
+    )
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]

@@ -27,6 +27,22 @@ T = TypeVar("T")
 class TrainingSettings:
     """Optimization, schedules and budget."""
 
+    ADVANCED = (
+        "gradient",
+        "truncate_steps",
+        "estimator",
+        "samples",
+        "temperature",
+        "loss",
+        "target",
+        "beta_ramp",
+        "clip",
+        "mixed_precision",
+        "compile",
+        "validate_every",
+    )
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
+
     updates: int | None = None
     """Number of parameter updates; the run ends when either budget does."""
     minutes: float | None = None
