@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.measure import Measurement as Width
 from rich.table import Table
 
-from itervae.cli.show import console
+from itervae.cli.show import print_table
 from itervae.cli.suites import SUITES
 from itervae.evaluation.codes import CODE_READOUTS, PIXELS
 from itervae.plotting import evaluation_figure
@@ -75,11 +74,7 @@ def _print(title: str, titles: tuple[str, ...], rows: Rows) -> None:
             "" if names[0] == above else names[0], *names[1:], *(row.get(heading, "") for heading in headings)
         )
         above = names[0]
-    out = console()
-    # a narrower table would lose digits, in files and pipes above all
-    wide = out.options.update(width=1000)
-    out.width = max(out.width, Width.get(out, wide, table).maximum)
-    out.print(table)
+    print_table(table, tuple(reversed(headings[2:])))
 
 
 def draw(result: dict[str, Any], readouts: Sequence[str]) -> "Figure":

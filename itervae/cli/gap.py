@@ -16,7 +16,7 @@ from rich.table import Table
 from itervae.arguments import check_finite, check_positive, check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.cli.runs import DictionarySettings, Target, check_widths, described, named_engine, open_target
-from itervae.cli.show import console, progress
+from itervae.cli.show import console, print_table, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap
@@ -206,13 +206,13 @@ def _print(report: GapReport, data: str, symbol: str, unit: str) -> None:
     table.add_section()
     name = "optimal" if best.method == "certified" else "estimate"
     table.add_row(name, f"≤ {best.steps}", f"{best.free_energy_mean:.3f}")
+    print_table(table, ("median", "> 1 nat", "s/1000", "steps", "± s.e."))
     out = console()
-    longest = max(map(len, report.engines))
-    out.width = max(out.width, 106 + longest)  # a narrower table would lose digits, in files and pipes above all
-    out.print(table)
     if best.method == "certified":
         largest, mean = f"{best.certificate_max:.2g}", f"{best.certificate_mean:.2g}{unit and ' ' + unit}"
-        proof = f"certificate of the optimum: largest {largest}, mean {mean}"
+        proof = (
+            f"certificate of the optimum, a proved bound of its distance to the best: largest {largest}, mean {mean}"
+        )
     else:
         won = ", ".join(f"{name} {100 * share:.0f}%" for name, share in (best.won or {}).items())
         proof = (

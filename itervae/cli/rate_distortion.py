@@ -17,7 +17,7 @@ from rich.table import Table
 
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.cli.runs import Target, common_fitted, described, open_target
-from itervae.cli.show import console
+from itervae.cli.show import console, print_table
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
@@ -252,9 +252,8 @@ def _print(points: list[RatePoint], data: str, num: int) -> None:
             numbers = (f"{point.error:.2f}", f"{point.error_se:.2g}", f"{point.r2:.3f}")
             table.add_row(name, point.setting, f"{point.lifetime_sparsity:.3f}", zeros, *numbers)
         table.add_section()
+    print_table(table, ("± s.e.", "R²", "zeros"))
     out = console()
-    out.width = max(out.width, 124)
-    out.print(table)
     coded = {name: members for name, members in by_curve.items() if members[0].setting.startswith("θ")}
     for point in points:
         if not point.family.startswith("P-VAE") or point.order != 1:

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 import tyro
 from rich import box
-from rich.measure import Measurement as Width
 from rich.table import Table
 from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.cli.runs import Target, check_widths, common_fitted, described
-from itervae.cli.show import console, progress
+from itervae.cli.show import console, print_table, progress
 from itervae.data import DataSettings, TubeSource, load_source, typical
 from itervae.errors import InputError
 from itervae.evaluation.sequences import (
@@ -227,10 +226,9 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             )
             sequence = ""
         table.add_section()
+    inner = [column.header for column in table.columns[6:-4]][1:-1]
+    print_table(table, ("persistence", "spikes", "shuffled", *map(str, inner), "to 0.1", "to 1 nat", "± s.e."))
     out = console()
-    # a narrower table would lose digits, in files and pipes above all
-    out.width = max(out.width, Width.get(out, out.options.update(width=1000), table).maximum)
-    out.print(table)
     proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
     if report.certificate_max != report.certificate_max:
         proof = "the optima are estimates, by 200 steps of the LCA"

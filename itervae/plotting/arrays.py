@@ -24,6 +24,8 @@ def matrix(value: np.ndarray, name: str, axes: str) -> np.ndarray:
 
 def numbers(value: np.ndarray, name: str) -> np.ndarray:
     """A float64 copy of any array of real numbers; values that are not finite become NaN."""
+    if hasattr(value, "detach"):  # a tensor, of whatever device
+        value = value.detach().cpu()
     try:
         array = np.asarray(value)
         if np.iscomplexobj(array):

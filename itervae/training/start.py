@@ -11,6 +11,7 @@ import torch
 from itervae.data import load_source
 from itervae.devices import put_off
 from itervae.errors import InputError
+from itervae.inference import infer
 from itervae.training.checkpoint import LAST, build, make_carryover, read_checkpoint
 from itervae.training.choices import check_settings, choose_device
 from itervae.training.distributed import Processes
@@ -58,6 +59,7 @@ def started(settings: RunSettings, run_dir: Path, resume: bool, processes: Proce
                 held.enter_context(locked(run_dir))
                 check_new(run_dir)
             make_ready(run_dir, run.settings)
+        _compile(run)
         clock = Clock(at.seconds, at.update)
         again = at.update if due else at.update + 1
         monitor = Monitor(run_dir, records, again, run.model.prior.terms) if processes.lead else Silent()
@@ -91,6 +93,14 @@ def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] 
         given = settings.given
         source = load_source(settings.data, options.seed, device, fitted) if given is None else given.source
     return prepare(settings, source, device, processes, resume)
+
+
+@torch.no_grad()
+def _compile(run: Run) -> None:
+    """Infer once, so that what is compiled at first use does not count as training."""
+    if run.device.type == "cpu" and not run.settings.training.compile:
+        generator = torch.Generator(run.device).manual_seed(0)
+        infer(run.model, run.engine, run.task.stills[: run.settings.training.batch_size], generator=generator)
 
 
 def _go_on(run: Run, run_dir: Path, saved: dict[str, Any]) -> tuple[Position, list[str]]:

@@ -7,6 +7,7 @@ so.
 
 import contextlib
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -32,19 +33,28 @@ class SafeCache:
         return getattr(self._kept, name)
 
     def load_overload(self, *given: Any) -> Any:
+        found = None
         try:
-            return self._kept.load_overload(*given)
+            found = self._kept.load_overload(*given)
         except _DAMAGED as error:
             _say(f"{self._kept.cache_path}: {type(error).__name__} {error}")
             with contextlib.suppress(*_DAMAGED):
                 self._kept.flush()  # an empty index, for what is compiled now
-            return None
+        if found is None:
+            _compiling()
+        return found
 
     def save_overload(self, *given: Any) -> None:
         try:
             self._kept.save_overload(*given)
         except _DAMAGED as error:
             _say(f"{self._kept.cache_path}: {type(error).__name__} {error}")
+
+
+@cache
+def _compiling() -> None:
+    """Say, once, what takes so long where code is compiled that was not kept from before."""
+    print("itervae compiles the steps of inference for this machine, once: up to a minute", file=sys.stderr, flush=True)
 
 
 def import_compiled(name: str) -> ModuleType:
