@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "own", "paths"}
+SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "memory", "own", "paths"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "devices": {"errors"},
     "errors": set(),
     "files": set(),
+    "formats": {"arrays", "errors", "memory"},
+    "memory": set(),
     "options": set(),
     "own": {"arguments", "errors"},
     "paths": {"errors"},

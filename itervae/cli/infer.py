@@ -2,19 +2,20 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 import tyro
 from rich.progress import track
 from torch import Tensor
 
 from itervae.arguments import check_whole
-from itervae.cli.command import Measurement, Output
+from itervae.cli.command import FIGURE, Measurement, Output
 from itervae.cli.runs import DictionarySettings, Target, named_engine
 from itervae.cli.show import console
 from itervae.data import Inputs
@@ -22,9 +23,29 @@ from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import Columns
 from itervae.inference import Engine, Inference, infer
+from itervae.plotting import reconstructions_figure, save
 from itervae.sequence import FilterState, filter_step
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BATCH = 1000
+SHOWN = 16
+"""Number of data of which reconstructions are drawn."""
+
+
+class Encoded(NamedTuple):
+    """What was found: in a sentence, and the first data with their codes."""
+
+    said: str
+    shape: tuple[int, ...]
+    symbol: str
+    shown: dict[str, np.ndarray]
+
+    def picture(self) -> "Figure":
+        """The first data beside their reconstructions."""
+        captions = [f"{self.symbol} {value:.1f}" for value in self.shown["free_energy"]]
+        return reconstructions_figure(self.shown["x"], self.shown["reconstruction"], self.shape, captions=captions)
 
 
 @dataclass(kw_only=True)
@@ -32,10 +53,10 @@ class Infer(Measurement):
     """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
     parameters, mean and a sample), reconstructions of the mean and free energy, one row a datum."""
 
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz"), "figure": FIGURE}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
@@ -43,8 +64,10 @@ class Infer(Measurement):
     What it was taken for is said."""
     output: Path
     """File to write, .npz."""
+    figure: Path | None = None
+    """File (.png) for a picture of the first data beside their reconstructions."""
     key: str | None = None
-    """Array inside an .npz input."""
+    """Name of the array in an input (.npz, .mat, .h5) that holds several."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
     """What to take the input for, where that is not what its suffix or shape says: one picture in
     an array, say."""
@@ -77,7 +100,7 @@ class Infer(Measurement):
                 "write the number of steps after the engine: --inference ENGINE:STEPS"
             )
 
-    def work(self) -> str:
+    def work(self) -> Encoded:
         (target,) = self.targets.values()
         model, engine, steps = target.model, target.engine, self.steps
         if self.inference is not None:
@@ -87,6 +110,7 @@ class Infer(Measurement):
         print(inputs.taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
         out, total, worst = console(stderr=True), 0.0, -math.inf
+        shown: dict[str, np.ndarray] = {}
         with torch.no_grad(), Columns(self.output) as columns:
             parts = _posteriors(target, engine, inputs, steps, self.device, generator)
             size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
@@ -102,16 +126,22 @@ class Infer(Measurement):
                 if "certificate" in result.stats:
                     found["certificate"] = result.stats["certificate"]
                     worst = max(worst, found["certificate"].max().item())
-                columns.add({name: value.cpu().numpy() for name, value in found.items()})
+                arrays = {name: value.cpu().numpy() for name, value in found.items()}
+                columns.add(arrays)
+                shown = shown or {name: value[:SHOWN] for name, value in {**arrays, "x": x.cpu().numpy()}.items()}
             if inputs.positions is not None:
                 columns.add({"positions": inputs.positions.numpy()})
         energy, unit = model.prior.terms[0], model.prior.unit
         unit = unit and " " + unit
         proved = f"; none is more than {worst:.2g}{unit} above its least, which is proved" if worst >= 0 else ""
-        return f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit} in the mean{proved}"
+        said = f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit} in the mean{proved}"
+        return Encoded(said, model.shape, model.prior.symbol, shown)
 
-    def tell(self, found: str) -> None:
-        print(found)
+    def files(self, found: Encoded) -> Mapping[str, Callable[[Path], object]]:
+        return {"figure": lambda path: save(found.picture(), path)}
+
+    def tell(self, found: Encoded) -> None:
+        print(found.said)
 
 
 def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
+from itervae.formats import is_array_file
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
 from itervae.model import GenerativeModel, SparsityPrior, load_dictionary
 from itervae.options import flag
@@ -40,6 +41,9 @@ class DictionarySettings:
     """Soft threshold (the lasso) by default, or hard."""
     signed: bool = False
     """Coefficients of any sign, of sparse coding; by default they are non-negative."""
+    dictionary_key: str | None = None
+    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
+    or the only array (D, K)."""
 
     def load(self, path: Path) -> GenerativeModel:
         """The model of a file; what it was taken for is said.
@@ -52,7 +56,7 @@ class DictionarySettings:
             for name, value in sparse.items():
                 if value is not None:
                     raise InputError(f"{flag(name)} {value} is of sparse coding; add --model sparse-coding")
-        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse)
+        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, key=self.dictionary_key)
         found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
         if self.model not in (None, found):
             if found == "poisson-vae":
@@ -105,11 +109,11 @@ class Target:
 
 def is_dictionary(path: Path) -> bool:
     """Whether a target is a dictionary file, by its name."""
-    return path.suffix in (".npz", ".npy")
+    return is_array_file(path)
 
 
 def open_target(path: Path, own: Collection[type] = (), reading: DictionarySettings | None = None) -> Target:
-    """A trained run with its engine, or a dictionary file (.npz, .npy) with the default one.
+    """A trained run with its engine, or a dictionary file with the default one.
 
     Args:
         path: of the run, the checkpoint or the file.
@@ -123,7 +127,7 @@ def open_target(path: Path, own: Collection[type] = (), reading: DictionarySetti
     if is_dictionary(path):
         model = reading.load(path)
         name = default_engine(model)
-        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape))
+        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape, atoms=model.latents))
     for name, value in vars(reading).items():
         if value not in (None, False):
             raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from itervae.data.arrays import content_hash, read_array
+from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
 from itervae.data.photographs import shared_source
 from itervae.data.settings import DataSettings, SourceKind
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
+from itervae.formats import read_array
 
 MNIST_VALIDATION = 10_000
 CIFAR_PATCH = 16
@@ -87,7 +88,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
     if batches.is_dir() or download:
         from torchvision.datasets import CIFAR10  # imported here: it takes seconds that other data need not wait
 
-        with _fetching("CIFAR-10", batches):
+        with fetching("CIFAR-10", batches):
             pixels = CIFAR10(root, train=True, download=download).data
         where = str(batches)
     elif archive.is_file():
@@ -118,7 +119,7 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
         )
     from torchvision.datasets import MNIST  # imported here: it takes seconds that other data need not wait
 
-    with _fetching("MNIST", folder):
+    with fetching("MNIST", folder):
         if missing:
             MNIST(root, download=True)
     for name, shape in MNIST_FILES.items():
@@ -140,14 +141,14 @@ def _check_idx(file: Path, shape: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def _fetching(what: str, folder: Path) -> Iterator[None]:
+def fetching(what: str, folder: Path) -> Iterator[None]:
     """Report what torchvision raises for files that it cannot fetch, or finds damaged; anything
     else passes."""
     try:
         yield
     except (OSError, HTTPException, RuntimeError) as error:
         # torchvision has no exception of its own: a RuntimeError is told by its words.
-        words = ("Error downloading", "not found or corrupted", "File not found")
+        words = ("Error downloading", "not found")
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
         reason = " ".join(str(error).split())

@@ -94,6 +94,7 @@ def check_data(model: Any, x: Any) -> None:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
+    model.check_explained(x)
 
 
 def check_inputs(

@@ -23,11 +23,12 @@ from itervae.arguments import (
     check_tensor,
     check_whole,
 )
+from itervae.devices import check_value
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.families.sparse_code import SparsityPrior
-from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 
@@ -71,7 +72,8 @@ class GenerativeModel(nn.Module):
     Args:
         prior: the static prior over z.
         decoder: module from z (..., K) to (..., D).
-        likelihood: Gaussian (the decoder gives the mean) or Bernoulli (it gives logits).
+        likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson (its
+            link makes rates of what the decoder gives).
         shape: shape of a datum, (H, W) for images or (D,); data come flattened.
         beta: β > 0.
     """
@@ -82,14 +84,14 @@ class GenerativeModel(nn.Module):
         self,
         prior: Prior,
         decoder: nn.Module,
-        likelihood: GaussianLikelihood | BernoulliLikelihood,
+        likelihood: Likelihood,
         shape: tuple[int, ...],
         beta: float = 1.0,
     ) -> None:
         super().__init__()
         check_kind("prior", prior, Prior, "a module that gives one, such as PoissonPrior(latents)")
         check_kind("decoder", decoder, nn.Module, "a module from z (..., K) to (..., D), such as LinearDecoder(D, K)")
-        check_kind("likelihood", likelihood, nn.Module, "GaussianLikelihood() or BernoulliLikelihood()")
+        check_kind("likelihood", likelihood, nn.Module, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)")
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
             one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
@@ -170,13 +172,34 @@ class GenerativeModel(nn.Module):
         """The estimators of the free energy that this model has, the default first."""
         return estimators_of(type(self.posterior(self.prior().u)), self.exact)
 
+    def check_explained(self, x: Tensor, where: str = "x") -> None:
+        """Refuse data (B, D) that the likelihood gives no probability; on a GPU the check is put
+        off.
+
+        Raises:
+            InputError: the first such value is named with its place.
+        """
+        if isinstance(self.likelihood, GaussianLikelihood):
+            return  # any number
+        fine = self.likelihood.fits(x)
+
+        def error() -> InputError:
+            row, column = (~fine).nonzero()[0].tolist()
+            name = type(self.likelihood).__name__.removesuffix("Likelihood").lower()
+            return InputError(
+                f"--likelihood {name} needs {self.likelihood.data}, and {where} holds {x[row, column].item():g} at row "
+                f"{row}, column {column}; use gaussian, or other data"
+            )
+
+        check_value(fine.all(), error)
+
     def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
         """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with
         these potentials."""
         return self.prior.posterior(u, temperature)
 
     def output(self, z: Tensor) -> Tensor:
-        """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any
+        """What the decoder gives, the mean of x (..., D) or what the likelihood makes it of, at z (..., K) in any
         precision.
 
         Raises:

@@ -1,13 +1,19 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import check_positive
+from itervae.arguments import check_choice, check_positive, check_whole
+
+LINKS = ("softplus", "exp")
+"""Names of the links of the Poisson likelihood."""
+FAR = -12.0
+"""Below this log softplus(a) is a − e^a/2."""
 
 
 class GaussianLikelihood(nn.Module):
@@ -20,6 +26,9 @@ class GaussianLikelihood(nn.Module):
         variance: σ², squared units of x, > 0.
         learned: make log σ² a parameter.
     """
+
+    data: ClassVar[str] = "real numbers"
+    """What it is a likelihood of."""
 
     def __init__(self, variance: float = 0.5, learned: bool = False) -> None:
         super().__init__()
@@ -58,10 +67,16 @@ class GaussianLikelihood(nn.Module):
         """E[x | z]."""
         return output
 
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is one that it can explain."""
+        return torch.ones_like(x, dtype=torch.bool)
+
 
 class BernoulliLikelihood(nn.Module):
     """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives
     logits."""
+
+    data: ClassVar[str] = "data in [0, 1]"
 
     def negative_log_likelihood(
         self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
@@ -77,3 +92,67 @@ class BernoulliLikelihood(nn.Module):
     def mean(self, output: Tensor) -> Tensor:
         """E[x | z]."""
         return output.sigmoid()
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is in [0, 1]."""
+        return (x >= 0) & (x <= 1)
+
+
+class PoissonLikelihood(nn.Module):
+    """p(x | z) = Π_d Pois(x_d; g(output_d + b_d)), for counts x.
+
+    The negative log-likelihood has all its terms, log x! too, so that a free energy is a bound on
+    −log p(x). These counts are the data: that latents are counts is a matter of the prior.
+
+    Args:
+        size: D.
+        link: g, "softplus" or "exp"; the latter takes atoms as factors on the rate.
+    """
+
+    data: ClassVar[str] = "counts: whole numbers ≥ 0"
+
+    def __init__(self, size: int, link: str = "softplus") -> None:
+        super().__init__()
+        check_whole("size", size, 1)
+        check_choice("link", link, LINKS)
+        self.link = link
+        self.bias = nn.Parameter(torch.zeros(size))
+        """b (D,): the rate of every dimension where z = 0 is g(b)."""
+
+    def negative_log_likelihood(
+        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+    ) -> Float[Tensor, "*samples batch"]:
+        """Σ_d λ_d − x_d log λ_d + log x_d!, λ = g(output + b); x (B, D), output (..., B, D), answer
+        (..., B)."""
+        rate, log_rate = self._rate(output)
+        return (rate - x * log_rate + torch.lgamma(x + 1)).sum(-1)
+
+    def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Second derivative of the negative log-likelihood in each output, in its expectation over
+        x (the Fisher information): g'²/g."""
+        rate, log_rate = self._rate(output)
+        if self.link == "exp":
+            return rate
+        return ((output + self.bias).sigmoid().log() * 2 - log_rate).exp()
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the rate."""
+        return self._rate(output)[0]
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is a whole number of at least 0."""
+        return (x >= 0) & (x == x.floor())
+
+    def _rate(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """λ and log λ."""
+        at = output + self.bias
+        if self.link == "exp":
+            return at.exp(), at
+        rate = functional.softplus(at)
+        # far below zero softplus(a) = e^a − e^2a/2 + ..., and its logarithm would lose all digits
+        near = at.clamp_min(FAR)
+        return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
+
+
+Likelihood = GaussianLikelihood | BernoulliLikelihood | PoissonLikelihood
+"""Any likelihood."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
+from itervae.formats import is_array_file
 from itervae.model import (
     GenerativeModel,
     ModelSettings,
@@ -24,7 +25,7 @@ from itervae.training.settings import RunSettings, read_group
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     """What was fitted on the training data of the run `target`, whose model explains data that are
     prepared so; nothing where the data of `settings` are of another kind."""
-    if target is None or target.suffix in (".npz", ".npy"):
+    if target is None or is_array_file(target):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
     alike = read_group(DataSettings, content["config"]).data == settings.data
@@ -38,7 +39,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     Raises:
         InputError: nothing there, another shape than the data, or settings of a model beside it.
     """
-    if target.suffix in (".npz", ".npy"):
+    if is_array_file(target):
         model, described = _of_file(settings, target)
     else:
         run = load(target, own=settings.own)

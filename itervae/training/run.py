@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from itervae.data import Source, TubeSource
 from itervae.errors import InputError
 from itervae.inference import Engine, compile_steps
-from itervae.model import BernoulliLikelihood, GenerativeModel
+from itervae.model import GenerativeModel
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import build, check_keys, load_values, make_carryover
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
@@ -32,6 +32,8 @@ RESUMED = {
     "best": float,
 }
 """Values that resuming needs of a checkpoint, beside those of `checkpoint.LOADED`."""
+PART = 10_000
+"""Data that are looked at together."""
 
 
 @dataclass
@@ -158,9 +160,9 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
         check_settings(settings)
     model, engine = build(settings, source.shape)
-    bernoulli = isinstance(model.likelihood, BernoulliLikelihood)
-    if bernoulli and not all(map(_in_unit_interval, (source.validation, source.train))):
-        raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
+    for what, x in (("validation", source.validation), ("training", source.train)):
+        for part in () if x is None else range(0, len(x), PART):
+            model.check_explained(x[part : part + PART].to("cpu"), f"the {what} data of {source.name}")
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
@@ -214,7 +216,3 @@ def _contents(source: Source) -> dict[str, str]:
 
 def _trained(*modules: nn.Module) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _in_unit_interval(x: Tensor | None) -> bool:
-    return x is None or (bool(x.min() >= 0) and bool(x.max() <= 1))
