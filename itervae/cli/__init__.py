@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -58,7 +59,9 @@ def _run(args: list[str]) -> None:
     if args[0] == "--version":
         print(f"itervae {_version('itervae')}, torch {_version('torch')}")
         return
+    shown = warnings.formatwarning
     try:
+        warnings.formatwarning = lambda message, *where, **more: f"{message}\n"  # what is said, not which line says it
         if args[0] not in COMMANDS:
             from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
 
@@ -81,6 +84,8 @@ def _run(args: list[str]) -> None:
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        warnings.formatwarning = shown
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

@@ -132,8 +132,8 @@ class RateDistortion(Measurement):
         return Measured(points, data, len(x), total_variance(x))
 
     def _dictionary(self) -> Target | None:
-        """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
-        is nearest to 1."""
+        """What the coders use: what was named, or the Poisson VAE with a linear decoder and a
+        Gaussian likelihood whose beta is nearest to 1."""
         for path in (*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])):
             return open_target(path, self.own())
         betas = {
@@ -142,6 +142,7 @@ class RateDistortion(Measurement):
             if (run := target.run) is not None
             and isinstance(run.settings.model, PoissonVAESettings)
             and run.settings.model.decoder == "linear"
+            and run.settings.model.likelihood == "gaussian"  # under others Φz is no mean
         }
         return self.targets[min(betas, key=lambda name: betas[name])] if betas else None
 

@@ -69,11 +69,11 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
     if array.ndim not in (2, 3, 4):
         raise InputError(
             f"{where} has shape {array.shape}, but rows (N, D) or images (N, H, W) or (N, C, H, W) are needed; reshape "
-            f"it, for instance to ({array.shape[0] if array.ndim else 1}, "
-            f"{array[0].size if array.ndim and len(array) else 1})."
+            f"it, for instance to ({len(array) if array.ndim else 1}, "
+            f"{array.size // len(array) if array.ndim and len(array) else 1})."
         )
     _check_filled(array, where)
-    shape: tuple[int, ...] = array.shape[1:]
+    shape = tuple(map(int, array.shape[1:]))
     if len(shape) == 3 and shape[-1] in CHANNELS and shape[0] > max(CHANNELS):
         raise InputError(
             f"{where} has shape {array.shape}, with channels last; images are (N, C, H, W): move them to the front, "

@@ -72,9 +72,9 @@ class GenerativeModel(nn.Module):
     Args:
         prior: the static prior over z.
         decoder: module from z (..., K) to (..., D).
-        likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson (its
-            link makes rates of what the decoder gives).
-        shape: shape of a datum, (H, W) for images or (D,); data come flattened.
+        likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson
+            (its link makes rates of what the decoder gives).
+        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened.
         beta: β > 0.
     """
 
@@ -91,7 +91,9 @@ class GenerativeModel(nn.Module):
         super().__init__()
         check_kind("prior", prior, Prior, "a module that gives one, such as PoissonPrior(latents)")
         check_kind("decoder", decoder, nn.Module, "a module from z (..., K) to (..., D), such as LinearDecoder(D, K)")
-        check_kind("likelihood", likelihood, nn.Module, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)")
+        check_kind(
+            "likelihood", likelihood, nn.Module, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)"
+        )
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
             one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
@@ -177,18 +179,18 @@ class GenerativeModel(nn.Module):
         off.
 
         Raises:
-            InputError: the first such value is named with its place.
+            InputError: names the first such value.
         """
         if isinstance(self.likelihood, GaussianLikelihood):
             return  # any number
         fine = self.likelihood.fits(x)
 
         def error() -> InputError:
-            row, column = (~fine).nonzero()[0].tolist()
+            row, column = (~fine).nonzero()[0].tolist()  # rows are in another order than in a file
             name = type(self.likelihood).__name__.removesuffix("Likelihood").lower()
             return InputError(
-                f"--likelihood {name} needs {self.likelihood.data}, and {where} holds {x[row, column].item():g} at row "
-                f"{row}, column {column}; use gaussian, or other data"
+                f"--likelihood {name} needs {self.likelihood.data}, and {where} holds {x[row, column].item():g} in "
+                f"column {column}; use gaussian, or other data"
             )
 
         check_value(fine.all(), error)
@@ -199,8 +201,8 @@ class GenerativeModel(nn.Module):
         return self.prior.posterior(u, temperature)
 
     def output(self, z: Tensor) -> Tensor:
-        """What the decoder gives, the mean of x (..., D) or what the likelihood makes it of, at z (..., K) in any
-        precision.
+        """What the decoder gives, the mean of x (..., D) or what the likelihood makes it of, at z
+        (..., K) in any precision.
 
         Raises:
             InputError: z, or what the decoder gives, is of another width, which would be broadcast

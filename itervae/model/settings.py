@@ -63,8 +63,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
         )
     if settings.likelihood != "poisson" and settings.link is not None:
         raise InputError(
-            f"link {settings.link} was given with likelihood {settings.likelihood}, which has none; leave it out or use "
-            "poisson"
+            f"link {settings.link} was given with likelihood {settings.likelihood}, which has none; leave it out or "
+            "use poisson"
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)

@@ -161,8 +161,9 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         check_settings(settings)
     model, engine = build(settings, source.shape)
     for what, x in (("validation", source.validation), ("training", source.train)):
-        for part in () if x is None else range(0, len(x), PART):
-            model.check_explained(x[part : part + PART].to("cpu"), f"the {what} data of {source.name}")
+        for start in range(0, 0 if x is None else len(x), PART):
+            assert x is not None
+            model.check_explained(x[start : start + PART].to("cpu"), f"the {what} data of {source.name}")
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
