@@ -1,6 +1,7 @@
 """`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is
 linear."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,6 +152,8 @@ class Gap(Measurement):
 
     def tell(self, found: tuple[GapReport, str]) -> None:
         (target,) = self.targets.values()
+        if target.taken:
+            print(target.taken, file=sys.stderr)
         _print(*found, target.model.prior.symbol, target.model.prior.unit)
 
 

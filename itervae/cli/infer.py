@@ -1,6 +1,5 @@
 """`itervae infer`: codes of a user's data."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +50,8 @@ class Encoded(NamedTuple):
 @dataclass(kw_only=True)
 class Infer(Measurement):
     """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
-    parameters, mean and a sample), reconstructions of the mean and free energy, one row a datum."""
+    parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
+    proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz"), "figure": FIGURE}
 
@@ -107,9 +107,10 @@ class Infer(Measurement):
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
         inputs = target.prepare(self.input, self.as_, self.key)
-        print(inputs.taken, file=sys.stderr)
+        for taken in filter(None, (target.taken, inputs.taken)):
+            print(taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        out, total, worst = console(stderr=True), 0.0, -math.inf
+        out, total, worst, known = console(stderr=True), 0.0, 0.0, 0
         shown: dict[str, np.ndarray] = {}
         with torch.no_grad(), Columns(self.output) as columns:
             parts = _posteriors(target, engine, inputs, steps, self.device, generator)
@@ -123,9 +124,9 @@ class Infer(Measurement):
                     "free_energy": model.free_energy(x, posterior, prior, generator=generator).total,
                 }
                 total += found["free_energy"].double().sum().item()
-                if "certificate" in result.stats:
-                    found["certificate"] = result.stats["certificate"]
-                    worst = max(worst, found["certificate"].max().item())
+                found["certificate"] = result.stats["certificate"]
+                proved = found["certificate"][found["certificate"].isfinite()]
+                known, worst = known + len(proved), max([worst, *proved.tolist()])
                 arrays = {name: value.cpu().numpy() for name, value in found.items()}
                 columns.add(arrays)
                 shown = shown or {name: value[:SHOWN] for name, value in {**arrays, "x": x.cpu().numpy()}.items()}
@@ -133,8 +134,10 @@ class Infer(Measurement):
                 columns.add({"positions": inputs.positions.numpy()})
         energy, unit = model.prior.terms[0], model.prior.unit
         unit = unit and " " + unit
-        proved = f"; none is more than {worst:.2g}{unit} above its least, which is proved" if worst >= 0 else ""
-        said = f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit} in the mean{proved}"
+        num = len(inputs.x)
+        which = "none" if known == num else f"of {known} none"
+        bound = f"; {which} is more than {worst:.2g}{unit} above its least, which is proved" if known else ""
+        said = f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
         return Encoded(said, model.shape, model.prior.symbol, shown)
 
     def files(self, found: Encoded) -> Mapping[str, Callable[[Path], object]]:

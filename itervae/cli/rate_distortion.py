@@ -16,14 +16,14 @@ from rich.progress import track
 from rich.table import Table
 
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, common_fitted, described, is_dictionary, open_target
+from itervae.cli.runs import Target, common_fitted, described, open_target
 from itervae.cli.show import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSettings, sparse_coding_model
+from itervae.model import PoissonVAESettings, SparseCodingSettings, is_dictionary, sparse_coding_model
 from itervae.plotting import Curve, rate_distortion_figure, save
 
 STEPS = 200
@@ -98,8 +98,7 @@ class RateDistortion(Measurement):
             raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
         if not self.runs:
             raise InputError("no run was named; expected run folders or checkpoints of itervae train")
-        files = [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
-        if len(files) > 1:
+        if len(files := self._files()) > 1:
             raise InputError(
                 f"{' and '.join(map(str, files))} were named as dictionaries; expected one, which all coders use"
             )
@@ -128,14 +127,18 @@ class RateDistortion(Measurement):
             if coder is None:
                 points += _of_run(target, x, self.seed)
             else:
-                points += _of_coder(target.model, coder, self.thresholds, x)
+                points += _of_coder(target, coder, self.thresholds, x)
         return Measured(points, data, len(x), total_variance(x))
+
+    def _files(self) -> list[Path]:
+        """The dictionaries that were named."""
+        return [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
 
     def _dictionary(self) -> Target | None:
         """What the coders use: what was named, or the Poisson VAE with a linear decoder and a
         Gaussian likelihood whose beta is nearest to 1."""
-        for path in (*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])):
-            return open_target(path, self.own())
+        if files := self._files():
+            return open_target(files[0], self.own())
         betas = {
             name: abs(run.settings.model.beta - 1)
             for name, target in self.targets.items()
@@ -186,8 +189,9 @@ def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
     return points
 
 
-def _of_coder(model: GenerativeModel, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
-    """The points of sparse coding over thresholds on the dictionary of a model."""
+def _of_coder(target: Target, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
+    """The points of sparse coding over thresholds on the dictionary of a target."""
+    model, atoms = target.model, "P-VAE dictionary" if target.run is not None else f"atoms of {target.path.name}"
     name, kind, steps, shrinkage = coder
     points: list[RatePoint] = []
     for threshold in thresholds:
@@ -198,7 +202,7 @@ def _of_coder(model: GenerativeModel, coder: Coder, thresholds: tuple[float, ...
             coding,
             kind.build(kind.Settings(), coding, coding.shape),
             x,
-            family=f"{_short(name)} {shrinkage}, P-VAE dictionary",
+            family=f"{_short(name)} {shrinkage}, {atoms}",
             setting=f"θ {threshold:g}",
             order=threshold,
             steps=steps,

@@ -1,7 +1,6 @@
 """What a command is pointed at, a run folder, a checkpoint or a dictionary file; the data of runs;
 engines by name."""
 
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,9 +10,8 @@ from torch import nn
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
-from itervae.formats import is_array_file
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, SparsityPrior, load_dictionary
+from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
 from itervae.options import flag
 from itervae.own import import_class
 from itervae.paths import check_path
@@ -46,7 +44,7 @@ class DictionarySettings:
     or the only array (D, K)."""
 
     def load(self, path: Path) -> GenerativeModel:
-        """The model of a file; what it was taken for is said.
+        """The model of a file.
 
         Raises:
             InputError: as `load_dictionary`; settings of the other model.
@@ -55,14 +53,15 @@ class DictionarySettings:
         if self.model != "sparse-coding":
             for name, value in sparse.items():
                 if value is not None:
-                    raise InputError(f"{flag(name)} {value} is of sparse coding; add --model sparse-coding")
+                    raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
         model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, key=self.dictionary_key)
         found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
         if self.model not in (None, found):
             if found == "poisson-vae":
-                raise InputError(f"--model sparse-coding was given for {path}, which has no threshold; add --threshold")
+                raise InputError(
+                    f"--model sparse-coding was given for {path}, which has no threshold; give one with --threshold"
+                )
             raise InputError(f"--model {self.model} was given for {path}, a dictionary of sparse coding; leave it out")
-        print(f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}", file=sys.stderr)
         return model
 
 
@@ -88,6 +87,7 @@ class Target:
         model, engine: as trained.
         prepare: how inputs are prepared for it.
         run: all that a run holds; None for a dictionary file.
+        taken: what a dictionary file was taken for, in a line.
     """
 
     path: Path
@@ -95,6 +95,7 @@ class Target:
     engine: Engine
     prepare: Preparation
     run: LoadedRun | None = None
+    taken: str = ""
 
     @property
     def inference(self) -> str:
@@ -105,11 +106,6 @@ class Target:
     def data(self) -> DataSettings | None:
         """The settings of its data; a dictionary file has none."""
         return None if self.run is None else self.run.settings.data
-
-
-def is_dictionary(path: Path) -> bool:
-    """Whether a target is a dictionary file, by its name."""
-    return is_array_file(path)
 
 
 def open_target(path: Path, own: Collection[type] = (), reading: DictionarySettings | None = None) -> Target:
@@ -127,7 +123,9 @@ def open_target(path: Path, own: Collection[type] = (), reading: DictionarySetti
     if is_dictionary(path):
         model = reading.load(path)
         name = default_engine(model)
-        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape, atoms=model.latents))
+        taken = f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}"
+        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
+        return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in vars(reading).items():
         if value not in (None, False):
             raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")

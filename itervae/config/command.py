@@ -22,7 +22,7 @@ from itervae.config.kinds import Kinds, named_model, spell_steps
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, engine_name
-from itervae.model import MODELS, families
+from itervae.model import MODELS, families, is_dictionary
 from itervae.options import asks_help, flag, parse
 from itervae.own import import_class, is_class_name
 from itervae.paths import check_path
@@ -74,7 +74,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
 
     if "freeze" in given:
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
-        if kinds.model == "sparse-coding" and str(given["freeze"]).endswith((".npz", ".npy")):
+        if kinds.model == "sparse-coding" and is_dictionary(Path(str(given["freeze"]))):
             beside -= {"model", *SAID}  # what a file of a dictionary does not say
         if beside:
             raise InputError(

@@ -14,7 +14,7 @@ from itervae.arguments import check_kind, check_positive, check_shape
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
-from itervae.formats import array_names, read_array
+from itervae.formats import array_names, is_array_file, read_array
 from itervae.model.families.poisson import PoissonPrior, check_log_rate
 from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import GenerativeModel
@@ -148,6 +148,11 @@ def load_dictionary(
         decoder.weight.copy_(dictionary)
         prior.log_rate.copy_(rates)
     return model.eval()
+
+
+def is_dictionary(path: Path) -> bool:
+    """Whether a target is a dictionary file, by its name."""
+    return is_array_file(path)
 
 
 def _number(value: torch.Tensor, name: str, path: str | Path) -> float:

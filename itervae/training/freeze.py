@@ -7,7 +7,6 @@ from pathlib import Path
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
-from itervae.formats import is_array_file
 from itervae.model import (
     GenerativeModel,
     ModelSettings,
@@ -15,6 +14,7 @@ from itervae.model import (
     SparseCodingSettings,
     SparsityPrior,
     VAESettings,
+    is_dictionary,
     load_dictionary,
 )
 from itervae.training.checkpoint import find_checkpoint, read_checkpoint
@@ -25,7 +25,7 @@ from itervae.training.settings import RunSettings, read_group
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     """What was fitted on the training data of the run `target`, whose model explains data that are
     prepared so; nothing where the data of `settings` are of another kind."""
-    if target is None or is_array_file(target):
+    if target is None or is_dictionary(target):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
     alike = read_group(DataSettings, content["config"]).data == settings.data
@@ -39,7 +39,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     Raises:
         InputError: nothing there, another shape than the data, or settings of a model beside it.
     """
-    if is_array_file(target):
+    if is_dictionary(target):
         model, described = _of_file(settings, target)
     else:
         run = load(target, own=settings.own)
