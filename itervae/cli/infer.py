@@ -15,7 +15,7 @@ from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.command import FIGURE, Measurement, Output
-from itervae.cli.runs import DictionarySettings, Target, named_engine
+from itervae.cli.runs import DictionarySettings, Target, named_engine, open_target
 from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
@@ -66,8 +66,11 @@ class Infer(Measurement):
     """File to write, .npz."""
     figure: Path | None = None
     """File (.png) for a picture of the first data beside their reconstructions."""
-    key: str | None = None
+    data_key: str | None = None
     """Name of the array in an input (.npz, .mat, .h5) that holds several."""
+    shape: tuple[int, ...] | None = None
+    """Shape of a datum for a dictionary file that has none, H W or C H W: pictures are drawn so, and
+    inputs may be images."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
     """What to take the input for, where that is not what its suffix or shape says: one picture in
     an array, say."""
@@ -100,15 +103,19 @@ class Infer(Measurement):
                 "write the number of steps after the engine: --inference ENGINE:STEPS"
             )
 
+    def open_targets(self) -> dict[str, Target]:
+        return {str(self.target): open_target(self.target, self.own(), self.reading, self.shape)}
+
     def work(self) -> Encoded:
         (target,) = self.targets.values()
         model, engine, steps = target.model, target.engine, self.steps
         if self.inference is not None:
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
-        inputs = target.prepare(self.input, self.as_, self.key)
+        inputs = target.prepare(self.input, self.as_, self.data_key)
         for taken in filter(None, (target.taken, inputs.taken)):
             print(taken, file=sys.stderr)
+        model.check_explained(inputs.x, lambda row: f"row {row} of {self.input}")
         generator = torch.Generator(self.device).manual_seed(self.seed)
         out, total, worst, known = console(stderr=True), 0.0, 0.0, 0
         shown: dict[str, np.ndarray] = {}

@@ -117,6 +117,8 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
     path, scale = Path(settings.data_path).expanduser(), settings.divide_by
     whole = read_array(path, settings.data_key)
     where = named(path, settings.data_key)
+    files = {"training": where, "validation": where}
+    numbers: dict[str, np.ndarray] = {}  # of rows in their file
     facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([whole])}
     array, shape = as_data(whole, settings.shape, where)
     check_rows(array, where)
@@ -124,7 +126,7 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
     held = None
     if settings.separate:
         val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
-        val_where = named(val_path, settings.val_key)
+        val_where = files["validation"] = named(val_path, settings.val_key)
         val_whole = read_array(val_path, settings.val_key)
         facts["validation_content"] = content_hash([val_whole])
         if facts["validation_content"] == facts["content"]:
@@ -141,22 +143,24 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
             held = read_labels(settings.val_labels or val_path, settings.val_labels_key, len(val_array))
     else:
         train_index, val_index = held_out(len(array), settings.val_share, "rows")
+        numbers = {"training": train_index, "validation": val_index}
         train = Rows(array, where, train_index, scale)
         validation = Rows(array, where, val_index, scale).to("cpu")
         if labels is not None:
             labels, held = labels[train_index], labels[val_index]
     _check_varies(cast(Tensor, train), where)
     _say(whole, shape, scale, where)
-    numbers = _classes(labels, held)
+    classes = _classes(labels, held)
     return RowSource(
         "array",
         shape,
         train,
         validation,
         seed,
-        labels=numbers[0],
-        validation_labels=numbers[1],
+        labels=classes[0],
+        validation_labels=classes[1],
         facts=facts,
+        places=lambda split, row: f"row {numbers[split][row] if numbers else row} of {files[split]}",
         device=device,
     )
 

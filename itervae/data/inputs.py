@@ -44,9 +44,7 @@ class Inputs:
         x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of
             the next. Of a large array in a file what is asked for by index or slice is read then.
         positions: (N, 3) int64, the number of the picture or frame, and the row and column of the
-            upper left pixel of
-        the
-            patch; None where the rows were given as they are.
+            upper left pixel of the patch; None where the rows were given as they are.
         taken: what the input was taken for, in a sentence.
         scenes: of film the first frame of every scene; None where there is no order.
     """
@@ -95,8 +93,7 @@ class Preparation:
         Args:
             given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in
                 colour (N, H, W, 3).
-            Of a
-                run on video a stack is film, its frames in order.
+                Of a run on video a stack is film, its frames in order.
             kind: what to take it for, where that is not what its shape or suffix says.
             key: name of the array in a file that holds several.
 
@@ -173,7 +170,9 @@ class Preparation:
             if array.ndim == 2 and array.shape[0] == dim:
                 remedy = "transpose it, as its rows are what should be columns"
             elif array.ndim == 2 and array.shape[1] == self.atoms:
-                remedy = "transpose the dictionary (D, K), whose atoms lie in its rows, as those of scikit-learn do"
+                remedy = "if the atoms lie in the rows of the dictionary, as those of scikit-learn do, say --atoms rows"
+            elif self.atoms is not None and array.ndim > 2 and prod(array.shape[1:]) == dim:
+                remedy = f"give the shape of an atom, --shape {' '.join(map(str, array.shape[1:]))}"
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
                 remedy = "reshape it or, if it is one picture, take it as images (--as images)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from itervae.arguments import check_kind, check_positive, check_shape
+from itervae.arguments import check_choice, check_kind, check_positive, check_shape
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
@@ -45,8 +45,8 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     path, likelihood = check_path(path), model.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
         raise InputError(
-            f"this model has a {type(likelihood).__name__.removesuffix('Likelihood')} likelihood, and a dictionary "
-            "file describes a Gaussian one; keep its run"
+            f"this model has a {likelihood.name.title()} likelihood, and a dictionary file describes a Gaussian one; "
+            "keep its run"
         )
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
     if isinstance(model.prior, PoissonPrior):
@@ -69,6 +69,8 @@ def load_dictionary(
     shrinkage: Literal["soft", "hard"] | None = None,
     signed: bool | None = None,
     key: str | None = None,
+    atoms: Literal["columns", "rows"] = "columns",
+    shape: tuple[int, ...] | None = None,
 ) -> GenerativeModel:
     """The linear model of a dictionary file: a Poisson VAE or, with a threshold θ, sparse coding,
 
@@ -87,8 +89,12 @@ def load_dictionary(
             has none, and none is given, the model is a Poisson VAE.
         shrinkage: soft (by default) or hard, of sparse coding.
         signed: coefficients of any sign; by default they are non-negative.
-        key: name of the dictionary in the file, by default `dictionary` or, where there is none,
-            that of the only array (D, K).
+        key: name of the dictionary in the file, by default `dictionary`, or that of the only array
+            with another name than those above.
+        atoms: where the atoms lie in the array: its columns (D, K), or its rows (K, D), as in
+            `components_` of scikit-learn. Nothing is guessed from sizes.
+        shape: of an atom, where the file has none: (H, W) or (C, H, W), D values in all; (D,) by
+            default. Pictures and inputs of images follow it.
 
     Raises:
         InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape
@@ -102,19 +108,24 @@ def load_dictionary(
     given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
     asked = {"threshold": threshold, "shrinkage": shrinkage, "signed": signed}
     asked |= {"log_rate": log_rate, "observation_variance": observation_variance}
-    for name, value in asked.items():
+    for name, value in {**asked, "shape": shape}.items():
         if value is not None and {"shrinkage": "hard"}.get(name, name) in arrays:
             raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
+    check_choice("atoms", atoms, ("columns", "rows"))
     dictionary = given["dictionary"]
     if dictionary.ndim != 2 or 0 in dictionary.shape:
         raise InputError(
             f"the dictionary of {path} has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column"
         )
+    dictionary = dictionary.T if atoms == "rows" else dictionary
     size, latents = dictionary.shape
-    shape = check_shape(given["shape"].flatten().int().tolist()) if "shape" in given else _guess_shape(size)
+    if "shape" in given:
+        shape = tuple(given["shape"].flatten().int().tolist())
+    shape = (size,) if shape is None else check_shape(shape)
     if math.prod(shape) != size:
-        remedy = ": transpose the dictionary" if math.prod(shape) == latents else ", as the dictionary has"
-        raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values{remedy}")
+        other = "rows" if atoms == "columns" else "columns"
+        remedy = f": its atoms may lie in its {other}, atoms={other!r}" if math.prod(shape) == latents else ""
+        raise InputError(f"shape of {path} is {shape}; expected one of {size} values, as its atoms have{remedy}")
     numbers = {
         name: check_positive(f"{name} of {path}", _number(given[name], name, path))
         for name in ("observation_variance", "beta", "threshold")
@@ -170,15 +181,9 @@ def _flag(given: Mapping[str, torch.Tensor], name: str, path: str | Path) -> boo
     return value == 1
 
 
-def _guess_shape(size: int) -> tuple[int, ...]:
-    """(√D, √D) where that is a whole number, else (D,): only pictures depend on it."""
-    side = round(size**0.5)
-    return (side, side) if side * side == size else (size,)
-
-
 def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
-    """The arrays of a file by what they are: that called `key` is the dictionary or, in a file that
-    names no other, the one of two dimensions that are both larger than 1."""
+    """The arrays of a file by what they are: that called `key` is the dictionary or, where none is
+    called so, the only one that is nothing else."""
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; expected a file of an array, such as .npz, .npy or .mat")
     if not os.path.isfile(path):  # false for names that are too long or hold a NUL, of which Path would raise
@@ -196,12 +201,11 @@ def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
             raise InputError(f"{path} has no array '{key}'; it holds {', '.join(names)}: name one of them as the key")
         found["dictionary"] = found[key]
     elif "dictionary" not in found:
-        rest = {name: read_array(path, name) for name in names if name not in READ}
-        wide = [name for name, value in rest.items() if value.ndim == 2 and 1 not in value.shape]
-        if len(wide) != 1:
+        rest = [name for name in names if name not in READ]
+        if len(rest) != 1:
             raise InputError(
-                f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one of "
-                "that shape alone: name the one with --dictionary-key (key in Python)"
+                f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one "
+                "alone: name it with --dictionary-key of infer and gap, or key in Python"
             )
-        found["dictionary"] = rest[wide[0]]
+        found["dictionary"] = read_array(path, rest[0])
     return found

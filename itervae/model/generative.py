@@ -7,7 +7,9 @@ in nats:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.families.sparse_code import SparsityPrior
-from itervae.model.likelihood import GaussianLikelihood, Likelihood
+from itervae.model.likelihood import GaussianLikelihood, Likelihood, parts
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 
@@ -174,26 +176,29 @@ class GenerativeModel(nn.Module):
         """The estimators of the free energy that this model has, the default first."""
         return estimators_of(type(self.posterior(self.prior().u)), self.exact)
 
-    def check_explained(self, x: Tensor, where: str = "x") -> None:
-        """Refuse data (B, D) that the likelihood gives no probability; on a GPU the check is put
-        off.
+    def check_explained(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+        """Refuse data (N, D) to which the likelihood gives no probability; on a GPU the check is
+        put off.
+
+        Args:
+            x: the data, which are looked at part by part.
+            place: how messages call a row.
 
         Raises:
             InputError: names the first such value.
         """
         if isinstance(self.likelihood, GaussianLikelihood):
             return  # any number
-        fine = self.likelihood.fits(x)
+        for start, part in parts(x):
+            check_value(self.likelihood.fits(part).all(), partial(self._unexplained, part, start, place))
 
-        def error() -> InputError:
-            row, column = (~fine).nonzero()[0].tolist()  # rows are in another order than in a file
-            name = type(self.likelihood).__name__.removesuffix("Likelihood").lower()
-            return InputError(
-                f"--likelihood {name} needs {self.likelihood.data}, and {where} holds {x[row, column].item():g} in "
-                f"column {column}; use gaussian, or other data"
-            )
-
-        check_value(fine.all(), error)
+    def _unexplained(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
+        """The error of data of which the first is row `start` of all."""
+        row, column = (~self.likelihood.fits(x)).nonzero()[0].tolist()
+        return InputError(
+            f"--likelihood {self.likelihood.name} needs {self.likelihood.data}, and {place(start + row)} holds "
+            f"{x[row, column].item():g} in column {column}; use gaussian, or other data"
+        )
 
     def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
         """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with

@@ -1,6 +1,7 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -12,11 +13,47 @@ from itervae.arguments import check_choice, check_positive, check_whole
 
 LINKS = ("softplus", "exp")
 """Names of the links of the Poisson likelihood."""
+LEAST = 1e-3
+"""The least rate that training starts from."""
 FAR = -12.0
 """Below this log softplus(a) is a − e^a/2."""
+PART = 10_000
+"""Data of a whole set that are looked at together."""
 
 
-class GaussianLikelihood(nn.Module):
+class Likelihood(nn.Module):
+    """p(x | z), given what the decoder gives for z."""
+
+    data: ClassVar[str] = "real numbers"
+    """What it is a likelihood of."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line: "gaussian"."""
+        return type(self).__name__.removesuffix("Likelihood").lower()
+
+    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
+        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B)."""
+        raise NotImplementedError
+
+    def curvature(self, output: Tensor) -> Tensor:
+        """Second derivative of the negative log-likelihood in each output (..., D)."""
+        raise NotImplementedError
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z]."""
+        raise NotImplementedError
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is one that it gives a probability."""
+        return torch.ones_like(x, dtype=torch.bool)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What encoders see of x."""
+        return x
+
+
+class GaussianLikelihood(Likelihood):
     """p(x | z) = N(x; decode(z), σ²).
 
     The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the
@@ -26,9 +63,6 @@ class GaussianLikelihood(nn.Module):
         variance: σ², squared units of x, > 0.
         learned: make log σ² a parameter.
     """
-
-    data: ClassVar[str] = "real numbers"
-    """What it is a likelihood of."""
 
     def __init__(self, variance: float = 0.5, learned: bool = False) -> None:
         super().__init__()
@@ -67,12 +101,8 @@ class GaussianLikelihood(nn.Module):
         """E[x | z]."""
         return output
 
-    def fits(self, x: Tensor) -> Tensor:
-        """Whether each value of x is one that it can explain."""
-        return torch.ones_like(x, dtype=torch.bool)
 
-
-class BernoulliLikelihood(nn.Module):
+class BernoulliLikelihood(Likelihood):
     """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives
     logits."""
 
@@ -98,7 +128,7 @@ class BernoulliLikelihood(nn.Module):
         return (x >= 0) & (x <= 1)
 
 
-class PoissonLikelihood(nn.Module):
+class PoissonLikelihood(Likelihood):
     """p(x | z) = Π_d Pois(x_d; g(output_d + b_d)), for counts x.
 
     The negative log-likelihood has all its terms, log x! too, so that a free energy is a bound on
@@ -143,6 +173,19 @@ class PoissonLikelihood(nn.Module):
         """Whether each value of x is a whole number of at least 0."""
         return (x >= 0) & (x == x.floor())
 
+    def seen(self, x: Tensor) -> Tensor:
+        """What encoders see of x: log(1 + x), as counts of large rates would make them start far
+        off."""
+        return x.log1p()
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Let the rates where z = 0 be the mean counts of data (N, D), for training to start
+        from."""
+        total = torch.stack([part.sum(0, dtype=torch.float64) for _, part in parts(x)]).sum(0)
+        mean = (total / len(x)).clamp_min(LEAST)
+        self.bias.copy_(mean.log() if self.link == "exp" else mean + (-torch.expm1(-mean)).log())
+
     def _rate(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """λ and log λ."""
         at = output + self.bias
@@ -154,5 +197,7 @@ class PoissonLikelihood(nn.Module):
         return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
 
 
-Likelihood = GaussianLikelihood | BernoulliLikelihood | PoissonLikelihood
-"""Any likelihood."""
+def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Data (N, D) part by part, each with the number of its first row: a large set is read from its
+    file as it is looked at."""
+    return ((start, x[start : start + PART]) for start in range(0, len(x), PART))

@@ -3,6 +3,7 @@ keeps."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from itervae.data import Source, TubeSource
 from itervae.errors import InputError
 from itervae.inference import Engine, compile_steps
-from itervae.model import GenerativeModel
+from itervae.model import GenerativeModel, PoissonLikelihood
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import build, check_keys, load_values, make_carryover
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
@@ -32,8 +33,6 @@ RESUMED = {
     "best": float,
 }
 """Values that resuming needs of a checkpoint, beside those of `checkpoint.LOADED`."""
-PART = 10_000
-"""Data that are looked at together."""
 
 
 @dataclass
@@ -160,10 +159,11 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
         check_settings(settings)
     model, engine = build(settings, source.shape)
-    for what, x in (("validation", source.validation), ("training", source.train)):
-        for start in range(0, 0 if x is None else len(x), PART):
-            assert x is not None
-            model.check_explained(x[start : start + PART].to("cpu"), f"the {what} data of {source.name}")
+    for split, x in (("validation", source.validation), ("training", source.train)):
+        if x is not None:
+            model.check_explained(x, partial(source.place, split))
+    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None:
+        model.likelihood.start_at(source.train)
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
