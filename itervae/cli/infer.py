@@ -69,8 +69,8 @@ class Infer(Measurement):
     data_key: str | None = None
     """Name of the array in an input (.npz, .mat, .h5) that holds several."""
     shape: tuple[int, ...] | None = None
-    """Shape of a datum for a dictionary file that has none, H W or C H W: pictures are drawn so, and
-    inputs may be images."""
+    """Shape of a datum for a dictionary file that has none, H W or C H W: inputs may then be images,
+    and are drawn as such."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
     """What to take the input for, where that is not what its suffix or shape says: one picture in
     an array, say."""

@@ -2,6 +2,7 @@
 coding."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,12 +44,13 @@ class Coder(NamedTuple):
 
 class Measured(NamedTuple):
     """What was found: points of curves, in words what they were measured on, of how many data, of
-    which variance."""
+    which variance, and what a dictionary file was taken for."""
 
     points: list[RatePoint]
     data: str
     num: int
     variance: float
+    taken: str
 
 
 @dataclass(kw_only=True)
@@ -128,7 +130,7 @@ class RateDistortion(Measurement):
                 points += _of_run(target, x, self.seed)
             else:
                 points += _of_coder(target, coder, self.thresholds, x)
-        return Measured(points, data, len(x), total_variance(x))
+        return Measured(points, data, len(x), total_variance(x), "" if dictionary is None else dictionary.taken)
 
     def _files(self) -> list[Path]:
         """The dictionaries that were named."""
@@ -156,13 +158,15 @@ class RateDistortion(Measurement):
         return x.to(self.device), described(source, self.split)
 
     def files(self, found: Measured) -> Mapping[str, Callable[[Path], object]]:
-        points, data, num, variance = found
+        told = report(found.points, found.data, found.num, found.variance)
         return {
-            "json": lambda path: write_json(path, report(points, data, num, variance)),
-            "figure": lambda path: save(rate_distortion_figure(_drawn(points), variance), path),
+            "json": lambda path: write_json(path, told),
+            "figure": lambda path: save(rate_distortion_figure(_drawn(found.points), found.variance), path),
         }
 
     def tell(self, found: Measured) -> None:
+        if found.taken:
+            print(found.taken, file=sys.stderr)
         _print(found.points, found.data, found.num)
 
 

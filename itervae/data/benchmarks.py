@@ -33,9 +33,12 @@ CIFAR_ARCHIVE = "cifar10_4000.npz"  # the first 4000 training images as `x`, for
 def data_root(settings: DataSettings) -> tuple[Path, bool]:
     """Where torchvision's files lie, and whether missing ones may be fetched.
 
-    ITERVAE_DATA names the folder where it is set, and then nothing is fetched; otherwise it is
-    `itervae` in the user's cache (XDG_CACHE_HOME, else ~/.cache), and `settings.download` decides.
+    `settings.data_path` or else ITERVAE_DATA names the folder where it is set, and then nothing is
+    fetched; otherwise it is `itervae` in the user's cache (XDG_CACHE_HOME, else ~/.cache), and
+    `settings.download` decides.
     """
+    if settings.data_path is not None:
+        return Path(settings.data_path).expanduser(), False
     if named := os.environ.get("ITERVAE_DATA"):
         return Path(named).expanduser(), False
     cache = os.environ.get("XDG_CACHE_HOME")

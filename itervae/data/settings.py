@@ -24,11 +24,13 @@ class SourceKind:
         reads: the settings that it reads, beside `data` and `download`; others are refused.
         member: what follows the name and a colon, such as the CLASS of torchvision:CLASS; None
             where nothing does.
+        place: whether `data_path` has to be given, where it is read.
     """
 
     load: Callable[["DataSettings", int, str | torch.device, Fitted], Source]
     reads: tuple[str, ...]
     member: str | None = None
+    place: bool = True
 
     @property
     def sequential(self) -> bool:
@@ -67,7 +69,7 @@ class DataSettings:
     """images: a folder of pictures, one picture, or a stack in the file of an array; array: a file
     (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); video: a file
     (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
-    (.npz)."""
+    (.npz); torchvision: the folder of its files, if they are there."""
     data_key: str | None = None
     """Name of the array inside a file (.npz, .mat, .h5) that holds several."""
     val_path: Path | None = None
@@ -138,7 +140,7 @@ class DataSettings:
                 data_path, or a val_share or patch_size out of range.
         """
         self.check_read()
-        if "data_path" in self.kind.reads and self.data_path is None:
+        if "data_path" in self.kind.reads and self.kind.place and self.data_path is None:
             raise InputError(f"--data {self.data} needs --data-path, but none is given; name the file or folder.")
         if not 0 < self.val_share < 1:
             raise InputError(f"--val-share {self.val_share} is not a share; give a number between 0 and 1.")

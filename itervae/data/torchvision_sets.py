@@ -23,7 +23,8 @@ def torchvision_source(settings: DataSettings, seed: int, device: str | torch.de
     classes.
 
     A fixed random share of its training set is held out; `load_test` alone reads its test set.
-    Files lie where those of MNIST do (`data_root`), and are fetched where they are missing.
+    Files lie below `data_path`, with which nothing is fetched, or where those of MNIST do
+    (`data_root`), and are fetched there where they are missing.
 
     Raises:
         InputError: no such class, one that does not give (picture, class), pictures of several
@@ -116,4 +117,4 @@ def _unfit(name: str, why: str) -> InputError:
     )
 
 
-TORCHVISION = SourceKind(torchvision_source, reads=("val_share",), member="CLASS")
+TORCHVISION = SourceKind(torchvision_source, reads=("data_path", "val_share"), member="CLASS", place=False)
