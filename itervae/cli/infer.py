@@ -69,8 +69,8 @@ class Infer(Measurement):
     data_key: str | None = None
     """Name of the array in an input (.npz, .mat, .h5) that holds several."""
     shape: tuple[int, ...] | None = None
-    """Shape of a datum for a dictionary file that has none, H W or C H W: inputs may then be images,
-    and are drawn as such."""
+    """Shape of a datum, H W or C H W, for a dictionary file that has none; inputs may then be
+    images, and are drawn so."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
     """What to take the input for, where that is not what its suffix or shape says: one picture in
     an array, say."""
@@ -113,9 +113,9 @@ class Infer(Measurement):
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
         inputs = target.prepare(self.input, self.as_, self.data_key)
+        model.check_explained(inputs.x, lambda row: f"row {row} of {self.input}")
         for taken in filter(None, (target.taken, inputs.taken)):
             print(taken, file=sys.stderr)
-        model.check_explained(inputs.x, lambda row: f"row {row} of {self.input}")
         generator = torch.Generator(self.device).manual_seed(self.seed)
         out, total, worst, known = console(stderr=True), 0.0, 0.0, 0
         shown: dict[str, np.ndarray] = {}

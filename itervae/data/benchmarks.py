@@ -154,7 +154,7 @@ def fetching(what: str, folder: Path) -> Iterator[None]:
         words = ("Error downloading", "not found")
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(" You can use download=True")[0]
         raise InputError(
             f"{what} could not be fetched or read in {folder} ({reason}); check the connection and the folder, or "
             "name one that holds it with the environment variable ITERVAE_DATA."

@@ -178,7 +178,7 @@ class DataSettings:
     def _unknown(self) -> InputError:
         """The error of a kind of data that is none."""
         kinds = [f"{name}:{kind.member}" if kind.member else name for name, kind in SOURCES.items()]
-        hint = nearest(self.data.partition(":")[0], SOURCES)
+        hint = "" if self.data in SOURCES else nearest(self.data.partition(":")[0], SOURCES)
         return InputError(f"--data {self.data} is unknown; {hint}choose one of {', '.join(kinds)}.")
 
     @property

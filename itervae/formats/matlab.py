@@ -1,6 +1,9 @@
 """MATLAB's .mat files: up to version 7 by SciPy, from 7.3 on as HDF5."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +22,25 @@ def matlab_format(path: Path) -> Format:
     return MATLAB73 if is_hdf5(path) else MATLAB
 
 
-def _names(path: Path) -> list[str]:
-    from scipy.io import whosmat  # takes a moment that other files need not wait
+@contextmanager
+def _opened() -> Iterator[Any]:
+    """SciPy's reader, which has an exception of its own for damaged files."""
+    from scipy import io  # takes a moment that other files need not wait
 
-    return sorted(name for name, _, kind in whosmat(path) if kind in NUMBERS)
+    try:
+        yield io
+    except io.matlab.MatReadError as error:
+        raise ValueError(str(error)) from error
+
+
+def _names(path: Path) -> list[str]:
+    with _opened() as io:
+        return sorted(name for name, _, kind in io.whosmat(path) if kind in NUMBERS)
 
 
 def _read(path: Path, name: str) -> np.ndarray:
-    from scipy.io import loadmat
-
-    found = loadmat(path, variable_names=[name])
+    with _opened() as io:
+        found = io.loadmat(path, variable_names=[name])
     if name not in found:
         raise InputError(f"{path} does not give its array '{name}'; save it again.")
     return np.asarray(found[name])

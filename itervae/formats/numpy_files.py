@@ -10,6 +10,8 @@ import numpy as np
 from itervae.errors import InputError
 from itervae.formats.kinds import Format, check_claim, check_memory, named
 
+ZIPPED = (b"PK\x03\x04", b"PK\x05\x06")
+"""What archives begin with, and empty ones."""
 # How often what is stored can be the size of what is packed, at most, with something for the ends.
 PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1040}
 
@@ -17,7 +19,7 @@ PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1040}
 def numpy_format(path: Path) -> Format:
     """An archive of arrays or a single one, as the file begins, whatever its suffix."""
     with path.open("rb") as stream:
-        return ARCHIVE if stream.read(2) == b"PK" else SINGLE
+        return ARCHIVE if stream.read(4) in ZIPPED else SINGLE
 
 
 def _single(path: Path, name: str) -> np.ndarray:

@@ -137,7 +137,7 @@ def test_other_data_are_a_heat_map_with_symmetric_colours(tmp_path):
     [
         lambda: tile_atoms(atoms(6, 2), (2, 2)),
         lambda: tile_atoms(atoms(6, 2), (6,)),
-        lambda: tile_atoms(atoms(6, 2), (1, 2, 3)),
+        lambda: tile_atoms(atoms(6, 2), (1, 1, 2, 3)),
         lambda: tile_atoms(np.zeros(6), (2, 3)),
         lambda: tile_atoms(np.zeros((6, 0)), (2, 3)),
         lambda: tile_atoms(atoms(6, 2), (2, 3), columns=0),
