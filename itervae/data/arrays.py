@@ -73,7 +73,7 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
             f"{array.size // len(array) if array.ndim and len(array) else 1})."
         )
     _check_filled(array, where)
-    shape = tuple(map(int, array.shape[1:]))
+    shape: tuple[int, ...] = tuple(map(int, array.shape[1:]))
     if len(shape) == 3 and shape[-1] in CHANNELS and shape[0] > max(CHANNELS):
         raise InputError(
             f"{where} has shape {array.shape}, with channels last; images are (N, C, H, W): move them to the front, "

@@ -36,14 +36,14 @@ def idx(path, array):
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def digits(folder, packed="", n=60):
-    """Ten kinds of pictures, noisy, in files called as those of MNIST."""
+def digits(folder, packed=""):
+    """Three kinds of pictures, brighter and darker, in files called as those of MNIST."""
     rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 256, (10, 28, 28))
+    kinds = rng.integers(0, 256, (3, 28, 28))
     folder.mkdir(parents=True)
     found = {}
-    for part, count in (("train", n), ("t10k", 30)):
-        labels = np.arange(count) % 10
+    for part, count in (("train", 60), ("t10k", 30)):
+        labels = rng.integers(0, 3, count)
         images = (kinds[labels] * rng.uniform(0.8, 1, (count, 28, 28))).astype(np.uint8)
         idx(folder / f"{part}-images-idx3-ubyte{packed}", images)
         idx(folder / f"{part}-labels-idx1-ubyte{packed}", labels.astype(np.uint8))
@@ -68,10 +68,10 @@ def test_idx_files_with_labels(here, recwarn, capsys):
         *QUICK,
     )
     assert "was taken for 60 images of 28x28 pixels, divided by 255" in said(recwarn)
-    command("evaluate run --suite knn readout --json e.json")
+    command("evaluate run --suite knn --readouts mean pixels --json e.json")
     report = json.loads(Path("e.json").read_text())
-    assert report["runs"]["run"].keys() >= {"knn", "readout"}
-    assert max(report["pixels"]["knn"].values(), key=lambda cell: cell["accuracy"])["accuracy"] > 0.9
+    assert report["runs"]["run"]["knn"].keys() == {"mean"}
+    assert report["pixels"]["knn"][-1]["accuracy"] > 0.9
     command("infer run --input raw/t10k-images-idx3-ubyte.gz --output codes.npz --figure codes.png")
     codes = np.load("codes.npz")
     assert codes["counts"].shape == (30, 6)
@@ -105,18 +105,17 @@ def test_a_table_of_counts(recwarn, capsys):
     train = ("train --data array --data-path counts.csv --likelihood poisson --link softplus --latents 8 --threads 1 "
              "--batch-size 100 --inference amortized --lr .03 --run-dir")  # fmt: skip
     command(f"{train} short --updates 1")
-    command(f"{train} long --updates 250 --validate-every 250")
+    command(f"{train} long --updates 150 --validate-every 150")
     assert "300 rows of 12 columns, with a first line of names (neuron 0, neuron 1" in said(recwarn)
     energies = []
-    for run in ("short", "long"):
-        command(f"infer {run} --input counts.csv --output {run}.npz --figure {run}.png")
+    for run, *figure in (("short",), ("long", "--figure", "long.png")):
+        command(f"infer {run} --input counts.csv --output {run}.npz", *figure)
         energies.append(np.load(f"{run}.npz")["free_energy"].mean())
     assert energies[1] < energies[0] - 2
     codes = np.load("long.npz")
+    assert is_picture("long.png")
     assert (codes["reconstruction"] > 0).all()  # rates, which are no counts
     assert codes["reconstruction"].mean() == pytest.approx(counts.mean(), rel=0.15)
-    assert is_picture("long.png")
-    assert is_picture("long/dictionary.png")
     capsys.readouterr()
 
 
