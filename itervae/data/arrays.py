@@ -73,7 +73,7 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
             f"{array.size // len(array) if array.ndim and len(array) else 1})."
         )
     _check_filled(array, where)
-    shape: tuple[int, ...] = tuple(map(int, array.shape[1:]))
+    shape = tuple(map(int, array.shape[1:]))
     if len(shape) == 3 and shape[-1] in CHANNELS and shape[0] > max(CHANNELS):
         raise InputError(
             f"{where} has shape {array.shape}, with channels last; images are (N, C, H, W): move them to the front, "
@@ -83,9 +83,9 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
         flag = f"--shape {' '.join(map(str, asked))}"
         if len(shape) > 1:
             raise InputError(f"{flag} was given for {where}, whose data have the shape {shape}; leave it out.")
-        if prod(asked) != shape[0]:
+        if prod(asked) != prod(shape):
             remedy = "transpose it" if prod(asked) == len(array) else "give a shape that fits, or leave it out"
-            raise InputError(f"{flag} is of {prod(asked)} values, but a row of {where} has {shape[0]}; {remedy}.")
+            raise InputError(f"{flag} is of {prod(asked)} values, but a row of {where} has {prod(shape)}; {remedy}.")
         shape = asked
     return flattened(array), shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 

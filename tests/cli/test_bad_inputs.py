@@ -234,7 +234,7 @@ BAD = {
     "infer phi.npy --input squares.npy --output o.npz": "give the shape of an atom, --shape 4 4",
     "infer other.npz --dictionary-key w --input x.npy --output o.npz": "has no array 'w'; it holds rates, weights",
     "infer counts --input x.npy --output o.npz": "needs counts: .*, and row 0 of x.npy holds .* in column .; use",
-    "train TABLE x.csv --likelihood poisson --run-dir o": "needs counts: .*, row 7 of .*x.csv holds 0.5 in column 2",
+    "train TABLE x.csv --likelihood poisson --run-dir o": "needs counts: .*row 7 of .*x.csv holds 0.5 in column 2",
     "train TABLE words.csv --run-dir o": "column 'kind' of .*words.csv holds 'red', which is no number; remove it",
     "train TABLE none.h5 --run-dir o": "none.h5 is not a file; give a file of one of .npy, .npz",
     "train TABLE x.txt --run-dir o": "x.txt has the suffix '.txt'; give a file of one of .npy, .npz",
