@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "memory", "own", "paths"}
+SHARED = {
+    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "memory", "own", "paths", "showing",
+}  # fmt: skip
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -40,6 +42,7 @@ MAY_IMPORT = {
     "options": set(),
     "own": {"arguments", "errors"},
     "paths": {"errors"},
+    "showing": {"errors"},
 }
 
 

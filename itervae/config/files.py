@@ -19,7 +19,7 @@ from itervae.own import class_name, given_class, is_class_name
 from itervae.training import resume_settings
 from itervae.training.settings import without_defaults
 
-OWN = {"inference": Engine, "decoder": nn.Module}
+OWN = {"inference": Engine, "decoder": nn.Module, "encoder": nn.Module, "start_encoder": nn.Module}
 """Settings that may name a class of a user's own."""
 CHANGEABLE = (
     "updates",

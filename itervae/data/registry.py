@@ -43,7 +43,9 @@ def load_source(
         InputError: settings that contradict each other, or data that are missing or unfit.
     """
     settings.check()
-    return settings.kind.load(settings, seed, device, fitted)
+    source = settings.kind.load(settings, seed, device, fitted)
+    source.settings = settings
+    return source
 
 
 def load_stills(

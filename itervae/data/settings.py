@@ -60,6 +60,12 @@ def source_kind(data: str) -> SourceKind | None:
 class DataSettings:
     """Which data to read, and how to prepare them."""
 
+    ADVANCED = (
+        "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key",
+        "local_contrast", "download",
+    )  # fmt: skip
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
+
     data: Annotated[str, OneOf(SOURCES, members=True)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows or images of your own
     array, MNIST, grey CIFAR-10, or labelled pictures of torchvision, such as

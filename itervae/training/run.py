@@ -162,13 +162,14 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     for split, x in (("validation", source.validation), ("training", source.train)):
         if x is not None:
             model.check_explained(x, partial(source.place, split))
-    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None:
+    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None and settings.given is None:
         model.likelihood.start_at(source.train)
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
     carryover = make_carryover(settings, model) if isinstance(source, TubeSource) else None
-    model.requires_grad_(options.freeze is None)
+    if settings.given is None:
+        model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
     if options.compile:
         compile_steps(engine)
