@@ -119,7 +119,7 @@ class Infer(Measurement):
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
         inputs = target.prepare(self.input, self.as_, self.data_key)
-        model.check_explained(inputs.x, lambda row: f"row {row} of {self.input}")
+        model.likelihood.check(inputs.x, lambda row: f"row {row} of {self.input}")
         for taken in filter(None, (target.taken, inputs.taken)):
             print(taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)

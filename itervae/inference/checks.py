@@ -98,7 +98,7 @@ def as_data(model: Any, x: Any) -> Tensor:
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
     if isinstance(model.likelihood, PoissonLikelihood):  # it gives other data no probability at all
-        model.check_explained(x)
+        model.likelihood.check(x)
     return x
 
 

@@ -7,9 +7,7 @@ in nats:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,12 +24,11 @@ from itervae.arguments import (
     check_whole,
 )
 from itervae.arrays import as_tensor
-from itervae.devices import check_value
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.families.sparse_code import SparsityPrior
-from itervae.model.likelihood import GaussianLikelihood, Likelihood, parts
+from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 from itervae.showing import Shown
@@ -98,7 +95,7 @@ class GenerativeModel(nn.Module):
         check_kind("prior", prior, Prior, "a module that gives one, such as PoissonPrior(latents)")
         check_kind("decoder", decoder, nn.Module, "a module from z (..., K) to (..., D), such as LinearDecoder(D, K)")
         check_kind(
-            "likelihood", likelihood, nn.Module, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)"
+            "likelihood", likelihood, Likelihood, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)"
         )
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
@@ -180,30 +177,6 @@ class GenerativeModel(nn.Module):
     def estimators(self) -> tuple[str, ...]:
         """The estimators of the free energy that this model has, the default first."""
         return estimators_of(type(self.posterior(self.prior().u)), self.exact)
-
-    def check_explained(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
-        """Refuse data (N, D) to which the likelihood gives no probability; on a GPU the check is
-        put off.
-
-        Args:
-            x: the data, which are looked at part by part.
-            place: how messages call a row.
-
-        Raises:
-            InputError: names the first such value.
-        """
-        if isinstance(self.likelihood, GaussianLikelihood):
-            return  # any number
-        for start, part in parts(x):
-            check_value(self.likelihood.fits(part).all(), partial(self._unexplained, part, start, place))
-
-    def _unexplained(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
-        """The error of data of which the first is row `start` of all."""
-        row, column = (~self.likelihood.fits(x)).nonzero()[0].tolist()
-        return InputError(
-            f"--likelihood {self.likelihood.name} needs {self.likelihood.data}, and {place(start + row)} holds "
-            f"{x[row, column].item():g} in column {column}; use gaussian, or other data"
-        )
 
     def posterior(self, u: Tensor, temperature: float = 0.0) -> Any:
         """q(z | x) of the prior's family: with log-rates u (B, K), say, or the sparse code with

@@ -1,7 +1,8 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itervae.arguments import check_choice, check_positive, check_whole
+from itervae.devices import check_value
+from itervae.errors import InputError
 
 LINKS = ("softplus", "exp")
 """Names of the links of the Poisson likelihood."""
@@ -46,11 +49,32 @@ class Likelihood(nn.Module):
 
     def fits(self, x: Tensor) -> Tensor:
         """Whether each value of x is one that it gives a probability."""
-        return torch.ones_like(x, dtype=torch.bool)
+        raise NotImplementedError
 
     def seen(self, x: Tensor) -> Tensor:
         """What encoders see of x."""
         return x
+
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+        """Refuse data (N, D) that it gives no probability; on a GPU the check is put off.
+
+        Args:
+            x: the data, which are looked at part by part.
+            place: how messages call a row.
+
+        Raises:
+            InputError: names the first such value.
+        """
+        for start, part in parts(x):
+            check_value(self.fits(part).all(), partial(self._misfit, part, start, place))
+
+    def _misfit(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
+        """The error of data of which the first is row `start` of all."""
+        row, column = (~self.fits(x)).nonzero()[0].tolist()
+        return InputError(
+            f"--likelihood {self.name} needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
+            f"column {column}; use gaussian, or other data"
+        )
 
 
 class GaussianLikelihood(Likelihood):
@@ -100,6 +124,9 @@ class GaussianLikelihood(Likelihood):
     def mean(self, output: Tensor) -> Tensor:
         """E[x | z]."""
         return output
+
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+        """Nothing, as any number fits; a large set is not read for that."""
 
 
 class BernoulliLikelihood(Likelihood):

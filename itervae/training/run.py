@@ -161,7 +161,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     model, engine = build(settings, source.shape)
     for split, x in (("validation", source.validation), ("training", source.train)):
         if x is not None:
-            model.check_explained(x, partial(source.place, split))
+            model.likelihood.check(x, partial(source.place, split))
     if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None and settings.given is None:
         model.likelihood.start_at(source.train)
     if frozen is not None:

@@ -137,7 +137,7 @@ def test_data_that_are_no_counts_are_named_with_their_place(model, value):
     x = torch.ones(12_000, D)
     x[11_003, 2] = value
     with pytest.raises(InputError, match=rf"row 11003 of x holds {value:g} in column 2; use gaussian, or other data"):
-        model.check_explained(x)
+        model.likelihood.check(x)
     encoder = torch.nn.Linear(D, K)
     with pytest.raises(InputError, match="needs counts: whole numbers ≥ 0, and row 3 of x holds"):
         itervae.infer(model, Amortized(encoder), x[11_000:])
