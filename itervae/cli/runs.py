@@ -245,7 +245,7 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
         if width == model.latents:
             raise InputError(
                 f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
-                "atoms of its dictionary lie in rows, say so (--atoms rows of gap) or transpose it"
+                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows of gap"
             )
         raise InputError(
             f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "

@@ -22,7 +22,7 @@ TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">
 
 def _read(path: Path, name: str) -> np.ndarray:
     if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
+        with gzip.open(path, "rb") as stream:
             dtype, shape, size = _head(stream, path)
             check_memory(size, str(path), "unpack it")
             content = stream.read(size + 1)
