@@ -121,13 +121,19 @@ class OneOf:
     """
 
     known: Collection[str]
+    members: bool = False
+    """Whether a name may be followed by a colon and the name of a member: NAME:MEMBER."""
 
 
 def listed(hint: Any) -> Any:
-    """The annotation of a setting, with Literal[NAMES] for a name of a registry."""
+    """The annotation of a setting, with Literal[NAMES] for a name of a registry, and text beside it
+    for one with members."""
     if get_origin(hint) is Annotated:
-        names = next((each.known for each in get_args(hint)[1:] if isinstance(each, OneOf)), None)
-        return hint if names is None else Literal[tuple(names)]  # pyright: ignore[reportInvalidTypeForm]
+        one = next((each for each in get_args(hint)[1:] if isinstance(each, OneOf)), None)
+        if one is None:
+            return hint
+        names = Literal[tuple(one.known)]  # pyright: ignore[reportInvalidTypeForm]
+        return Union[names, str] if one.members else names  # noqa: UP007 (of a value)
     if get_origin(hint) is tuple:  # of several names
         return tuple[tuple(map(listed, get_args(hint)))]  # pyright: ignore[reportInvalidTypeArguments]
     if get_origin(hint) in (Union, types.UnionType):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "own", "paths", "showing"}
+SHARED = {
+    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "memory", "own", "paths", "showing",
+}  # fmt: skip
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -35,6 +37,8 @@ MAY_IMPORT = {
     "devices": {"errors"},
     "errors": set(),
     "files": set(),
+    "formats": {"arrays", "errors", "memory"},
+    "memory": set(),
     "options": set(),
     "own": {"arguments", "errors"},
     "paths": {"errors"},

@@ -38,6 +38,7 @@ from itervae.model import (
     GenerativeModel,
     LinearDecoder,
     MLPDecoder,
+    PoissonLikelihood,
     PoissonPrior,
     PoissonVAESettings,
     SparseCodingSettings,
@@ -96,6 +97,7 @@ def the(tmp_path_factory):
         gaussian=build_model(GaussianVAESettings(latents=K), (4, 4)),
         coding=build_model(SparseCodingSettings(latents=K), (4, 4)),
         mlp=build_model(PoissonVAESettings(latents=K, decoder="mlp"), (4, 4)),
+        counted=build_model(PoissonVAESettings(latents=K, likelihood="poisson"), (4, 4)),
         engine=LCAUnrolled(3),
         x=x,
         frames=frames,
@@ -403,10 +405,40 @@ MISUSES = {
     ),
     "load None": (lambda t: itervae.load_dictionary(None), r"path is None; expected a path"),
     "load an array": (lambda t: itervae.load_dictionary(t.dictionary.numpy()), r"path is an? ndarray; expected a path"),
-    "load a folder": (lambda t: itervae.load_dictionary(t.folder), r"is a folder; expected an .npz or .npy file"),
+    "load a folder": (lambda t: itervae.load_dictionary(t.folder), r"is a folder; expected a file of an array"),
     "load nothing": (lambda t: itervae.load_dictionary(t.folder / "no.npz"), r"no dictionary file at .*no.npz; exp"),
     "load NUL": (lambda t: itervae.load_dictionary("a\0b.npz"), r"no dictionary file at .*; expected"),
     "load a long name": (lambda t: itervae.load_dictionary("a" * 300 + ".npz"), r"no dictionary file at a*.npz; exp"),
+    "load, atoms": (
+        lambda t: itervae.load_dictionary(t.folder / "phi.npy", atoms="row"),
+        r"atoms is 'row'; .*expected one of columns, rows|atoms is 'row'; did you mean rows",
+    ),
+    "load, a shape that does not fit": (
+        lambda t: itervae.load_dictionary(t.folder / "phi.npy", shape=(3, 4)),
+        rf"shape of .*phi.npy is \(3, 4\); expected one of {D} values",
+    ),
+    "load, a shape of its rows": (
+        lambda t: itervae.load_dictionary(t.folder / "phi.npy", shape=(K,)),
+        r"its atoms may lie in its rows, atoms='rows'",
+    ),
+    "load, key of one array": (
+        lambda t: itervae.load_dictionary(t.folder / "phi.npy", key="a"),
+        r"the key 'a' does not apply to .*phi.npy, which holds one array; leave it out",
+    ),
+    "load, no such key": (
+        lambda t: itervae.load_dictionary(t.folder / "rates.npz", key="a"),
+        r"rates.npz has no array 'a'; it holds dictionary, log_rate: name one",
+    ),
+    "Poisson likelihood, a link": (lambda t: PoissonLikelihood(D, "log"), r"link is 'log'; .*expected one of"),
+    "Poisson likelihood, no size": (lambda t: PoissonLikelihood(0), r"size is 0; expected a number ≥ 1"),
+    "data that are no counts": (
+        lambda t: infer(t.counted, Amortized.build(Amortized.Settings(), t.counted, (4, 4)), t.x),
+        r"--likelihood poisson needs counts: .*, and row 0 of x holds .* in column \d+; use gaussian",
+    ),
+    "a Poisson likelihood with an engine for a Gaussian one": (
+        lambda t: infer(t.counted, itervae.inference.FISTAUnrolled(), t.x.round().abs()),
+        r"FISTAUnrolled.*Gaussian likelihood",
+    ),
     "load, log_rate NaN": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=float("nan")),
         r"log_rate is nan; expected a log-rate from -30 to 5",
@@ -628,4 +660,5 @@ def test_misuse_is_one_sentence(the, name):
     message = str(refused.value)
     assert re.search(pattern, message), message
     assert "\n" not in message
-    assert re.search("expected|use |pass |make |train |transpose |remove |export |that fit", message), message
+    remedies = "expected|use |pass |make |leave |name |train |transpose |remove |export |that fit"
+    assert re.search(remedies, message), message

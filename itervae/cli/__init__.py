@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -51,7 +52,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(args: list[str]) -> None:
     _print_anything()
+    shown = warnings.formatwarning
     try:
+        warnings.formatwarning = lambda message, *where, **more: f"{message}\n"  # what is said, not which line says it
         if not args or args[0] in ("-h", "--help"):
             width = max(map(len, COMMANDS))
             lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -85,6 +88,8 @@ def _run(args: list[str]) -> None:
     except KeyboardInterrupt:
         print("itervae: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        warnings.formatwarning = shown
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

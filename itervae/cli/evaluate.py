@@ -52,7 +52,7 @@ class Evaluate(Measurement):
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
-    """Run folders, checkpoints, or dictionary files (.npz, .npy)."""
+    """Run folders, checkpoints, or dictionary files (.npz, .npy, .mat, ...)."""
     data: DataSettings
     suite: tuple[Annotated[str, OneOf(SUITES)], ...] | None = None
     """What is measured; by default all that fit the data (knn, shattering and readout need

@@ -54,7 +54,7 @@ class Gap(Measurement):
     }
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
     data: DataSettings
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None

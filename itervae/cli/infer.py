@@ -1,29 +1,50 @@
 """`itervae infer`: codes of a user's data."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 import tyro
 from rich.progress import track
 from torch import Tensor
 
 from itervae.arguments import check_whole
-from itervae.cli.command import Measurement, Output
-from itervae.cli.runs import DictionarySettings, Target, named_engine
+from itervae.cli.command import FIGURE, Measurement, Output
+from itervae.cli.runs import DictionarySettings, Target, named_engine, open_target
 from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import Columns
 from itervae.inference import Engine, Inference, infer
+from itervae.plotting import reconstructions_figure, save
 from itervae.sequence import FilterState, filter_step
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BATCH = 1000
+SHOWN = 16
+"""Number of data of which reconstructions are drawn."""
+
+
+class Encoded(NamedTuple):
+    """What was found: in a sentence, and the first data with their codes."""
+
+    said: str
+    shape: tuple[int, ...]
+    symbol: str
+    shown: dict[str, np.ndarray]
+
+    def picture(self) -> "Figure":
+        """The first data beside their reconstructions."""
+        captions = [f"{self.symbol} {value:.1f}" for value in self.shown["free_energy"]]
+        return reconstructions_figure(self.shown["x"], self.shown["reconstruction"], self.shape, captions=captions)
 
 
 @dataclass(kw_only=True)
@@ -38,10 +59,10 @@ class Infer(Measurement):
         "itervae infer phi.npy --model sparse-coding --threshold 0.1 --input x.npy --output codes.npz",
     )
 
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz"), "figure": FIGURE}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
@@ -49,8 +70,13 @@ class Infer(Measurement):
     What it was taken for is said."""
     output: Path
     """File to write, .npz."""
-    key: str | None = None
-    """Array inside an .npz input."""
+    figure: Path | None = None
+    """File (.png, .pdf, .svg) for a picture of the first data beside their reconstructions."""
+    data_key: str | None = None
+    """Name of the array in an input (.npz, .mat, .h5) that holds several."""
+    shape: tuple[int, ...] | None = None
+    """Shape of a datum, H W or C H W, for a dictionary file that has none; inputs may then be
+    images, and are drawn so."""
     as_: Annotated[Literal["rows", "images", "video"] | None, tyro.conf.arg(name="as")] = None
     """What to take the input for, where that is not what its suffix or shape says: one picture in
     an array, say."""
@@ -83,17 +109,22 @@ class Infer(Measurement):
                 "write the number of steps after the engine: --inference ENGINE:STEPS"
             )
 
-    def work(self) -> str:
+    def open_targets(self) -> dict[str, Target]:
+        return {str(self.target): open_target(self.target, self.own(), self.reading, self.shape)}
+
+    def work(self) -> Encoded:
         (target,) = self.targets.values()
         model, engine, steps = target.model, target.engine, self.steps
         if self.inference is not None:
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
-        inputs = target.prepare(self.input, self.as_, self.key)
+        inputs = target.prepare(self.input, self.as_, self.data_key)
+        model.likelihood.check(inputs.x, lambda row: f"row {row} of {self.input}")
         for taken in filter(None, (target.taken, inputs.taken)):
             print(taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
         out, total, worst, known = console(stderr=True), 0.0, 0.0, 0
+        shown: dict[str, np.ndarray] = {}
         with torch.no_grad(), Columns(self.output) as columns:
             parts = _posteriors(target, engine, inputs, steps, self.device, generator)
             size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
@@ -109,7 +140,9 @@ class Infer(Measurement):
                 found["certificate"] = result.stats["certificate"]
                 proved = found["certificate"][found["certificate"].isfinite()]
                 known, worst = known + len(proved), max([worst, *proved.tolist()])
-                columns.add({name: value.cpu().numpy() for name, value in found.items()})
+                arrays = {name: value.cpu().numpy() for name, value in found.items()}
+                columns.add(arrays)
+                shown = shown or {name: value[:SHOWN] for name, value in {**arrays, "x": x.cpu().numpy()}.items()}
             if inputs.positions is not None:
                 columns.add({"positions": inputs.positions.numpy()})
         energy, unit = model.prior.terms[0], model.prior.unit
@@ -117,10 +150,14 @@ class Infer(Measurement):
         num = len(inputs.x)
         which = "none" if known == num else f"of {known} none"
         bound = f"; {which} is more than {worst:.2g}{unit} above its least, which is proved" if known else ""
-        return f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
+        said = f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
+        return Encoded(said, model.shape, model.prior.symbol, shown)
 
-    def tell(self, found: str) -> None:
-        print(found)
+    def files(self, found: Encoded) -> Mapping[str, Callable[[Path], object]]:
+        return {"figure": lambda path: save(found.picture(), path)}
+
+    def tell(self, found: Encoded) -> None:
+        print(found.said)
 
 
 def codes(posterior: Family, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 coding."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,12 +44,13 @@ class Coder(NamedTuple):
 
 class Measured(NamedTuple):
     """What was found: points of curves, in words what they were measured on, of how many data, of
-    which variance."""
+    which variance, and what a dictionary file was taken for."""
 
     points: list[RatePoint]
     data: str
     num: int
     variance: float
+    taken: str
 
 
 @dataclass(kw_only=True)
@@ -133,15 +135,15 @@ class RateDistortion(Measurement):
                 points += _of_run(target, x, self.seed)
             else:
                 points += _of_coder(target, coder, self.thresholds, x)
-        return Measured(points, data, len(x), total_variance(x))
+        return Measured(points, data, len(x), total_variance(x), "" if dictionary is None else dictionary.taken)
 
     def _files(self) -> list[Path]:
         """The dictionaries that were named."""
         return [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
 
     def _dictionary(self) -> Target | None:
-        """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
-        is nearest to 1."""
+        """What the coders use: what was named, or the Poisson VAE with a linear decoder and a
+        Gaussian likelihood whose beta is nearest to 1."""
         if files := self._files():
             return open_target(files[0], self.own())
         betas = {
@@ -150,6 +152,7 @@ class RateDistortion(Measurement):
             if (run := target.run) is not None
             and isinstance(run.settings.model, PoissonVAESettings)
             and run.settings.model.decoder == "linear"
+            and run.settings.model.likelihood == "gaussian"  # under others Φz is no mean
         }
         return self.targets[min(betas, key=lambda name: betas[name])] if betas else None
 
@@ -160,13 +163,15 @@ class RateDistortion(Measurement):
         return x.to(self.device), described(source, self.split)
 
     def files(self, found: Measured) -> Mapping[str, Callable[[Path], object]]:
-        points, data, num, variance = found
+        told = report(found.points, found.data, found.num, found.variance)
         return {
-            "json": lambda path: write_json(path, report(points, data, num, variance)),
-            "figure": lambda path: save(rate_distortion_figure(_drawn(points), variance), path),
+            "json": lambda path: write_json(path, told),
+            "figure": lambda path: save(rate_distortion_figure(_drawn(found.points), found.variance), path),
         }
 
     def tell(self, found: Measured) -> None:
+        if found.taken:
+            print(found.taken, file=sys.stderr)
         _print(found.points, found.data, found.num)
 
 

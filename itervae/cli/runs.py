@@ -10,6 +10,7 @@ from torch import nn
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
+from itervae.formats import named
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
 from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
 from itervae.options import flag
@@ -39,9 +40,15 @@ class DictionarySettings:
     """Soft threshold (the lasso) by default, or hard."""
     signed: bool = False
     """Coefficients of any sign, of sparse coding; by default they are non-negative."""
+    dictionary_key: str | None = None
+    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
+    or the only array."""
+    atoms: Literal["columns", "rows"] = "columns"
+    """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
+    scikit-learn do."""
 
-    def load(self, path: Path) -> GenerativeModel:
-        """The model of a file.
+    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> GenerativeModel:
+        """The model of a file, with atoms of a shape.
 
         Raises:
             InputError: as `load_dictionary`; settings of the other model.
@@ -51,7 +58,8 @@ class DictionarySettings:
             for name, value in sparse.items():
                 if value is not None:
                     raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
-        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse)
+        layout: Any = {"key": self.dictionary_key, "atoms": self.atoms, "shape": shape}
+        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, **layout)
         found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
         if self.model not in (None, found):
             if found == "poisson-vae":
@@ -105,26 +113,35 @@ class Target:
         return None if self.run is None else self.run.settings.data
 
 
-def open_target(path: Path, own: Collection[type] = (), reading: DictionarySettings | None = None) -> Target:
-    """A trained run with its engine, or a dictionary file (.npz, .npy) with the default one.
+def open_target(
+    path: Path,
+    own: Collection[type] = (),
+    reading: DictionarySettings | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Target:
+    """A trained run with its engine, or a dictionary file with the default one.
 
     Args:
         path: of the run, the checkpoint or the file.
         own: classes of the user's own that a run may have.
-        reading: what a dictionary file is taken for, where it does not say.
+        reading, shape: what a dictionary file is taken for, and the shape of its atoms, where it
+            does not say.
 
     Raises:
         InputError: nothing there, or something that is neither; a reading for a run.
     """
     reading = DictionarySettings() if reading is None else reading
     if is_dictionary(path):
-        model = reading.load(path)
+        model = reading.load(path, shape)
         name = default_engine(model)
-        taken = f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}"
-        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape), taken=taken)
-    for name, value in vars(reading).items():
-        if value not in (None, False):
-            raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")
+        where = f"{model.latents} atoms of {model.size} values, its {reading.atoms}"
+        taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
+        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
+        return Target(path, model, ENGINES[name](), prepare, taken=taken)
+    for name, value in {**vars(reading), "shape": shape}.items():
+        if value != getattr(DictionarySettings, name, None):
+            words = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(f"{flag(name)} {words} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
     return Target(path, run.model, run.engine, run.prepare, run)
 
@@ -228,7 +245,7 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
         if width == model.latents:
             raise InputError(
                 f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
-                "atoms of its dictionary lie in rows, transpose it"
+                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows of gap"
             )
         raise InputError(
             f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "

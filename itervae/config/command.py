@@ -202,6 +202,8 @@ def _tokens(values: dict[str, Any]) -> list[str]:
     for name, value in values.items():
         if isinstance(value, bool):
             tokens.append(flag(name) if value else "--no-" + name.replace("_", "-"))
+        elif isinstance(value, list | tuple):
+            tokens += [flag(name), *map(str, value)]
         elif value is not None:
             tokens += [flag(name), str(value)]
     return tokens

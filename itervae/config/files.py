@@ -21,7 +21,17 @@ from itervae.training.settings import without_defaults
 
 OWN = {"inference": Engine, "decoder": nn.Module, "encoder": nn.Module, "start_encoder": nn.Module}
 """Settings that may name a class of a user's own."""
-CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads", "data_path", "val_path")
+CHANGEABLE = (
+    "updates",
+    "minutes",
+    "validate_every",
+    "device",
+    "threads",
+    "data_path",
+    "val_path",
+    "labels",
+    "val_labels",
+)
 """Settings that may change when a run is resumed; of the data the place alone, which is checked by
 their content."""
 

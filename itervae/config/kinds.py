@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from itervae.data import SOURCES
+from itervae.data import DataSettings, source_kind
 from itervae.errors import InputError
 from itervae.inference import ENGINES, Engine, engine_class, engine_name, split_steps
 from itervae.model import MODELS, families
@@ -47,7 +47,7 @@ class Kinds:
         found = cls(  # an unknown name of data or carryover is refused where options are
             engine,
             model,
-            data if data in SOURCES else DEFAULT_DATA,
+            data if isinstance(data, str) and source_kind(data) else DEFAULT_DATA,
             carryover if carryover in CARRYOVERS else DEFAULT_CARRYOVER,
         )
         if engine not in ENGINES.values():
@@ -73,7 +73,7 @@ class Kinds:
         """
         if name not in self.names and name not in COMMAND:
             raise self.unknown(show(name), name, show)
-        if name in _names(SequenceSettings) and not SOURCES[self.data].sequential:
+        if name in _names(SequenceSettings) and not DataSettings(self.data).sequential:
             raise without_order(name, self.data)
 
     def unknown(self, shown: str, name: str, show: Callable[[str], str]) -> InputError:

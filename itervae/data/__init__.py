@@ -5,7 +5,7 @@ from itervae.data.given import as_source
 from itervae.data.inputs import Inputs, Preparation
 from itervae.data.prefetch import Prefetcher
 from itervae.data.registry import load_source, load_stills
-from itervae.data.settings import SOURCES, DataSettings, SourceKind
+from itervae.data.settings import SOURCES, DataSettings, SourceKind, source_kind
 from itervae.data.source import NOTHING_FITTED, Fitted, Source
 from itervae.data.tubes import TubeSource, check_window, typical
 
@@ -24,5 +24,6 @@ __all__ = [
     "check_window",
     "load_source",
     "load_stills",
+    "source_kind",
     "typical",
 ]

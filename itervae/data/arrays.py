@@ -1,126 +1,28 @@
-"""Arrays in .npy and .npz files: reading them with clear errors, and rows of them as training
-data."""
+"""Arrays of a user's own as training data: rows, images, or images of several channels, as they
+are."""
 
 import hashlib
-import tokenize
-import zipfile
-import zlib
+import warnings
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.arrays import as_float32, check_real
-from itervae.data.pixels import free_memory
-from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, row_chunks
+from itervae.arrays import as_float32
+from itervae.data.labels import read_labels
+from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, flattened, row_chunks
 from itervae.data.settings import DataSettings, SourceKind
 from itervae.data.source import SMALL, Fitted, RowSource, held_out
 from itervae.errors import InputError
+from itervae.formats import named, read_array
 
-ARRAY_SUFFIXES = (".npy", ".npz")
-# How often what is stored can be the size of what is packed, at most, with something for the ends.
-PACKED = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1040}
-
-# What NumPy raises for a damaged file. Anything else is a fault of the program and passes.
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    SyntaxError,
-    OverflowError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-)
-
-
-def read_array(path: Path, key: str | None) -> np.ndarray:
-    """Read an array of numbers from a .npy file, or the one called `key` from a .npz file (not
-    needed if it is alone).
-
-    The array of a .npy file is mapped to memory, read-only: what is not looked at is not read.
-
-    Raises:
-        InputError: no such file, another suffix, a damaged file, one that claims more values than
-            it holds or than there is memory for, a missing or superfluous key, or values that are
-            no real numbers.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the path of a .npy or .npz file.")
-    if path.suffix.lower() not in ARRAY_SUFFIXES:
-        raise InputError(f"{path} has the suffix '{path.suffix}'; give a .npy or .npz file.")
-    try:
-        with np.errstate(all="ignore"), path.open("rb") as stream:
-            if stream.read(2) == b"PK":
-                array = _from_archive(path, key)
-            else:
-                stream.seek(0)
-                _check_header(stream, path.stat().st_size, str(path))
-                if key is not None:
-                    raise InputError(f"the key '{key}' does not apply to {path}, which holds one array; leave it out.")
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except InputError:
-        raise
-    except (*DAMAGED, MemoryError) as error:
-        if "allow_pickle" in str(error) or "Python objects" in str(error):
-            raise InputError(f"{path} holds Python objects, not numbers; save it as an array of numbers.") from error
-        raise InputError(f"{path} cannot be read ({error}); it may be truncated: make or copy it again.") from error
-    check_real(array, str(path))
-    return array
-
-
-def _from_archive(path: Path, key: str | None) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as arrays, zipfile.ZipFile(path) as archive:
-        name = _choose_key(path, key, arrays.files)
-        where = named(path, name)
-        member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
-        held = member.file_size  # so the archive says, which may be as wrong as the head
-        if member.compress_type in PACKED:
-            held = min(held, PACKED[member.compress_type] * min(member.compress_size, path.stat().st_size))
-        with archive.open(member) as stream:
-            size = _check_header(stream, held, where)
-        if size > (free := free_memory()):
-            raise InputError(
-                f"{where} takes {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; save it as a .npy "
-                "file, which is read by parts."
-            )
-        return arrays[name]
-
-
-def _check_header(stream: IO[bytes], held: int, where: str) -> int:
-    """The bytes of the values that the head of a .npy file claims; refused where fewer follow
-    it."""
-    version = np.lib.format.read_magic(stream)
-    # formats 2.0 and 3.0 differ in the encoding of names only
-    head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = head(stream)
-    if any(length < 0 for length in shape):
-        raise InputError(f"{where} claims the shape {shape}; it is damaged: make or copy it again.")
-    claimed, left = prod(shape) * dtype.itemsize, held - stream.tell()
-    if claimed > left and not dtype.hasobject:
-        raise InputError(
-            f"{where} claims {dtype} values of shape {shape}, {claimed} bytes, but at most {left} follow; it is "
-            "damaged or truncated: make or copy it again."
-        )
-    return claimed
-
-
-def _choose_key(path: Path, key: str | None, names: list[str]) -> str:
-    if not names:
-        raise InputError(f"{path} holds no array; save one into it.")
-    listed = ", ".join(sorted(names))
-    if key is None and len(names) > 1:
-        raise InputError(f"{path} holds the arrays {listed}; name one of them as the key.")
-    if key is not None and key not in names:
-        raise InputError(f"{path} has no array '{key}'; it holds {listed}: name one of them as the key.")
-    return names[0] if key is None else key
+CHANNELS = (1, 3, 4)
+"""Numbers of channels that pictures have which lie last in their arrays, as most libraries make
+them."""
 
 
 def content_hash(arrays: Iterable[np.ndarray]) -> str:
@@ -133,25 +35,59 @@ def content_hash(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def as_rows(array: np.ndarray, where: str) -> Tensor:
-    """An (N, D) array as float32.
+def as_rows(array: np.ndarray, where: str, divide_by: float = 1.0) -> Tensor:
+    """An (N, D) array as float32, over a number.
 
     Raises:
-        InputError: another number of dimensions, no rows or columns, or values that are not finite
-            in float32.
+        InputError: no rows or columns, or values that are not finite in float32.
     """
-    _check_shape(array, where)
-    return as_float32(array, where)
+    _check_filled(array, where)
+    return as_float32(array, where).div_(divide_by)
 
 
-def large_rows(array: np.ndarray, where: str) -> Tensor:
+def large_rows(array: np.ndarray, where: str, divide_by: float = 1.0) -> Tensor:
     """The same; of a large array rows that are read when they are asked for, in place of a tensor
     (`Rows`)."""
-    _check_shape(array, where)
+    _check_filled(array, where)
     if 4 * array.size <= SMALL:
-        return as_float32(array, where)
+        return as_float32(array, where).div_(divide_by)
     check_rows(array, where)
-    return cast(Tensor, Rows(array, where))
+    return cast(Tensor, Rows(array, where, divide_by=divide_by))
+
+
+def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Rows (N, D) of an array, and the shape of a datum.
+
+    Args:
+        array: rows (N, D), images (N, H, W), or (N, C, H, W); a single channel is none.
+        asked: the shape that a datum is said to have.
+        where: how messages call the array.
+
+    Raises:
+        InputError: another number of dimensions, nothing in it, or a shape that does not fit.
+    """
+    if array.ndim not in (2, 3, 4):
+        raise InputError(
+            f"{where} has shape {array.shape}, but rows (N, D) or images (N, H, W) or (N, C, H, W) are needed; reshape "
+            f"it, for instance to ({len(array) if array.ndim else 1}, "
+            f"{array.size // len(array) if array.ndim and len(array) else 1})."
+        )
+    _check_filled(array, where)
+    shape = tuple(map(int, array.shape[1:]))
+    if len(shape) == 3 and shape[-1] in CHANNELS and shape[0] > max(CHANNELS):
+        raise InputError(
+            f"{where} has shape {array.shape}, with channels last; images are (N, C, H, W): move them to the front, "
+            "x.transpose(0, 3, 1, 2)."
+        )
+    if asked is not None and asked != shape:
+        flag = f"--shape {' '.join(map(str, asked))}"
+        if len(shape) > 1:
+            raise InputError(f"{flag} was given for {where}, whose data have the shape {shape}; leave it out.")
+        if prod(asked) != prod(shape):
+            remedy = "transpose it" if prod(asked) == len(array) else "give a shape that fits, or leave it out"
+            raise InputError(f"{flag} is of {prod(asked)} values, but a row of {where} has {prod(shape)}; {remedy}.")
+        shape = asked
+    return flattened(array), shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 
 
 def _check_varies(rows: Tensor, where: str) -> None:
@@ -162,55 +98,99 @@ def _check_varies(rows: Tensor, where: str) -> None:
         raise InputError(f"{where} is constant: all {len(rows)} rows to train on are equal; give data that differ.")
 
 
-def _check_shape(array: np.ndarray, where: str) -> None:
-    if array.ndim != 2:
-        raise InputError(
-            f"{where} has shape {array.shape}, but rows (N, D) are needed; reshape it, for instance to "
-            f"({array.shape[0] if array.ndim else 1}, {array[0].size if array.ndim and len(array) else 1})."
-        )
+def _check_filled(array: np.ndarray, where: str) -> None:
     if not array.size:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
 
 
 def array_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
-    """Rows (N, D) of a file, used as they are; a fixed random share of them, or another array, is
-    the validation set.
+    """Data (N, D), (N, H, W) or (N, C, H, W) of a file, used as they are; a fixed random share of
+    them, or another array, is the validation set.
 
     A large array is not read into memory, but for its validation set.
 
     Raises:
-        InputError: see `read_array` and `as_rows`; a validation set of another D, or that is the
-            training set.
+        InputError: see `read_array`, `as_data`, `as_rows` and `read_labels`; a validation set of
+            another shape, or that is the training set.
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
-    path = Path(settings.data_path).expanduser()
-    array = read_array(path, settings.data_key)
+    path, scale = Path(settings.data_path).expanduser(), settings.divide_by
+    whole = read_array(path, settings.data_key)
     where = named(path, settings.data_key)
-    facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([array])}
-    _check_shape(array, where)
+    files = {"training": where, "validation": where}
+    numbers: dict[str, np.ndarray] = {}  # of rows in their file
+    facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([whole])}
+    array, shape = as_data(whole, settings.shape, where)
     check_rows(array, where)
-    if settings.val_path is None and settings.val_key is None:
-        train_index, val_index = held_out(len(array), settings.val_share, "rows")
-        train, validation = Rows(array, where, train_index), Rows(array, where, val_index).to("cpu")
-    else:
+    labels = read_labels(settings.labels or path, settings.labels_key, len(array)) if settings.labelled else None
+    held = None
+    if settings.separate:
         val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
-        val_array = read_array(val_path, settings.val_key)
-        facts["validation_content"] = content_hash([val_array])
+        val_where = files["validation"] = named(val_path, settings.val_key)
+        val_whole = read_array(val_path, settings.val_key)
+        facts["validation_content"] = content_hash([val_whole])
         if facts["validation_content"] == facts["content"]:
-            raise InputError(f"{named(val_path, settings.val_key)} is the training set itself; name other rows.")
-        train, validation = Rows(array, where), as_rows(val_array, named(val_path, settings.val_key))
-        if validation.shape[1] != train.shape[1]:
+            raise InputError(f"{val_where} is the training set itself; name other rows.")
+        val_array, val_shape = as_data(val_whole, settings.shape, val_where)
+        if val_shape != shape:
+            what = ("columns", val_shape[0], shape[0]) if len(val_shape) == len(shape) == 1 else ("", val_shape, shape)
             raise InputError(
-                f"{named(val_path, settings.val_key)} has {validation.shape[1]} columns, but {where} has "
-                f"{train.shape[1]}; give a validation set with as many."
+                f"{val_where} has {what[1]} {what[0] or 'as the shape of a datum'}, but {where} has {what[2]}; give a "
+                "validation set that has the same."
             )
+        train, validation = Rows(array, where, divide_by=scale), as_rows(val_array, val_where, scale)
+        if settings.val_labelled:
+            held = read_labels(settings.val_labels or val_path, settings.val_labels_key, len(val_array))
+    else:
+        train_index, val_index = held_out(len(array), settings.val_share, "rows")
+        numbers = {"training": train_index, "validation": val_index}
+        train = Rows(array, where, train_index, scale)
+        validation = Rows(array, where, val_index, scale).to("cpu")
+        if labels is not None:
+            labels, held = labels[train_index], labels[val_index]
     _check_varies(cast(Tensor, train), where)
-    return RowSource("array", (train.shape[1],), train, validation, seed, facts=facts, device=device)
+    _say(whole, shape, scale, where)
+    classes = _classes(labels, held)
+    return RowSource(
+        "array",
+        shape,
+        train,
+        validation,
+        seed,
+        labels=classes[0],
+        validation_labels=classes[1],
+        facts=facts,
+        places=lambda split, row: f"row {numbers[split][row] if numbers else row} of {files[split]}",
+        device=device,
+    )
 
 
-def named(path: Path, key: str | None) -> str:
-    """How messages call an array: its path, and its key where it has one."""
-    return str(path) if key is None else f"{path} '{key}'"
+def _classes(*parts: np.ndarray | None) -> list[Tensor | None]:
+    """Labels as numbers: whole numbers as they are, words by their place in the alphabet."""
+    given = [part for part in parts if part is not None]
+    if any(part.dtype.kind == "U" for part in given):
+        words = np.unique(np.concatenate([part.astype(str) for part in given]))
+        return [None if part is None else torch.from_numpy(np.searchsorted(words, part.astype(str))) for part in parts]
+    return [None if part is None else torch.from_numpy(part.astype(np.int64)) for part in parts]
 
 
-ARRAY = SourceKind(array_source, reads=("data_path", "data_key", "val_path", "val_key", "val_share"))
+def _say(array: np.ndarray, shape: tuple[int, ...], divide_by: float, where: str) -> None:
+    """What images were taken for, in a line; of rows there is nothing to say."""
+    if len(shape) == 1:
+        return
+    channels = f"{shape[0]} channels of " if len(shape) == 3 else ""
+    line = f"{where} was taken for {len(array)} images of {channels}{shape[-2]}x{shape[-1]} pixels"
+    if divide_by != 1:
+        line += f", divided by {divide_by:g}"
+    elif array.dtype == np.uint8 and divide_by == 1:
+        line += ", bytes as they are; --divide-by 255 takes them to [0, 1]"
+    warnings.warn(line, stacklevel=2)
+
+
+ARRAY = SourceKind(
+    array_source,
+    reads=(
+        "data_path", "data_key", "val_path", "val_key", "val_share", "shape", "divide_by",
+        "labels", "labels_key", "val_labels", "val_labels_key",
+    ),
+)  # fmt: skip

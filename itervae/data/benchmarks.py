@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from itervae.data.arrays import content_hash, read_array
+from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
 from itervae.data.photographs import shared_source
 from itervae.data.settings import DataSettings, SourceKind
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
+from itervae.formats import read_array
 
 MNIST_VALIDATION = 10_000
 CIFAR_PATCH = 16
@@ -32,9 +33,12 @@ CIFAR_ARCHIVE = "cifar10_4000.npz"  # the first 4000 training images as `x`, for
 def data_root(settings: DataSettings) -> tuple[Path, bool]:
     """Where torchvision's files lie, and whether missing ones may be fetched.
 
-    ITERVAE_DATA names the folder where it is set, and then nothing is fetched; otherwise it is
-    `itervae` in the user's cache (XDG_CACHE_HOME, else ~/.cache), and `settings.download` decides.
+    `settings.data_path` or else ITERVAE_DATA names the folder where it is set, and then nothing is
+    fetched; otherwise it is `itervae` in the user's cache (XDG_CACHE_HOME, else ~/.cache), and
+    `settings.download` decides.
     """
+    if settings.data_path is not None:
+        return Path(settings.data_path).expanduser(), False
     if named := os.environ.get("ITERVAE_DATA"):
         return Path(named).expanduser(), False
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -87,7 +91,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
     if batches.is_dir() or download:
         from torchvision.datasets import CIFAR10  # imported here: it takes seconds that other data need not wait
 
-        with _fetching("CIFAR-10", batches):
+        with fetching("CIFAR-10", batches):
             pixels = CIFAR10(root, train=True, download=download).data
         where = str(batches)
     elif archive.is_file():
@@ -118,7 +122,7 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
         )
     from torchvision.datasets import MNIST  # imported here: it takes seconds that other data need not wait
 
-    with _fetching("MNIST", folder):
+    with fetching("MNIST", folder):
         if missing:
             MNIST(root, download=True)
     for name, shape in MNIST_FILES.items():
@@ -140,17 +144,17 @@ def _check_idx(file: Path, shape: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def _fetching(what: str, folder: Path) -> Iterator[None]:
+def fetching(what: str, folder: Path) -> Iterator[None]:
     """Report what torchvision raises for files that it cannot fetch, or finds damaged; anything
     else passes."""
     try:
         yield
     except (OSError, HTTPException, RuntimeError) as error:
         # torchvision has no exception of its own: a RuntimeError is told by its words.
-        words = ("Error downloading", "not found or corrupted", "File not found")
+        words = ("Error downloading", "not found")
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in words):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(" You can use download=True")[0]
         raise InputError(
             f"{what} could not be fetched or read in {folder} ({reason}); check the connection and the folder, or "
             "name one that holds it with the environment variable ITERVAE_DATA."

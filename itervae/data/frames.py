@@ -14,12 +14,12 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from itervae.data.arrays import read_array
 from itervae.data.pictures import UNREADABLE, check_intensities, is_deep, over_white, pages, read_picture, to_grey
 from itervae.data.remarks import Tally
 from itervae.data.rows import row_chunks
 from itervae.data.timing import Evenly, read_timing
 from itervae.errors import InputError
+from itervae.formats import is_array_file, read_array
 
 COLOUR = 24  # grey levels between the channels of a small copy; the rounding of codecs makes fewer of grey
 
@@ -124,7 +124,7 @@ def peak_of(files: list[Path], key: str | None) -> int:
         InputError: a stack that cannot be read.
         One of UNREADABLE: a picture that cannot be.
     """
-    if files[0].suffix.lower() in (".npy", ".npz"):
+    if is_array_file(files[0]):
         stack = read_array(files[0], key)
         return max(int(chunk.max()) for chunk in row_chunks(stack)) if is_deep(stack) and stack.size else 0
     peak = 0

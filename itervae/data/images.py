@@ -1,5 +1,5 @@
-"""Grey images from what a user has: a folder of pictures, one picture, or a stack in a .npy or .npz
-file."""
+"""Grey images from what a user has: a folder of pictures, one picture, or a stack in the file
+of an array."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from itervae.data.arrays import ARRAY_SUFFIXES, content_hash, named, read_array
+from itervae.data.arrays import content_hash
 from itervae.data.folders import files_below
 from itervae.data.pictures import (
     PICTURE_SUFFIXES,
@@ -25,6 +25,7 @@ from itervae.data.progress import watched
 from itervae.data.remarks import Tally, left_out, remarks
 from itervae.data.whitening import is_constant
 from itervae.errors import InputError
+from itervae.formats import FORMATS, is_array_file, named, read_array
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def read_images(path: Path, key: str | None, patch_size: int, *, white: float | 
 
     Args:
         path: a folder; a picture (.png, .jpg, .tif, .bmp, .webp, .gif, .pgm, or van Hateren's
-            .iml); a .npy or .npz.
-        key: name of an array of a .npz file.
+            .iml); a file of an array.
+        key: name of an array of a file that holds several.
         patch_size: the smallest side that an image may have.
         white: the white level of 16-bit pictures; by default that of the set, see `white_level`.
 
@@ -101,10 +102,10 @@ def read_images(path: Path, key: str | None, patch_size: int, *, white: float | 
         InputError: nothing there, nothing readable, an image smaller than the patch, all images
             constant, or values that are no intensities.
     """
-    if path.suffix.lower() in ARRAY_SUFFIXES and not path.is_dir():
+    if is_array_file(path):
         return images_from_array(read_array(path, key), named(path, key), patch_size, white=white)
     if key is not None:
-        raise InputError(f"the key '{key}' does not apply to {path}; only a .npz file has named arrays.")
+        raise InputError(f"the key '{key}' does not apply to {path}; only a file of several arrays has named ones.")
     said = []
     if path.is_dir():
         below = files_below(path)
@@ -114,11 +115,11 @@ def read_images(path: Path, key: str | None, patch_size: int, *, white: float | 
         said = left_out(set(below) - set(files), "file that is no picture", "files that are no pictures")
     elif path.is_file():
         if path.suffix.lower() not in PICTURE_SUFFIXES:
-            fitting = ", ".join((*PICTURE_SUFFIXES, *ARRAY_SUFFIXES))
+            fitting = ", ".join((*PICTURE_SUFFIXES, *FORMATS))
             raise InputError(f"{path} has the suffix '{path.suffix}'; give a folder or a file of one of {fitting}.")
         files = [path]
     else:
-        raise InputError(f"{path} does not exist; give a folder of pictures, a picture, or a .npy or .npz file.")
+        raise InputError(f"{path} does not exist; give a folder of pictures, a picture, or the file of an array.")
     places = [(file, page) for file in files for page in pages(file)]
     names = [str(file) if not page else f"page {page + 1} of {file}" for file, page in places]
     return _looked_at(lambda number: read_picture(*places[number]), names, patch_size, white, said)

@@ -17,18 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itervae.data.arrays import ARRAY_SUFFIXES, large_rows, named, read_array
+from itervae.data.arrays import large_rows
 from itervae.data.decoding import read_clips
 from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.origins import VIDEO_SUFFIXES
 from itervae.data.patches import tile_image
 from itervae.data.photographs import prepare_images
 from itervae.data.pictures import check_intensities, to_grey, white_level
+from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
+from itervae.formats import is_array_file, named, read_array
 from itervae.showing import Shown
 
 Kind = Literal["rows", "images", "video"]
@@ -43,9 +45,7 @@ class Inputs(Shown):
         x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of
             the next. Of a large array in a file what is asked for by index or slice is read then.
         positions: (N, 3) int64, the number of the picture or frame, and the row and column of the
-            upper left pixel of
-        the
-            patch; None where the rows were given as they are.
+            upper left pixel of the patch; None where the rows were given as they are.
         taken: what the input was taken for, in a sentence.
         scenes: of film the first frame of every scene; None where there is no order.
     """
@@ -75,6 +75,7 @@ class Preparation:
         settings: of its data.
         shape: of a datum, D = prod(shape).
         fitted: what was fitted on its training data.
+        atoms: K of a dictionary file, whose atoms may lie in its rows by mistake.
 
     Example:
         run = itervae.load("runs/my-run")
@@ -85,6 +86,7 @@ class Preparation:
     settings: DataSettings
     shape: tuple[int, ...]
     fitted: Fitted = field(default_factory=dict)
+    atoms: int | None = None
 
     def __call__(self, given: Any, kind: Kind | None = None, key: str | None = None) -> Inputs:
         """Prepare a file, or an array.
@@ -92,10 +94,9 @@ class Preparation:
         Args:
             given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in
                 colour (N, H, W, 3).
-            Of a
-                run on video a stack is film, its frames in order.
+                Of a run on video a stack is film, its frames in order.
             kind: what to take it for, where that is not what its shape or suffix says.
-            key: name of the array in an .npz file.
+            key: name of the array in a file that holds several.
 
         Raises:
             InputError: it cannot be read, its shape fits nothing that the run takes, or values are
@@ -107,11 +108,12 @@ class Preparation:
             array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
             return self._of_array(array, "the array", kind)
         path = Path(given).expanduser()
-        if path.suffix.lower() in ARRAY_SUFFIXES and not path.is_dir():
+        if is_array_file(path):
             return self._of_array(read_array(path, key), named(path, key), kind)
         if not self._on_pictures:
             raise InputError(
-                f"{path} is no .npy or .npz file, but this run takes arrays {self._rows}; save the data as such."
+                f"{path} is no file of an array (.npy, .csv, .mat, ...), but this run takes arrays {self._rows}; save "
+                "the data as such."
             )
         if kind == "rows":
             raise InputError(f"{path} holds pictures, which are no rows; leave out --as rows.")
@@ -137,7 +139,7 @@ class Preparation:
 
     def _of_array(self, array: np.ndarray, where: str, kind: Kind | None) -> Inputs:
         dim = prod(self.shape)
-        fits = array.ndim > 1 and array.shape[1:] in ((dim,), tuple(self.shape))
+        fits = array.ndim > 1 and array.shape[1:] in ((dim,), tuple(self.shape), (1, *self.shape))
         if kind is None:
             kind = "rows" if array.ndim == 2 or fits or not self._on_pictures else None
         if kind == "rows":
@@ -168,17 +170,23 @@ class Preparation:
             remedy = "reshape or crop it"
             if array.ndim == 2 and array.shape[0] == dim:
                 remedy = "transpose it, as its rows are what should be columns"
+            elif array.ndim == 2 and array.shape[1] == self.atoms:
+                remedy = "if the atoms lie in the rows of the dictionary, as those of scikit-learn do, say --atoms rows"
+            elif self.atoms is not None and array.ndim > 2 and prod(array.shape[1:]) == dim:
+                remedy = f"give the shape of an atom, --shape {' '.join(map(str, array.shape[1:]))}"
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
                 remedy = "reshape it or, if it is one picture, take it as images (--as images)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
-        x = large_rows(array.reshape(len(array), dim), where)
+        x = large_rows(flattened(array), where, self.settings.divide_by)
         low, high = float(x.min()), float(x.max())
-        if self.settings.data == "mnist" and not 0 <= low <= high <= 1:
+        if self.settings.data.partition(":")[0] in ("mnist", "torchvision") and not 0 <= low <= high <= 1:
             raise InputError(
                 f"{where} holds values from {low:g} to {high:g}, but this run takes intensities in [0, 1]; divide by "
                 "the largest possible intensity, such as 255."
             )
-        return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, as they are")
+        scale = self.settings.divide_by
+        how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
+        return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, {how}")
 
     def _clip(self, path: Path) -> Inputs:
         clips = read_clips(path, white=self.fitted.get("white"))

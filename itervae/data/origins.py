@@ -1,15 +1,14 @@
 """What in a path is a clip: a video, a folder of numbered pictures, or a stack."""
 
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from itervae.data.arrays import ARRAY_SUFFIXES
 from itervae.data.folders import files_below
 from itervae.data.pictures import PICTURE_SUFFIXES
 from itervae.data.remarks import left_out
 from itervae.errors import InputError
+from itervae.formats import FORMATS, array_names, is_array_file
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".flv", ".wmv", ".mpg", ".mpeg")
 VIDEO_SUFFIXES += (".mts", ".m2ts", ".gif")
@@ -27,8 +26,9 @@ class Origin:
     @property
     def kind(self) -> str:
         """A "stack", a "video" or "pictures"."""
-        suffix = self.files[0].suffix.lower()
-        return "stack" if suffix in ARRAY_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else "pictures"
+        if is_array_file(self.files[0]):
+            return "stack"
+        return "video" if self.files[0].suffix.lower() in VIDEO_SUFFIXES else "pictures"
 
 
 def find_origins(path: Path) -> tuple[list[Origin], list[str]]:
@@ -39,10 +39,10 @@ def find_origins(path: Path) -> tuple[list[Origin], list[str]]:
     """
     if path.is_file():
         suffix = path.suffix.lower()
-        if suffix == ".npz" and (keys := _keys(path)):
+        if is_array_file(path) and (keys := _keys(path)):
             return [Origin(key, [path], key) for key in keys], []
-        if suffix not in (*VIDEO_SUFFIXES, *ARRAY_SUFFIXES):
-            fitting = ", ".join((*VIDEO_SUFFIXES, *ARRAY_SUFFIXES))
+        if suffix not in VIDEO_SUFFIXES and not is_array_file(path):
+            fitting = ", ".join((*VIDEO_SUFFIXES, *FORMATS))
             raise InputError(f"{path} has the suffix '{path.suffix}'; give a folder or a file of one of {fitting}.")
         return [Origin(path.name, [path])], []
     if not path.is_dir():
@@ -73,13 +73,13 @@ def find_origins(path: Path) -> tuple[list[Origin], list[str]]:
     return sorted(origins, key=lambda origin: origin.name), said
 
 
-def _keys(path: Path) -> list[str]:
-    """The arrays of a .npz file; none where it is damaged, which is said when it is read."""
+def _keys(path: Path) -> list[str] | None:
+    """The arrays of a file that names them; none where it is damaged, which is said when it is
+    read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return sorted(name.removesuffix(".npy") for name in archive.namelist())
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return []
+        return array_names(path)
+    except InputError:
+        return None
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from itervae.data.cache import cache_folder, no_cache, open_cache
 from itervae.files import replacing
+from itervae.memory import free_memory
 
 MEMORY_SHARE = 0.25
 """Pixels take at most this share of the memory that is free when they are made; of a machine on
 which torchrun starts several processes, each has its part of that."""
 VERSION = 1  # part of every name: raise it where the same content and settings are to give other pixels
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is none
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,6 @@ def fits(size: int, device: torch.device) -> bool:
         return size <= MEMORY_SHARE * free_memory()
     with torch.cuda.device(device):
         return size <= MEMORY_SHARE * torch.cuda.mem_get_info()[0]
-
-
-def free_memory() -> float:
-    """Bytes of the machine that this process may count on."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # another system than Linux
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):
-        free = min(free, int(_CGROUP_LIMIT.read_text()))
-    return free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _mapped(parts: Iterable[Tensor], count: int, made_from: tuple[object, ...]) -> Pixels:

@@ -9,6 +9,7 @@ from itervae.data.drift import DRIFTING
 from itervae.data.photographs import IMAGES, PHOTOS
 from itervae.data.settings import SOURCES, DataSettings
 from itervae.data.source import NOTHING_FITTED, Fitted, Source
+from itervae.data.torchvision_sets import TORCHVISION
 from itervae.data.tubes import Stills, TubeSource
 from itervae.data.video import VIDEO
 
@@ -18,6 +19,7 @@ SOURCES |= {
     "array": ARRAY,
     "mnist": MNIST,
     "cifar16": CIFAR16,
+    "torchvision": TORCHVISION,
     "video": VIDEO,
     "drift": DRIFTING,
 }
@@ -41,7 +43,7 @@ def load_source(
         InputError: settings that contradict each other, or data that are missing or unfit.
     """
     settings.check()
-    source = SOURCES[settings.data].load(settings, seed, device, fitted)
+    source = settings.kind.load(settings, seed, device, fitted)
     source.settings = settings
     return source
 

@@ -4,6 +4,7 @@ mapped."""
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,15 @@ class Rows:
         array: (N, D) real numbers, finite in float32; mapped or not.
         where: how messages call it.
         numbers: which rows, all by default.
+        divide_by: what their values are divided by.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, array: np.ndarray, where: str, numbers: np.ndarray | None = None) -> None:
-        self._array, self._where = array, where
+    def __init__(
+        self, array: np.ndarray, where: str, numbers: np.ndarray | None = None, divide_by: float = 1.0
+    ) -> None:
+        self._array, self._where, self._divide_by = array, where, divide_by
         self._numbers = np.arange(len(array)) if numbers is None else numbers
         self._mapped = _mapped(array)
         # the same file, should another take its name
@@ -83,14 +87,14 @@ class Rows:
         """
         numbers = self._numbers[index.numpy() if isinstance(index, Tensor) else index]
         if self._mapped is None or self._file is None:
-            return as_float32(self._array[numbers], self._where)
+            return as_float32(self._array[numbers], self._where).div_(self._divide_by)
         if self._now() != self._version:
             raise InputError(f"{self._where} changed since it was first read; start again when it is at rest.")
         row, offset = self._array[:1].nbytes, self._mapped.offset
         read_ahead(self._file, (offset + row * numbers).tolist(), [row] * len(numbers))
         # mapped for these rows alone, so that the pages of those before take no memory
         mapped = np.memmap(self._file, self._array.dtype, "r", offset, self._array.shape)
-        return as_float32(mapped[numbers], self._where)
+        return as_float32(mapped[numbers], self._where).div_(self._divide_by)
 
     def to(self, device: str | torch.device) -> Tensor:
         """All of them on a device, brought there part by part."""
@@ -124,6 +128,16 @@ class Rows:
             return None
         stat = os.fstat(self._file.fileno())
         return stat.st_mtime_ns, stat.st_size
+
+
+def flattened(array: np.ndarray) -> np.ndarray:
+    """An array (N, ...) as (N, D); one that is mapped stays so."""
+    if array.ndim == 2:
+        return array
+    shape = (len(array), prod(array.shape[1:]))
+    if (mapped := _mapped(array)) is None:
+        return array.reshape(shape)
+    return np.memmap(str(mapped.filename), array.dtype, "r", mapped.offset, shape)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:

@@ -1,6 +1,7 @@
 """Which data a run reads, and how they are prepared: one flat record for the command line and for
 configs."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 
 import torch
 
-from itervae.arguments import OneOf
+from itervae.arguments import OneOf, nearest
 from itervae.data.source import Fitted, Source
 from itervae.errors import InputError
 
@@ -21,10 +22,15 @@ class SourceKind:
         load: makes the source of some settings, a seed, a device, and what was fitted on training
             data.
         reads: the settings that it reads, beside `data` and `download`; others are refused.
+        member: what follows the name and a colon, such as the CLASS of torchvision:CLASS; None
+            where nothing does.
+        place: whether `data_path` has to be given, where it is read.
     """
 
     load: Callable[["DataSettings", int, str | torch.device, Fitted], Source]
     reads: tuple[str, ...]
+    member: str | None = None
+    place: bool = True
 
     @property
     def sequential(self) -> bool:
@@ -36,27 +42,42 @@ SOURCES: dict[str, SourceKind] = {}
 """The kinds of data by name, as `itervae.data.registry` lists them."""
 ALWAYS = ("data", "download")
 """Settings that every kind of data has."""
-_PLACES = ("data_path", "data_key", "val_path", "val_key", "val_sequences")
+_PLACES = (
+    "data_path", "data_key", "val_path", "val_key", "val_sequences",
+    "labels", "labels_key", "val_labels", "val_labels_key",
+)  # fmt: skip
 """Settings that name a file, or a part of one."""
+
+
+def source_kind(data: str) -> SourceKind | None:
+    """The kind of data of a name, NAME or NAME:MEMBER; None where there is none."""
+    name, _, member = data.partition(":")
+    kind = SOURCES.get(name)
+    return kind if kind is not None and bool(member) == (kind.member is not None) else None
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Which data to read, and how to prepare them."""
 
-    ADVANCED = ("val_path", "val_key", "val_share", "val_sequences", "local_contrast", "download")
+    ADVANCED = (
+        "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key",
+        "local_contrast", "download",
+    )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
-    data: Annotated[str, OneOf(SOURCES)] = "photos"
-    """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST,
-    or grey CIFAR-10; as sequences your own video, or windows that drift over the two photographs as
-    the eye does."""
+    data: Annotated[str, OneOf(SOURCES, members=True)] = "photos"
+    """Two photographs that come with scikit-learn, your own images, rows or images of your own
+    array, MNIST, grey CIFAR-10, or labelled pictures of torchvision, such as
+    torchvision:FashionMNIST; as sequences your own video, or windows that drift over the two
+    photographs as the eye does."""
     data_path: Path | None = None
-    """images: a folder of pictures, one picture, or a stack (.npy, .npz); array: an (N, D) array
-    (.npy, .npz); video: a file (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of
-    folders of frames, or stacks (.npz)."""
+    """images: a folder of pictures, one picture, or a stack in the file of an array; array: a file
+    (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); video: a file
+    (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
+    (.npz); torchvision: the folder of its files, if they are there."""
     data_key: str | None = None
-    """Name of the array inside an .npz file; needed where the file holds several."""
+    """Name of the array inside a file (.npz, .mat, .h5) that holds several."""
     val_path: Path | None = None
     """A separate validation set, in the same forms as data_path."""
     val_key: str | None = None
@@ -64,6 +85,20 @@ class DataSettings:
     val_share: float = 0.2
     """Share of images, rows or, for a single picture, columns held out where no validation set is
     named."""
+    shape: tuple[int, ...] | None = None
+    """Shape of a datum in an array of flat rows, H W or C H W, for pictures and convolutions; an
+    array (N, H, W) or (N, C, H, W) has its own."""
+    divide_by: float = 1.0
+    """What the values of an array are divided by, such as 255 for bytes."""
+    labels: Path | None = None
+    """File with the class of each datum of an array, whole numbers or words, for evaluate; in any
+    format of arrays."""
+    labels_key: str | None = None
+    """Name of the array of labels; without --labels it is looked for in data_path."""
+    val_labels: Path | None = None
+    """The same of a separate validation set."""
+    val_labels_key: str | None = None
+    """Name of its array; without --val-labels it is looked for where the validation set is."""
     patch_size: int = 16
     """Side of the square patches cut from images, in pixels."""
     frames: int = 16
@@ -90,15 +125,16 @@ class DataSettings:
             given: names of settings known to have been given, beside those that differ from their
                 defaults.
         """
-        if self.data not in SOURCES:
-            raise InputError(f"--data {self.data} is unknown; choose one of {', '.join(SOURCES)}.")
-        read = SOURCES[self.data].reads
+        if source_kind(self.data) is None:
+            raise self._unknown()
+        read = self.kind.reads
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in (*ALWAYS, *read) or (value == field.default and field.name not in given):
                 continue
             flag = field.name.replace("_", "-")
-            text = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {value}"
+            words = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            text = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {words}"
             fitting = ", ".join(name for name, kind in SOURCES.items() if field.name in kind.reads)
             raise InputError(f"{text} does not apply to --data {self.data}; leave it out, or use --data {fitting}.")
 
@@ -110,20 +146,72 @@ class DataSettings:
                 data_path, or a val_share or patch_size out of range.
         """
         self.check_read()
-        if "data_path" in SOURCES[self.data].reads and self.data_path is None:
+        if "data_path" in self.kind.reads and self.kind.place and self.data_path is None:
             raise InputError(f"--data {self.data} needs --data-path, but none is given; name the file or folder.")
         if not 0 < self.val_share < 1:
             raise InputError(f"--val-share {self.val_share} is not a share; give a number between 0 and 1.")
-        if (self.val_path is not None or self.val_key is not None) and self.val_share != DataSettings.val_share:
+        if self.separate and self.val_share != DataSettings.val_share:
             raise InputError(
                 f"--val-share {self.val_share} does not apply where --val-path or --val-key names the validation "
                 "set; leave one of them out."
             )
+        self._check_array()
         if self.patch_size < 2:
             raise InputError(f"--patch-size {self.patch_size} is too small; give a side of at least 2 pixels.")
         if self.frames < 1:
             raise InputError(f"--frames {self.frames} is too few; give at least 1.")
         self.held_sequences()
+
+    def _check_array(self) -> None:
+        """Refuse settings of an array that are out of range or miss each other."""
+        if self.shape is not None and (len(self.shape) not in (2, 3) or min(self.shape) < 1):
+            raise InputError(
+                f"--shape {' '.join(map(str, self.shape))} is no shape of images; give H W or C H W, whole numbers ≥ 1."
+            )
+        if not 0 < self.divide_by < math.inf:
+            raise InputError(f"--divide-by {self.divide_by} is no positive number; give one, such as 255 for bytes.")
+        if self.labelled and self.separate and not self.val_labelled:
+            raise InputError(
+                "--labels are those of --data-path, and the validation set, which is measured, is another; add its own "
+                "with --val-labels or --val-labels-key."
+            )
+        if self.val_labelled and not self.separate:
+            raise InputError(
+                "--val-labels are those of a separate validation set, and none is named; give --labels, or name the "
+                "set with --val-path or --val-key."
+            )
+
+    def _unknown(self) -> InputError:
+        """The error of a kind of data that is none."""
+        kinds = [f"{name}:{kind.member}" if kind.member else name for name, kind in SOURCES.items()]
+        hint = "" if self.data in SOURCES else nearest(self.data.partition(":")[0], SOURCES)
+        return InputError(f"--data {self.data} is unknown; {hint}choose one of {', '.join(kinds)}.")
+
+    @property
+    def kind(self) -> SourceKind:
+        """The kind of data.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if (found := source_kind(self.data)) is None:
+            raise self._unknown()
+        return found
+
+    @property
+    def separate(self) -> bool:
+        """Whether the validation set is another array than the training set."""
+        return self.val_path is not None or self.val_key is not None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels of the training set are named."""
+        return self.labels is not None or self.labels_key is not None
+
+    @property
+    def val_labelled(self) -> bool:
+        """Whether labels of a separate validation set are named."""
+        return self.val_labels is not None or self.val_labels_key is not None
 
     def overlaid(self, given: Mapping[str, Any]) -> "DataSettings":
         """These settings with others in their place, by name.
@@ -137,18 +225,18 @@ class DataSettings:
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
         kind = given.get("data", self.data)
         if kind != self.data:
-            read = SOURCES[kind].reads if kind in SOURCES else ()
+            read = found.reads if (found := source_kind(kind)) else ()
             kept = {name: value for name, value in kept.items() if name in read and name not in _PLACES}
         elif "data_path" in given:
             kept = {name: value for name, value in kept.items() if name not in _PLACES}
-        found = DataSettings(**{**kept, **given, "data": kind})
-        found.check_read(given)
-        return found
+        chosen = DataSettings(**{**kept, **given, "data": kind})
+        chosen.check_read(given)
+        return chosen
 
     @property
     def sequential(self) -> bool:
         """Whether these are sequences of frames."""
-        return SOURCES[self.data].sequential
+        return self.kind.sequential
 
     def held_sequences(self) -> float | list[str]:
         """`val_sequences` as a share, or as the list of names that it is, to be divided where names

@@ -109,6 +109,10 @@ class Source(ABC):
     def describe(self) -> dict[str, int | float | str | bool]:
         """Counts, shapes and the hash of the content, as plain values for the summary of a run."""
 
+    def place(self, split: str, row: int) -> str:
+        """How messages call a row of the training or validation data."""
+        return f"row {row} of the {split} data of {self.name}"
+
     def load_test(self) -> tuple[Tensor, Tensor | None]:
         """The test set, read only when asked for: x (N, D) float32 and its labels (N,) or None.
 
@@ -145,6 +149,7 @@ class RowSource(Source):
         seed: seed of the order.
         test: reads the test set, see `Source.load_test`.
         facts: what `describe` adds to the counts.
+        places: see `Source.place`.
         device: see `Source`.
     """
 
@@ -161,6 +166,7 @@ class RowSource(Source):
         binary: bool = False,
         test: Callable[[], tuple[Tensor, Tensor | None]] | None = None,
         facts: dict[str, int | float | str | bool] | None = None,
+        places: Callable[[str, int], str] | None = None,
         device: str | torch.device = "cpu",
     ):
         random_stream(seed, EPOCH)  # refuses a bad seed here rather than in the first batch
@@ -173,6 +179,7 @@ class RowSource(Source):
         self.validation_labels = None if validation_labels is None else validation_labels.to(device)
         self._test = test
         self._facts = facts or {}
+        self._places = places
         self._orders: dict[int, np.ndarray] = {}
 
     def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
@@ -200,6 +207,9 @@ class RowSource(Source):
     @property
     def held_share(self) -> float:
         return len(self.validation) / (len(self._rows) + len(self.validation))
+
+    def place(self, split: str, row: int) -> str:
+        return super().place(split, row) if self._places is None else self._places(split, row)
 
     def load_test(self) -> tuple[Tensor, Tensor | None]:
         if self._test is None:

@@ -13,7 +13,7 @@ from itervae.devices import check_value
 from itervae.distributions import Family, PriorDistribution, SparsityCost
 from itervae.errors import InputError, described
 from itervae.inference.engine import Engine, State
-from itervae.model import CAPABILITIES, GenerativeModel
+from itervae.model import CAPABILITIES, GenerativeModel, PoissonLikelihood
 
 RECORDS = ("free_energy", "certificate", "u")
 """What `infer` can keep at every step."""
@@ -97,6 +97,8 @@ def as_data(model: Any, x: Any) -> Tensor:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
+    if isinstance(model.likelihood, PoissonLikelihood):  # it gives other data no probability at all
+        model.likelihood.check(x)
     return x
 
 

@@ -10,7 +10,7 @@ from itervae.model.families.laplace import LaplacePrior, LaplaceVAESettings
 from itervae.model.families.poisson import PoissonPrior, PoissonVAESettings
 from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
-from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.likelihood import LINKS, BernoulliLikelihood, GaussianLikelihood, PoissonLikelihood
 from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
 from itervae.model.precision import full_precision
 from itervae.model.prior import Prior, VAESettings
@@ -28,6 +28,7 @@ __all__ = [
     "CERTIFIABLE",
     "DECODERS",
     "ESTIMATORS",
+    "LINKS",
     "MODELS",
     "BernoulliLikelihood",
     "CategoricalPrior",
@@ -46,6 +47,7 @@ __all__ = [
     "MLPDecoder",
     "ModelSettings",
     "OperatorDecoder",
+    "PoissonLikelihood",
     "PoissonPrior",
     "PoissonVAESettings",
     "Prior",

@@ -1,10 +1,8 @@
-"""Saved dictionaries: the arrays of a linear model in an .npz file, or Φ alone in an .npy file."""
+"""Saved dictionaries: the arrays of a linear model in an .npz file, or Φ alone in any file of an
+array."""
 
 import math
 import os
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,10 +10,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from itervae.arguments import check_kind, check_positive, check_shape
+from itervae.arguments import check_choice, check_kind, check_positive, check_shape
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
+from itervae.formats import array_names, is_array_file, read_array
 from itervae.model.families.poisson import PoissonPrior, check_log_rate
 from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import GenerativeModel
@@ -26,11 +25,6 @@ from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
 """Prior log-rate of every unit, nats, where neither the file nor the caller has one."""
-DAMAGED = (
-    OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, NotImplementedError, MemoryError,
-    zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
-"""What NumPy raises for a damaged file, and for one that claims more values than it holds."""
 READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape", "threshold", "signed", "hard")
 """Arrays of a file that are read; it may hold others."""
 
@@ -51,7 +45,8 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     path, likelihood = check_path(path), model.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
         raise InputError(
-            "this model has a Bernoulli likelihood, and a dictionary file describes a Gaussian one; keep its run"
+            f"this model has a {likelihood.name.title()} likelihood, and a dictionary file describes a Gaussian one; "
+            "keep its run"
         )
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
     if isinstance(model.prior, PoissonPrior):
@@ -73,6 +68,9 @@ def load_dictionary(
     threshold: float | None = None,
     shrinkage: Literal["soft", "hard"] | None = None,
     signed: bool | None = None,
+    key: str | None = None,
+    atoms: Literal["columns", "rows"] = "columns",
+    shape: tuple[int, ...] | None = None,
 ) -> GenerativeModel:
     """The linear model of a dictionary file: a Poisson VAE or, with a threshold θ, sparse coding,
 
@@ -81,15 +79,22 @@ def load_dictionary(
     with the atoms as they are in the file, of whatever norm.
 
     Args:
-        path: .npz with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
+        path: .npz, .mat or .h5 with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
             `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard` () and
-            `shape`; or a bare .npy (D, K). Numbers of any precision and byte order.
+            `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any precision
+            and byte order.
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
         threshold: θ of sparse coding, units of the data where atoms have unit norm; where the file
             has none, and none is given, the model is a Poisson VAE.
         shrinkage: soft (by default) or hard, of sparse coding.
         signed: coefficients of any sign; by default they are non-negative.
+        key: name of the dictionary in the file, by default `dictionary`, or that of the only array
+            with another name than those above.
+        atoms: where the atoms lie in the array: its columns (D, K), or its rows (K, D), as in
+            `components_` of scikit-learn. Nothing is guessed from sizes.
+        shape: of an atom, where the file has none: (H, W) or (C, H, W), D values in all; (D,) by
+            default. Pictures and inputs of images follow it.
 
     Raises:
         InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape
@@ -99,25 +104,28 @@ def load_dictionary(
         log_rate = check_log_rate("log_rate", log_rate)
     if observation_variance is not None:
         observation_variance = check_positive("observation variance", observation_variance)
-    arrays = _read(check_path(path))
-    if "dictionary" not in arrays:
-        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array named dictionary (D, K)")
+    arrays = _read(check_path(path), key)
     given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
     asked = {"threshold": threshold, "shrinkage": shrinkage, "signed": signed}
     asked |= {"log_rate": log_rate, "observation_variance": observation_variance}
-    for name, value in asked.items():
+    for name, value in {**asked, "shape": shape}.items():
         if value is not None and {"shrinkage": "hard"}.get(name, name) in arrays:
             raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
+    check_choice("atoms", atoms, ("columns", "rows"))
     dictionary = given["dictionary"]
     if dictionary.ndim != 2 or 0 in dictionary.shape:
         raise InputError(
             f"the dictionary of {path} has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column"
         )
+    dictionary = dictionary.T if atoms == "rows" else dictionary
     size, latents = dictionary.shape
-    shape = check_shape(given["shape"].flatten().int().tolist()) if "shape" in given else _guess_shape(size)
+    if "shape" in given:
+        shape = tuple(given["shape"].flatten().int().tolist())
+    shape = (size,) if shape is None else check_shape(shape)
     if math.prod(shape) != size:
-        remedy = ": transpose the dictionary" if math.prod(shape) == latents else ", as the dictionary has"
-        raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values{remedy}")
+        other = "rows" if atoms == "columns" else "columns"
+        remedy = f": its atoms may lie in its {other}, atoms={other!r}" if math.prod(shape) == latents else ""
+        raise InputError(f"shape of {path} is {shape}; expected one of {size} values, as its atoms have{remedy}")
     numbers = {
         name: check_positive(f"{name} of {path}", _number(given[name], name, path))
         for name in ("observation_variance", "beta", "threshold")
@@ -155,7 +163,7 @@ def load_dictionary(
 
 def is_dictionary(path: Path) -> bool:
     """Whether a target is a dictionary file, by its name."""
-    return path.suffix in (".npz", ".npy")
+    return is_array_file(path)
 
 
 def _number(value: torch.Tensor, name: str, path: str | Path) -> float:
@@ -173,25 +181,31 @@ def _flag(given: Mapping[str, torch.Tensor], name: str, path: str | Path) -> boo
     return value == 1
 
 
-def _guess_shape(size: int) -> tuple[int, ...]:
-    """(√D, √D) where that is a whole number, else (D,): only pictures depend on it."""
-    side = round(size**0.5)
-    return (side, side) if side * side == size else (size,)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a file by what they are: that called `key` is the dictionary or, where none is
+    called so, the only one that is nothing else."""
     if os.path.isdir(path):
-        raise InputError(f"{path} is a folder; expected an .npz or .npy file")
+        raise InputError(f"{path} is a folder; expected a file of an array, such as .npz, .npy or .mat")
     if not os.path.isfile(path):  # false for names that are too long or hold a NUL, of which Path would raise
-        raise InputError(f"there is no dictionary file at {path}; expected an .npz or .npy file")
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"dictionary": content}
-        with content:
-            return {name: content[name] for name in content.files}
-    except DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path} cannot be read as .npz or .npy ({reason}); expected a file written by NumPy: make or copy it again"
-        ) from error
+            f"there is no dictionary file at {path}; expected a file of an array, such as .npz, .npy, .mat"
+        )
+    names = array_names(path)
+    if names is None:
+        return {"dictionary": read_array(path, key)}
+    found = {name: read_array(path, name) for name in names if name in (*READ, key)}
+    if path.suffix.lower() == ".mat":  # where numbers and vectors are matrices
+        found = {name: value if name in ("dictionary", key) else value.squeeze() for name, value in found.items()}
+    if key is not None:
+        if key not in found:
+            raise InputError(f"{path} has no array '{key}'; it holds {', '.join(names)}: name one of them as the key")
+        found["dictionary"] = found[key]
+    elif "dictionary" not in found:
+        rest = [name for name in names if name not in READ]
+        if len(rest) != 1:
+            raise InputError(
+                f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one "
+                "alone: name it with --dictionary-key of infer and gap, or key in Python"
+            )
+        found["dictionary"] = read_array(path, rest[0])
+    return found

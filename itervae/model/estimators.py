@@ -19,7 +19,7 @@ from torch import Tensor
 
 from itervae.distributions import Family
 from itervae.errors import InputError
-from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import LinearOperator
 from itervae.model.precision import full_precision
 
@@ -49,7 +49,7 @@ def exact_reconstruction(
 
 def sampled_reconstruction(
     output: Callable[[Tensor], Tensor],
-    likelihood: GaussianLikelihood | BernoulliLikelihood,
+    likelihood: Likelihood,
     x: Tensor,
     posterior: Family,
     estimator: str,

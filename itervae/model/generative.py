@@ -28,7 +28,7 @@ from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
 from itervae.model.families.sparse_code import SparsityPrior
-from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 from itervae.showing import Shown
@@ -73,8 +73,9 @@ class GenerativeModel(nn.Module):
     Args:
         prior: the static prior over z.
         decoder: module from z (..., K) to (..., D).
-        likelihood: Gaussian (the decoder gives the mean) or Bernoulli (it gives logits).
-        shape: shape of a datum, (H, W) for images or (D,); data come flattened.
+        likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson
+            (its link makes rates of what the decoder gives).
+        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened.
         beta: β > 0.
     """
 
@@ -86,14 +87,16 @@ class GenerativeModel(nn.Module):
         self,
         prior: Prior,
         decoder: nn.Module,
-        likelihood: GaussianLikelihood | BernoulliLikelihood,
+        likelihood: Likelihood,
         shape: tuple[int, ...],
         beta: float = 1.0,
     ) -> None:
         super().__init__()
         check_kind("prior", prior, Prior, "a module that gives one, such as PoissonPrior(latents)")
         check_kind("decoder", decoder, nn.Module, "a module from z (..., K) to (..., D), such as LinearDecoder(D, K)")
-        check_kind("likelihood", likelihood, nn.Module, "GaussianLikelihood() or BernoulliLikelihood()")
+        check_kind(
+            "likelihood", likelihood, Likelihood, "GaussianLikelihood(), BernoulliLikelihood() or PoissonLikelihood(D)"
+        )
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
             one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
@@ -181,8 +184,8 @@ class GenerativeModel(nn.Module):
         return self.prior.posterior(u, temperature)
 
     def output(self, z: ArrayLike | Tensor) -> Tensor:
-        """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any
-        precision.
+        """What the decoder gives, the mean of x (..., D) or what the likelihood makes it of, at z
+        (..., K) in any precision.
 
         Raises:
             InputError: z, or what the decoder gives, is of another width, which would be broadcast

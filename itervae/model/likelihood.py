@@ -1,16 +1,83 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import check_positive
+from itervae.arguments import check_choice, check_positive, check_whole
+from itervae.devices import check_value
+from itervae.errors import InputError
+
+LINKS = ("softplus", "exp")
+"""Names of the links of the Poisson likelihood."""
+LEAST = 1e-3
+"""The least rate that training starts from."""
+FAR = -12.0
+"""Below this log softplus(a) is a − e^a/2."""
+PART = 10_000
+"""Data of a whole set that are looked at together."""
 
 
-class GaussianLikelihood(nn.Module):
+class Likelihood(nn.Module):
+    """p(x | z), given what the decoder gives for z."""
+
+    data: ClassVar[str] = "real numbers"
+    """What it is a likelihood of."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line: "gaussian"."""
+        return type(self).__name__.removesuffix("Likelihood").lower()
+
+    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
+        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B)."""
+        raise NotImplementedError
+
+    def curvature(self, output: Tensor) -> Tensor:
+        """Second derivative of the negative log-likelihood in each output (..., D)."""
+        raise NotImplementedError
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z]."""
+        raise NotImplementedError
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is one that it gives a probability."""
+        raise NotImplementedError
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What encoders see of x."""
+        return x
+
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+        """Refuse data (N, D) that it gives no probability; on a GPU the check is put off.
+
+        Args:
+            x: the data, which are looked at part by part.
+            place: how messages call a row.
+
+        Raises:
+            InputError: names the first such value.
+        """
+        for start, part in parts(x):
+            check_value(self.fits(part).all(), partial(self._misfit, part, start, place))
+
+    def _misfit(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
+        """The error of data of which the first is row `start` of all."""
+        row, column = (~self.fits(x)).nonzero()[0].tolist()
+        return InputError(
+            f"--likelihood {self.name} needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
+            f"column {column}; use gaussian, or other data"
+        )
+
+
+class GaussianLikelihood(Likelihood):
     """p(x | z) = N(x; decode(z), σ²).
 
     The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the
@@ -58,10 +125,15 @@ class GaussianLikelihood(nn.Module):
         """E[x | z]."""
         return output
 
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+        """Nothing, as any number fits; a large set is not read for that."""
 
-class BernoulliLikelihood(nn.Module):
+
+class BernoulliLikelihood(Likelihood):
     """p(x | z) = Π_d Bernoulli(x_d; sigmoid(output_d)), for x in [0, 1]: the decoder gives
     logits."""
+
+    data: ClassVar[str] = "data in [0, 1]"
 
     def negative_log_likelihood(
         self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
@@ -77,3 +149,82 @@ class BernoulliLikelihood(nn.Module):
     def mean(self, output: Tensor) -> Tensor:
         """E[x | z]."""
         return output.sigmoid()
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is in [0, 1]."""
+        return (x >= 0) & (x <= 1)
+
+
+class PoissonLikelihood(Likelihood):
+    """p(x | z) = Π_d Pois(x_d; g(output_d + b_d)), for counts x.
+
+    The negative log-likelihood has all its terms, log x! too, so that a free energy is a bound on
+    −log p(x). These counts are the data: that latents are counts is a matter of the prior.
+
+    Args:
+        size: D.
+        link: g, "softplus" or "exp"; the latter takes atoms as factors on the rate.
+    """
+
+    data: ClassVar[str] = "counts: whole numbers ≥ 0"
+
+    def __init__(self, size: int, link: str = "softplus") -> None:
+        super().__init__()
+        check_whole("size", size, 1)
+        check_choice("link", link, LINKS)
+        self.link = link
+        self.bias = nn.Parameter(torch.zeros(size))
+        """b (D,): the rate of every dimension where z = 0 is g(b)."""
+
+    def negative_log_likelihood(
+        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+    ) -> Float[Tensor, "*samples batch"]:
+        """Σ_d λ_d − x_d log λ_d + log x_d!, λ = g(output + b); x (B, D), output (..., B, D), answer
+        (..., B)."""
+        rate, log_rate = self._rate(output)
+        return (rate - x * log_rate + torch.lgamma(x + 1)).sum(-1)
+
+    def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Second derivative of the negative log-likelihood in each output, in its expectation over
+        x (the Fisher information): g'²/g."""
+        rate, log_rate = self._rate(output)
+        if self.link == "exp":
+            return rate
+        return ((output + self.bias).sigmoid().log() * 2 - log_rate).exp()
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the rate."""
+        return self._rate(output)[0]
+
+    def fits(self, x: Tensor) -> Tensor:
+        """Whether each value of x is a whole number of at least 0."""
+        return (x >= 0) & (x == x.floor())
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What encoders see of x: log(1 + x), as counts of large rates would make them start far
+        off."""
+        return x.log1p()
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Let the rates where z = 0 be the mean counts of data (N, D), for training to start
+        from."""
+        total = torch.stack([part.sum(0, dtype=torch.float64) for _, part in parts(x)]).sum(0)
+        mean = (total / len(x)).clamp_min(LEAST)
+        self.bias.copy_(mean.log() if self.link == "exp" else mean + (-torch.expm1(-mean)).log())
+
+    def _rate(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """λ and log λ."""
+        at = output + self.bias
+        if self.link == "exp":
+            return at.exp(), at
+        rate = functional.softplus(at)
+        # far below zero softplus(a) = e^a − e^2a/2 + ..., and its logarithm would lose all digits
+        near = at.clamp_min(FAR)
+        return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
+
+
+def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Data (N, D) part by part, each with the number of its first row: a large set is read from its
+    file as it is looked at."""
+    return ((start, x[start : start + PART]) for start in range(0, len(x), PART))

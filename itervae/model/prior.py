@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from itervae.arguments import OneOf, check_whole
 from itervae.model.decoders import DECODERS
+from itervae.model.likelihood import LINKS
 from itervae.model.operators import OperatorDecoder
 
 
@@ -69,8 +70,12 @@ class VAESettings:
     """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A
     module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and
     maps z (..., K) to (..., D), D the product of shape."""
-    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    """Gaussian for any data, Bernoulli for data in [0, 1]."""
+    likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
+    """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
+    Poisson for counts."""
+    link: Annotated[str, OneOf(LINKS)] | None = None
+    """What makes rates of the decoder's output under --likelihood poisson: softplus by default, or
+    exp."""
     observation_variance: float = 0.5
     """Variance of the Gaussian likelihood, squared units of the data."""
     learn_variance: bool = False

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from numpy.typing import ArrayLike
-from torch import nn
 from torch.nn import functional
 
 from itervae.arguments import check_fields, check_kind, check_seed, check_shape
@@ -19,7 +18,7 @@ from itervae.model.families.laplace import LaplaceVAESettings
 from itervae.model.families.poisson import PoissonVAESettings
 from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import GenerativeModel
-from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
+from itervae.model.likelihood import LINKS, BernoulliLikelihood, GaussianLikelihood, Likelihood, PoissonLikelihood
 from itervae.model.operators import LinearDecoder
 from itervae.model.prior import VAESettings
 
@@ -59,22 +58,31 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
-    if settings.likelihood == "bernoulli" and (settings.learn_variance or settings.observation_variance != 0.5):
+    if settings.likelihood != "gaussian" and (settings.learn_variance or settings.observation_variance != 0.5):
         raise InputError(
-            "an observation variance was given with likelihood bernoulli, which has none; leave it out or use gaussian"
+            f"an observation variance was given with likelihood {settings.likelihood}, which has none; leave it out or "
+            "use gaussian"
+        )
+    if settings.likelihood != "poisson" and settings.link is not None:
+        raise InputError(
+            f"link {settings.link} was given with likelihood {settings.likelihood}, which has none; leave it out or "
+            "use poisson"
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         prior = settings.build_prior()
         decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
-        likelihood: nn.Module
-        if settings.likelihood == "gaussian":
-            likelihood = GaussianLikelihood(settings.observation_variance, settings.learn_variance)
-        else:
-            likelihood = BernoulliLikelihood()
-        model = GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
+        model = GenerativeModel(prior, decoder, _likelihood(settings, math.prod(shape)), shape, settings.beta)
     model.settings = settings
     return model
+
+
+def _likelihood(settings: VAESettings, size: int) -> Likelihood:
+    if settings.likelihood == "poisson":
+        return PoissonLikelihood(size, settings.link or LINKS[0])
+    if settings.likelihood == "bernoulli":
+        return BernoulliLikelihood()
+    return GaussianLikelihood(settings.observation_variance, settings.learn_variance)
 
 
 def estimators_for(settings: VAESettings) -> tuple[str, ...]:

@@ -38,12 +38,25 @@ def numbers(value: np.ndarray, name: str) -> np.ndarray:
 
 
 def datum_shape(shape: Sequence[int], size: int, name: str) -> tuple[int, ...]:
-    """`shape` as a tuple, checked: (H, W) or (D,) with `size` values in all."""
+    """`shape` as a tuple, checked: (H, W), (C, H, W) or (D,) with `size` values in all."""
     found = tuple(int(side) for side in shape)
-    if len(found) not in (1, 2) or min(found) < 1:
-        raise InputError(f"shape is {found}; expected (H, W) for images or (D,) for other data: pass one of these")
+    if len(found) not in (1, 2, 3) or min(found) < 1:
+        raise InputError(
+            f"shape is {found}; expected (H, W) or (C, H, W) for images or (D,) for other data: pass one of these"
+        )
     if prod(found) != size:
         raise InputError(
             f"shape {found} has {prod(found)} values but a datum of {name} has {size}; pass the shape of one datum"
         )
     return found
+
+
+def side_by_side(values: np.ndarray, shape: Sequence[int], name: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Data (N, D) and their shape, checked, as they are drawn: the channels of (C, H, W) side by
+    side, as images (H, C·W)."""
+    found = datum_shape(shape, values.shape[1], name)
+    if len(found) < 3:
+        return values, found
+    channels, height, width = found
+    drawn = values.reshape(-1, channels, height, width).transpose(0, 2, 1, 3)
+    return drawn.reshape(len(values), -1), (height, channels * width)

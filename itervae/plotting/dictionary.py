@@ -1,12 +1,13 @@
 """The dictionary: atoms as images, or as rows of a heat map where data are no images."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from itervae.errors import InputError
-from itervae.plotting.arrays import datum_shape, matrix, numbers
+from itervae.plotting.arrays import datum_shape, matrix, numbers, side_by_side
 from itervae.plotting.canvas import (
     INK,
     MARGIN,
@@ -41,7 +42,7 @@ def tile_atoms(
 
     Args:
         dictionary: (D, K), one atom a column.
-        shape: (H, W) of an atom, H·W = D.
+        shape: (H, W) of an atom, H·W = D, or (C, H, W), whose channels are drawn side by side.
         order: the atoms to show, as indices, first to last; all as they stand where None.
         columns: atoms per row; about twice as wide as tall where None.
 
@@ -53,7 +54,7 @@ def tile_atoms(
         InputError: shapes that do not fit, indices that are no atoms, or fewer than one column.
     """
     atoms = matrix(dictionary, "the dictionary", "(D, K), one atom a column").T  # (K, D)
-    shape = datum_shape(shape, atoms.shape[1], "the dictionary")
+    atoms, shape = side_by_side(atoms, shape, "the dictionary")
     if len(shape) != 2:
         raise InputError(f"shape is {shape}; expected (H, W) to tile atoms as images: use dictionary_figure for others")
     if order is not None:
@@ -77,7 +78,7 @@ def dictionary_figure(
 
     Args:
         dictionary: (D, K), one atom a column; values that are not finite are drawn in red.
-        shape: (H, W) of an atom, or (D,).
+        shape: (H, W) of an atom, (C, H, W), whose channels are drawn side by side, or (D,).
         usage: (K,) mean rate of each atom over the data; atoms are then sorted, most used first.
         title: a title, if any.
 
@@ -98,9 +99,10 @@ def dictionary_figure(
     many = f"{count} atom{'s' * (count > 1)}" if len(order) == count else f"{len(order)} of {count} atoms"
     note = many + (", most used first (mean rate over the data)" if usage is not None else "")
     red = "" if np.isfinite(dictionary[:, order]).all() else "; red: not finite"
-    if len(shape) == 2:
-        note += f"; each on its own grey scale{red}"
-        largest_scale = max(1, 200 // shape[1])
+    if len(shape) > 1:
+        channels = f", {shape[0]} channels side by side" if len(shape) == 3 else ""
+        note += f"{channels}; each on its own grey scale{red}"
+        largest_scale = max(1, 200 // prod(shape[::2] if len(shape) == 3 else shape[1:]))
         return picture(tile_atoms(dictionary, shape, order), title, note, largest_scale)
     return _heat_map(dictionary[:, order].T, title, note + red, ranked=usage is not None)
 

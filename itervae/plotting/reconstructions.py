@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itervae.errors import InputError
-from itervae.plotting.arrays import datum_shape, matrix
+from itervae.plotting.arrays import datum_shape, matrix, side_by_side
 from itervae.plotting.canvas import (
     INK,
     MARGIN,
@@ -53,7 +53,7 @@ def reconstructions_figure(
     Args:
         x: (N, D) data.
         reconstruction: (N, D) decoded mean rate.
-        shape: (H, W) of a datum, or (D,).
+        shape: (H, W) of a datum, (C, H, W), whose channels are drawn side by side, or (D,).
         residual: whether to show it.
         captions: N short texts, such as the free energy; R² of the reconstruction where None.
         sampled: (N, D) decoded sampled counts, if they are to be shown too.
@@ -78,7 +78,10 @@ def reconstructions_figure(
     captions = [str(caption) for caption in captions[:MOST]]
     if len(shape) == 1:
         return _lines(rows, captions, note)
-    return _images(rows, captions, shape, note)
+    if len(shape) == 3:
+        note = "; ".join(part for part in (note, f"{shape[0]} channels side by side") if part)
+    drawn = {name: side_by_side(values, shape, name) for name, values in rows.items()}
+    return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note)
 
 
 def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, ...], note: str) -> "Figure":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itervae.plotting.arrays import datum_shape, matrix
+from itervae.plotting.arrays import matrix, side_by_side
 from itervae.plotting.canvas import INK, grey, mosaic, picture, wide_columns
 from itervae.plotting.multiples import line_panels
 
@@ -25,14 +25,14 @@ def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -
 
     Args:
         samples: (N, D).
-        shape: (H, W) of a sample, or (D,).
+        shape: (H, W) of a sample, (C, H, W), whose channels are drawn side by side, or (D,).
         title: a title, if any.
 
     Raises:
         InputError: shapes that do not fit.
     """
     samples = matrix(samples, "samples", "(N, D)")
-    shape = datum_shape(shape, samples.shape[1], "samples")
+    samples, shape = side_by_side(samples, shape, "samples")
     total, samples = len(samples), samples[: MOST[len(shape)]]
     finite = samples[np.isfinite(samples)]
     largest = float(np.quantile(np.abs(finite), 0.999)) if finite.size else 0.0

@@ -69,7 +69,7 @@ def draw_sequence(
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
     """The atoms as one grey image, most used first; None where there are none or data are not
     images."""
-    if "dense dictionary" not in model.capabilities or len(model.shape) != 2:
+    if "dense dictionary" not in model.capabilities or len(model.shape) == 1:
         return None
     order = rates.mean(0).argsort(descending=True).cpu().numpy()
     return np.nan_to_num(tile_atoms(_numpy(model.dictionary.detach()), model.shape, order), nan=0.0)

@@ -3,6 +3,7 @@ keeps."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from itervae.data import Source, TubeSource
 from itervae.errors import InputError
 from itervae.inference import Engine, compile_steps
-from itervae.model import BernoulliLikelihood, GenerativeModel
+from itervae.model import GenerativeModel, PoissonLikelihood
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import build, check_keys, load_values, make_carryover
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
@@ -158,9 +159,11 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
         check_settings(settings)
     model, engine = build(settings, source.shape)
-    bernoulli = isinstance(model.likelihood, BernoulliLikelihood)
-    if bernoulli and not all(map(_in_unit_interval, (source.validation, source.train))):
-        raise InputError(f"--likelihood bernoulli needs data in [0, 1]; {source.name} are not: use gaussian")
+    for split, x in (("validation", source.validation), ("training", source.train)):
+        if x is not None:
+            model.likelihood.check(x, partial(source.place, split))
+    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None and settings.given is None:
+        model.likelihood.start_at(source.train)
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
@@ -215,7 +218,3 @@ def _contents(source: Source) -> dict[str, str]:
 
 def _trained(*modules: nn.Module) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _in_unit_interval(x: Tensor | None) -> bool:
-    return x is None or (bool(x.min() >= 0) and bool(x.max() <= 1))

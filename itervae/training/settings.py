@@ -255,6 +255,8 @@ def read_group(kind: type[T], values: Mapping[str, Any], own: Collection[type] =
         chosen[name], kinds = values[name], setting_kinds(hint)
         if isinstance(values[name], str) and Path in kinds:
             chosen[name] = Path(values[name])
+        if isinstance(values[name], list):  # of a tuple, as YAML has it
+            chosen[name] = tuple(values[name])
         bases = [get_args(each)[0] for each in kinds if get_origin(each) is type]
         if bases and is_class_name(values[name]):
             chosen[name] = given_class(values[name], own, bases[0])
@@ -308,6 +310,8 @@ def _plain(value: Any) -> Any:
     """A setting as YAML and checkpoints hold it."""
     if isinstance(value, type):
         return class_name(value)
+    if isinstance(value, tuple):
+        return list(value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -34,8 +34,18 @@ def the(tmp_path_factory):
     np.savez(home / "phi.npz", dictionary=phi, log_rate=np.full(6, -2.0))
     np.savez(home / "rates.npz", dictionary=phi, log_rate=np.zeros(7))
     np.savez(home / "turned.npz", dictionary=phi.T, shape=np.array([4, 4]))
-    np.savez(home / "other.npz", weights=phi)
+    np.savez(home / "other.npz", weights=phi, rates=phi[0])
     np.savez(home / "none.npz")
+    np.save(home / "turned.npy", phi.T)
+    np.save(home / "squares.npy", x.reshape(40, 4, 4))
+    np.save(home / "half.npy", np.full(40, 0.5))
+    counts = rng.poisson(1.0, (40, 16))
+    np.save(home / "counts.npy", counts)
+    np.savetxt(home / "x.csv", np.where(np.arange(640).reshape(40, 16) == 114, 0.5, counts), delimiter=",")
+    (home / "words.csv").write_text("size,kind\n1,red\n", encoding="utf-8")
+    for name in ("text.mat", "text.h5", "x.txt"):
+        (home / name).write_text("no array", encoding="utf-8")
+    (home / "x-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + np.array([9, 9, 9], ">u4").tobytes() + b"none")
     (home / "half.npz").write_bytes((home / "phi.npz").read_bytes()[:200])
     (home / "empty.npz").write_bytes(b"")
     (home / "text.npz").write_text("no archive", encoding="utf-8")
@@ -54,6 +64,8 @@ def the(tmp_path_factory):
     run("train", *array, "--run-dir", home / "run", *QUICK)
     run("train", *array, "--run-dir", home / "coding", "--model", "sparse-coding", *QUICK)
     run("train", *array, "--run-dir", home / "gaussian", "--family", "gaussian", *QUICK)
+    counted = ("--data", "array", "--data-path", home / "counts.npy", "--latents", 6, "--likelihood", "poisson")
+    run("train", *counted, "--run-dir", home / "counts", *QUICK)
     narrow = ("--data", "array", "--data-path", home / "narrow.npy", "--latents", 4)
     for name, engine in (("small", "amortized"), ("gru", "semi-amortized")):
         run("train", *narrow, "--run-dir", home / name, "--inference", engine, *QUICK)
@@ -104,19 +116,19 @@ BAD = {
     "gap nowhere": "there is no checkpoint at .*nowhere.*; expected a run folder",
     "gap folder": "no checkpoint at .*folder.*; expected",
     "gap nowhere.npz": "there is no dictionary file at .*nowhere.npz; expected",
-    "gap folder.npz": "folder.npz is a folder; expected an .npz or .npy file",
-    "gap empty.npz": "empty.npz cannot be read as .npz or .npy .*; expected",
-    "gap text.npz": "text.npz cannot be read as .npz or .npy .*; expected",
-    "gap half.npz": "half.npz cannot be read as .npz or .npy .*; expected",
-    "gap huge.npy": "huge.npy cannot be read as .npz or .npy .*; expected",
+    "gap folder.npz": "no checkpoint at folder.npz.*; expected",
+    "gap empty.npz": "empty.npz cannot be read .*: make or copy it again",
+    "gap text.npz": "text.npz cannot be read .*: make or copy it again",
+    "gap half.npz": "half.npz cannot be read .*: make or copy it again",
+    "gap huge.npy": "huge.npy claims float64 values of shape .*; it is damaged or truncated: make or copy",
     "gap none.npz": "none.npz holds nothing; expected an array named dictionary",
-    "gap other.npz": "other.npz holds weights; expected an array named dictionary",
+    "gap other.npz": "other.npz holds rates, weights; expected an array named dictionary .*: name it with",
     "gap vector.npy": r"dictionary of .*vector.npy has shape \(6,\); expected \(D, K\)",
     "gap holes.npy": "holes.npy holds inf at row .*; remove or replace",
     "gap big.npy": "big.npy holds .*e\\+.*, which is no finite 32-bit number; remove or replace",
     "gap words.npy": "words.npy holds values of type <U1, not real numbers; save",
     "gap rates.npz": r"log_rate of .*rates.npz has shape \(7,\); expected \(6,\)",
-    "gap turned.npz": r"shape of .*turned.npz is \(4, 4\); expected a shape of 6 values: transpose the dictionary",
+    "gap turned.npz": r"shape of .*turned.npz is \(4, 4\); expected one of 6 values.*atoms='rows'",
     "gap text.pt": "text.pt .*; expected",
     "gap empty.pt": "empty.pt .*; expected",
     "gap zip.pt": "zip.pt .*; expected",
@@ -212,7 +224,37 @@ BAD = {
     "infer run --input narrow.npy --output o.npz": r"narrow.npy has shape \(40, 9\)",
     "infer run --input nan.npy --output o.npz": "nan.npy holds nan at row .*; remove or replace",
     "infer run --input words.npy --output o.npz": "words.npy holds values of type <U1",
-    "infer run --input x.npy --key k --output o.npz": "key 'k' does not apply to .*x.npy.*; leave it out",
+    "infer run --input x.npy --data-key k --output o.npz": "key 'k' does not apply to .*x.npy.*; leave it out",
+    "infer phi.npy --atoms row --input x.npy --output o.npz": "--atoms is 'row'; did you mean rows",
+    "infer turned.npy --input x.npy --output o.npz": r"x.npy has shape \(40, 16\), .* \(N, 6\); .*say --atoms rows",
+    "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows of gap",
+    "infer run --atoms rows --input x.npy --output o.npz": "--atoms rows was given for run, a run that has its own",
+    "infer run --shape 4 4 --input x.npy --output o.npz": "--shape 4 4 was given for run, a run that has its own",
+    "infer phi.npy --shape 3 4 --input x.npy --output o.npz": r"phi.npy is \(3, 4\); expected one of 16 values",
+    "infer phi.npy --input squares.npy --output o.npz": "give the shape of an atom, --shape 4 4",
+    "infer other.npz --dictionary-key w --input x.npy --output o.npz": "has no array 'w'; it holds rates, weights",
+    "infer counts --input x.npy --output o.npz": "needs counts: .*, and row 0 of x.npy holds .* in column .; use",
+    "train TABLE x.csv --likelihood poisson --run-dir o": "needs counts: .*row 7 of .*x.csv holds 0.5 in column 2",
+    "train TABLE words.csv --run-dir o": "column 'kind' of .*words.csv holds 'red', which is no number; remove it",
+    "train TABLE none.h5 --run-dir o": "none.h5 is not a file; give a file of one of .npy, .npz",
+    "train TABLE x.txt --run-dir o": "x.txt has the suffix '.txt'; give a file of one of .npy, .npz",
+    "train TABLE text.mat --run-dir o": "text.mat cannot be read .*: make or copy it again",
+    "train TABLE text.h5 --run-dir o": "text.h5 cannot be read .*: make or copy it again",
+    "train TABLE x-idx3-ubyte --run-dir o": "x-idx3-ubyte claims values of shape .*: make or copy it again",
+    "train DATA --shape 3 4 --run-dir o": "--shape 3 4 is of 12 values, but a row of .*x.npy has 16; give a shape",
+    "train DATA --shape 16 --run-dir o": "--shape 16 is no shape of images; give H W or C H W",
+    "train DATA --divide-by 0 --run-dir o": "--divide-by 0.0 is no positive number; give one, such as 255",
+    "train DATA --labels narrow.npy --run-dir o": r"labels of .*narrow.npy have shape \(40, 9\), .* give \(40,\)",
+    "train DATA --labels half.npy --run-dir o": "labels of .*half.npy hold 0.5, which is no whole number; give classes",
+    "train DATA --val-labels half.npy --run-dir o": "--val-labels are those of a separate .*; give --labels, or name",
+    "train --labels x.npy --run-dir o": "--labels x.npy does not apply to --data photos; leave it out",
+    "train --data torchvision --run-dir o": "--data torchvision is unknown; choose one of .*|--data is 'torchvision'",
+    "train --data torchvision:Fashion --run-dir o": "torchvision:Fashion is no data set of torchvision; did you mean",
+    "train --data torchvision:FashionMNIST --data-path folder --run-dir o": "FashionMNIST could not be .* or name one",
+    "train DATA --link exp --run-dir o": "link exp was given with likelihood gaussian, .*; leave it out",
+    "train DATA --likelihood poisson --link log --run-dir o": "link is 'log'; .*expected one of|--link is 'log'",
+    "train COUNTS --inference fista-unrolled --run-dir o": "fista-unrolled needs .*Gaussian likelihood.*that fit",
+    "train COUNTS --estimator exact --run-dir o": "exact.*use",
     # outputs, which are refused before the work
     "infer run --input none.npy --output o.txt": "--output is .*o.txt; expected a name ending in .npz",
     "infer run --input none.npy --output folder.npz": "--output is .*folder.npz, a folder; expected",
@@ -267,7 +309,10 @@ BAD = {
     "gap 'runs [beta2]'": r"no checkpoint at runs \[beta2\]/.*; expected",
     "gap 'a[/b].npz'": r"no dictionary file at a\[/b\].npz; expected",
 }
-REMEDIES = r"expected|use |name |leave |save |train |write|give |remove |export |reshape |that fit|did you mean "
+REMEDIES = (
+    r"expected|use |name |leave |save |train |write|give |remove |export |reshape |that fit|did you mean |make |say |"
+    "choose "
+)
 
 
 @pytest.mark.parametrize("line", BAD)
@@ -275,6 +320,8 @@ def test_bad_input_is_one_line(the, line, capsys, monkeypatch):
     monkeypatch.chdir(the)
     monkeypatch.setenv("HOME", str(the))
     words = {"LONG": ["gap", "a" * 300], "DATA": ["--data", "array", "--data-path", "x.npy"], "NAME": ["n" * 250]}
+    words["TABLE"] = words["DATA"][:-1]
+    words["COUNTS"] = [*words["TABLE"], "counts.npy", "--likelihood", "poisson"]
     args = [part for token in shlex.split(line) for part in words.get(token, [token])]
     with pytest.raises(SystemExit) as stopped:
         cli.main(args)

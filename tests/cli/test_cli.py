@@ -49,7 +49,7 @@ def refused(capsys, *args) -> str:
 
 def test_bad_input_is_one_sentence(capsys, tmp_path, rows, run):
     np.save(tmp_path / "nan.npy", np.full((10, 16), np.nan))
-    np.save(tmp_path / "cube.npy", np.zeros((3, 4, 5, 6)))
+    np.save(tmp_path / "cube.npy", np.zeros((3, 4, 5, 6, 2)))
     np.savez(tmp_path / "whole.npz", x=np.zeros((50, 40)))
     (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:300])
     (tmp_path / "typo.yaml").write_text("inference: lca-unrolled\nlatnets: 3\n")

@@ -23,7 +23,7 @@ from itervae.evaluation import sequences
 
 QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu", "--latents", 6)
 COMMANDS = {
-    "infer": (Infer, "rows", ("--input", "x.npy"), {"output": "o.npz"}),
+    "infer": (Infer, "rows", ("--input", "x.npy"), {"output": "o.npz", "figure": "o.png"}),
     "gap": (
         Gap,
         "rows",

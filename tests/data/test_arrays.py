@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from itervae.data import DataSettings, load_source
-from itervae.data.arrays import read_array
 from itervae.errors import InputError
+from itervae.formats import read_array
 
 
 def array_settings(path, **given):
@@ -61,7 +61,8 @@ def test_the_content_hash_follows_the_content(tmp_path):
         (np.array([[1.0, np.nan]]), r"holds nan at row 0, column 1"),
         (np.array([[1.0], [-np.inf]]), r"holds -inf at row 1, column 0"),
         (np.array([[1e300]]), r"holds 1e\+300 at row 0"),
-        (np.zeros((4, 2, 3)), r"has shape \(4, 2, 3\), but rows \(N, D\) are needed; reshape it, .* \(4, 6\)"),
+        (np.zeros((4, 2, 3, 2, 2)), r"has shape \(4, 2, 3, 2, 2\), but rows .* are needed; reshape it, .* \(4, 24\)"),
+        (np.zeros((4, 8, 8, 3)), r"has shape \(4, 8, 8, 3\), with channels last; .*: move them to the front"),
         (np.zeros(5), r"has shape \(5,\), but rows"),
         (np.zeros(()), r"has shape \(\), but rows"),
         (np.zeros((0, 3)), r"is empty, of shape \(0, 3\)"),
@@ -80,7 +81,7 @@ def test_arrays_that_are_no_rows_are_refused(tmp_path, array, message):
 def test_files_and_keys_that_do_not_fit_are_refused(rows, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((4, 5)))
     np.savez(tmp_path / "none.npz")
-    (tmp_path / "rows.csv").write_text("1,2")
+    (tmp_path / "rows.txt").write_text("1,2")
     whole = rows.read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     damaged = bytearray(whole)
@@ -94,7 +95,7 @@ def test_files_and_keys_that_do_not_fit_are_refused(rows, tmp_path):
         ({"data_path": tmp_path / "wide.npy", "data_key": "a"}, "the key 'a' does not apply"),
         ({"data_path": tmp_path / "none.npz"}, "holds no array"),
         ({"data_path": tmp_path / "gone.npz"}, "gone.npz is not a file"),
-        ({"data_path": tmp_path / "rows.csv"}, "has the suffix '.csv'"),
+        ({"data_path": tmp_path / "rows.txt"}, "has the suffix '.txt'; give a file of one of .npy, .npz, .csv"),
         ({"data_path": tmp_path / "cut.npz", "data_key": "a"}, "cut.npz cannot be read"),
         ({"data_path": tmp_path / "damaged.npz", "data_key": "a"}, "damaged.npz cannot be read"),
         (

@@ -117,7 +117,7 @@ def test_mnist_takes_intensities(tmp_path):
 
 def test_files_that_fit_nothing_are_refused(tmp_path):
     Image.fromarray(noise(28, 28)).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match=r"x.png is no .npy or .npz file, but this run takes arrays \(N, 784\)"):
+    with pytest.raises(InputError, match=r"x.png is no file of an array .*, but this run takes arrays \(N, 784\)"):
         load_inputs(tmp_path / "x.png", None, DataSettings(data="mnist"), (28, 28))
     with pytest.raises(InputError, match="gone does not exist"):
         load_inputs(tmp_path / "gone", None, PHOTOS, (16, 16))

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from itervae.cli.gap import _rows
-from itervae.data import DataSettings, arrays, load_source, source
-from itervae.data.arrays import content_hash, read_array
+from itervae.data import DataSettings, load_source, source
+from itervae.data.arrays import content_hash
 from itervae.data.rows import Rows, check_rows
 from itervae.errors import InputError
+from itervae.formats import kinds, read_array
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_an_archive_that_lies_about_its_member_is_refused(tmp_path):
 
 def test_an_archive_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "x.npz", a=np.zeros((1000, 1000)))
-    monkeypatch.setattr(arrays, "free_memory", lambda: 7e6)
+    monkeypatch.setattr(kinds, "free_memory", lambda: 7e6)
     with pytest.raises(
         InputError, match=r"x\.npz 'a' takes 0\.0 GB of memory, and 0\.0 GB are free; save it as a \.npy"
     ):

@@ -219,7 +219,7 @@ def test_what_fits_is_a_share_of_what_is_free(monkeypatch, tmp_path):
     assert pixels.fits(1, cpu)
     assert not pixels.fits(10**15, cpu)
     (tmp_path / "limit").write_text("4000\n")
-    monkeypatch.setattr(pixels, "_CGROUP_LIMIT", tmp_path / "limit")
+    monkeypatch.setattr("itervae.memory._CGROUP_LIMIT", tmp_path / "limit")
     monkeypatch.setattr(pixels, "MEMORY_SHARE", 0.25)
     assert pixels.fits(1000, cpu)
     assert not pixels.fits(1001, cpu)

@@ -1,7 +1,10 @@
 """Saved dictionaries: what is written comes back, and what cannot be read says why."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from problems import any_model, random_data, random_model
 
@@ -31,7 +34,7 @@ def test_bare_array_takes_defaults(tmp_path):
     np.testing.assert_allclose(model.dictionary.detach().numpy(), phi, rtol=1e-6)
     assert model.prior.log_rate.tolist() == [-5.0] * 5
     assert model.likelihood.variance.item() == pytest.approx(0.5)
-    assert model.shape == (4, 4)
+    assert model.shape == (16,)  # and no square is guessed
     other = itervae.load_dictionary(tmp_path / "phi.npy", log_rate=-1.0, observation_variance=2.0)
     assert other.prior.log_rate.tolist() == [-1.0] * 5
     assert other.likelihood.variance.item() == pytest.approx(2.0)
@@ -58,7 +61,7 @@ def test_numbers_beyond_float32_are_named(tmp_path):
 def test_errors(tmp_path):
     rng = np.random.default_rng(0)
     phi = rng.normal(size=(6, 3))
-    np.savez(tmp_path / "named.npz", weights=phi)
+    np.savez(tmp_path / "named.npz", weights=phi, others=phi)
     np.save(tmp_path / "vector.npy", phi[0])
     np.save(tmp_path / "nan.npy", np.where(phi > 0, phi, np.nan))
     np.savez(tmp_path / "rates.npz", dictionary=phi, log_rate=np.zeros(7))
@@ -68,7 +71,7 @@ def test_errors(tmp_path):
     (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:150])
     for name, message in (
         ("missing.npz", "there is no dictionary file"),
-        ("named.npz", "holds weights; expected an array named dictionary"),
+        ("named.npz", "holds others, weights; expected an array named dictionary .*: name it with --dictionary-key"),
         ("vector.npy", r"shape \(3,\); expected \(D, K\)"),
         ("nan.npy", r"holds nan at row \d, column \d"),
         ("text.npy", "values of type <U1, not real numbers"),
@@ -84,3 +87,38 @@ def test_errors(tmp_path):
         save_dictionary(any_model(likelihood="bernoulli"), tmp_path / "phi.npz")
     with pytest.raises(InputError, match="has no dictionary"):
         save_dictionary(any_model("mlp"), tmp_path / "phi.npz")
+
+
+@pytest.mark.parametrize("name", ["phi.npy", "phi.csv", "phi.mat", "only.npz", "phi.h5"])
+@pytest.mark.filterwarnings("ignore:.*was taken for")
+def test_dictionaries_of_other_formats(tmp_path, name):
+    phi, path = np.random.default_rng(0).normal(size=(12, 5)), tmp_path / name
+    if name == "phi.h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["learned/atoms"] = phi
+    elif name == "phi.mat":  # where every number is a matrix
+        scipy.io.savemat(path, {"A": phi, "log_rate": np.full(5, -2.0), "beta": 2.0, "shape": [3, 4]})
+    else:
+        {"phi.npy": np.save, "only.npz": np.savez}.get(name, partial(np.savetxt, delimiter=","))(path, phi)
+    model = itervae.load_dictionary(path)
+    np.testing.assert_allclose(model.dictionary.detach().numpy(), phi, rtol=1e-6)
+    if name == "phi.mat":
+        assert model.shape == (3, 4)
+        assert model.beta == 2
+        assert model.prior.log_rate.tolist() == [-2.0] * 5
+
+
+def test_atoms_in_rows_are_turned_where_one_says_so(tmp_path):
+    components = np.random.default_rng(0).normal(size=(5, 12))
+    np.save(tmp_path / "components.npy", components)
+    model = itervae.load_dictionary(tmp_path / "components.npy", atoms="rows", shape=(3, 4))
+    np.testing.assert_allclose(model.dictionary.detach().numpy(), components.T, rtol=1e-6)
+    assert (model.latents, model.shape) == (5, (3, 4))
+    assert itervae.load_dictionary(tmp_path / "components.npy").latents == 12
+
+
+def test_a_key_names_the_dictionary(tmp_path):
+    phi = np.random.default_rng(0).normal(size=(12, 5))
+    np.savez(tmp_path / "two.npz", dictionary=phi * 0, other=phi)
+    found = itervae.load_dictionary(tmp_path / "two.npz", key="other").dictionary
+    np.testing.assert_allclose(found.detach().numpy(), phi, rtol=1e-6)

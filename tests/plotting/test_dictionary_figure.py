@@ -137,7 +137,7 @@ def test_other_data_are_a_heat_map_with_symmetric_colours(tmp_path):
     [
         lambda: tile_atoms(atoms(6, 2), (2, 2)),
         lambda: tile_atoms(atoms(6, 2), (6,)),
-        lambda: tile_atoms(atoms(6, 2), (1, 2, 3)),
+        lambda: tile_atoms(atoms(6, 2), (1, 1, 2, 3)),
         lambda: tile_atoms(np.zeros(6), (2, 3)),
         lambda: tile_atoms(np.zeros((6, 0)), (2, 3)),
         lambda: tile_atoms(atoms(6, 2), (2, 3), columns=0),
@@ -153,3 +153,9 @@ def test_other_data_are_a_heat_map_with_symmetric_colours(tmp_path):
 def test_what_does_not_fit_is_refused(call):
     with pytest.raises(InputError, match=r"expected|pass"):
         call()
+
+
+def test_channels_are_tiled_side_by_side():
+    values = np.random.default_rng(0).normal(size=(2 * 3 * 4, 5))
+    joined = values.reshape(2, 3, 4, 5).transpose(1, 0, 2, 3).reshape(24, 5)  # (H, C·W) of each atom
+    np.testing.assert_array_equal(tile_atoms(values, (2, 3, 4)), tile_atoms(joined, (3, 8)))

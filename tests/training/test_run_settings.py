@@ -4,7 +4,7 @@ files of earlier versions."""
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_choices_are_what_is_registered(group, name, registry, monkeypatch, caps
         from typing import get_type_hints
 
         hint: Any = get_type_hints(group, include_extras=True)[name]
-        parts = get_args(listed(hint)) if get_origin(hint) is not Annotated else (listed(hint),)
+        parts = get_args(found) if get_origin(found := listed(hint)) is Union else (found,)
         return next(list(get_args(part)) for part in parts if get_origin(part) is Literal)
 
     assert choices() == list(registry)

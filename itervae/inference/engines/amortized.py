@@ -37,7 +37,8 @@ class Amortized(Engine):
     with the soft clamp of the family (`Family.clamp`: log-rates and log-scales above 5). It is
     applied once, so KL and sample see the same posterior. `stats["clamped"]` has the number of
     parameters of each datum that hit it. Of sparse coding the encoder gives the residual on the
-    drive of the LCA, u = Φᵀx + encoder(x), and a = T(u).
+    drive of the LCA, u = Φᵀx + encoder(x), and a = T(u). Of counts under a Poisson likelihood the
+    encoder is given log(1 + x).
 
     Args:
         encoder: module from x (B, D) to (B, P): log δr of a Poisson.
@@ -68,7 +69,8 @@ class Amortized(Engine):
                 f"the encoder of {type(self).__name__} takes {size} values per datum, and these have {x.shape[1]} "
                 "values; train one on this model"
             )
-        residual = self.encoder(x.to(next(self.encoder.parameters(), x).dtype)).to(x.dtype)
+        seen = problem.model.likelihood.seen(x).to(next(self.encoder.parameters(), x).dtype)
+        residual = self.encoder(seen).to(x.dtype)
         if residual.shape != start.shape:
             raise InputError(
                 f"the encoder of {type(self).__name__} gives {tuple(residual.shape)} for {len(x)} data; expected "
