@@ -1,9 +1,10 @@
 # %% [markdown]
 # # The gap of an encoder
 #
-# One pass of an encoder gives a posterior at once, and pays for it: its free energy lies above the least one, $F^*$. The
-# difference is the amortization gap. For a linear decoder $F^*$ is not estimated but proved, so the gap is exact to the
-# certificate. Here: a linear encoder, trained on a dictionary that is kept as it is, and engines with steps beside it.
+# One pass of an encoder gives a posterior at once, and pays for it: its free energy lies above the
+# least one, $F^*$. The difference is the amortization gap. For a linear decoder $F^*$ is not
+# estimated but proved, so the gap is exact to the certificate. Here: a linear encoder, trained on
+# a dictionary that is kept as it is, and engines with steps beside it.
 
 # %%
 import tempfile
@@ -57,6 +58,7 @@ optimum = report.arrays["free_energy_optimal"]
 gap_figure({name: report.arrays[f"free_energy {name}"] - optimum for name in engines}, floor=1e-6)
 
 # %% [markdown]
-# The encoder was trained for seconds, so nothing is concluded here about encoders; `docs/results` has trainings of
-# ten minutes and more, and the learned engines (`lista`, `recurrent`, `semi-amortized`) that close most of its gap in a few
-# steps. From the shell the same is `itervae gap RUN --engines lca-unrolled:5 --figure gap.png`.
+# The encoder was trained for seconds, so nothing is concluded here about encoders; `docs/results`
+# has trainings of ten minutes and more, and the learned engines (`lista`, `recurrent`,
+# `semi-amortized`) that close most of its gap in a few steps. From the shell the same is `itervae
+# gap RUN --engines lca-unrolled:5 --figure gap.png`.

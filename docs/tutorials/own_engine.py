@@ -1,9 +1,10 @@
 # %% [markdown]
 # # An engine of your own
 #
-# An engine says where inference begins (`init`) and what a step is (`step`). The loop, the gradient through it, the record
-# of every step and the checks are there already. `Descent` adds what makes steps safe: with it an engine is a rule for the
-# next proposal, and a proposal that would raise the free energy is taken back.
+# An engine says where inference begins (`init`) and what a step is (`step`). The loop, the
+# gradient through it, the record of every step and the checks are there already. `Descent` adds
+# what makes steps safe: with it an engine is a rule for the next proposal, and a proposal that
+# would raise the free energy is taken back.
 
 # %%
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 import itervae
-from itervae.inference import Descent, FISTAUnrolled, LCAUnrolled, LinearEnergy, Point, State
 from itervae.evaluation import amortization_gap
+from itervae.inference import Descent, FISTAUnrolled, LCAUnrolled, LinearEnergy, Point, State
 from itervae.model import PoissonVAESettings
 from itervae.plotting import Trace, gap_steps_figure
 
@@ -69,6 +70,7 @@ traces = {name: Trace(range(len(t.mean)), t.mean, t.p10, t.p90) for name, t in f
 gap_steps_figure(traces, floor=1e-8)
 
 # %% [markdown]
-# On the command line the class is named by its module: `itervae train --inference my_module:RelaxedLCA:50`, and a run that
-# has it is loaded with `itervae.load("runs/my-run", own=[RelaxedLCA])`. How an engine becomes part of the package, and how
-# a family, a carryover or a kind of data is added, is in [Extending](../extending.md).
+# On the command line the class is named by its module: `itervae train --inference
+# my_module:RelaxedLCA:50`, and a run that has it is loaded with `itervae.load("runs/my-run",
+# own=[RelaxedLCA])`. How an engine becomes part of the package, and how a family, a carryover or a
+# kind of data is added, is in [Extending](../extending.md).

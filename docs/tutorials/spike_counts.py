@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Spike counts
 #
-# In a Poisson VAE the *latents* are counts: each unit fires z spikes, z ~ Poisson(λ). The data need not be. This page looks
-# at the counts themselves: how they are drawn, how a gradient goes through them, and what they cost.
+# In a Poisson VAE the *latents* are counts: each unit fires z spikes, z ~ Poisson(λ). The data
+# need not be. This page looks at the counts themselves: how they are drawn, how a gradient goes
+# through them, and what they cost.
 
 # %%
 import torch
@@ -13,8 +14,9 @@ from itervae.inference import Optimal, SpikingLCA
 from itervae.model import PoissonVAESettings
 
 # %% [markdown]
-# A sample at temperature 0 is an integer count. At a positive temperature it is relaxed, so that a gradient with respect to
-# the rates goes through it; `eat` (events at arrival times) is unbiased in the mean in the limit of temperature 0.
+# A sample at temperature 0 is an integer count. At a positive temperature it is relaxed, so that a
+# gradient with respect to the rates goes through it; `eat` (events at arrival times) is unbiased
+# in the mean in the limit of temperature 0.
 
 # %%
 torch.manual_seed(0)
@@ -23,8 +25,9 @@ print("integer:", q.sample((4,)).tolist())
 print("relaxed:", q.rsample((1,)).tolist())
 
 # %% [markdown]
-# The KL of two Poisson rates has a closed form, λ log(λ/r) − λ + r: silence at a silent prior costs nothing, a spike that
-# the prior did not expect costs log(λ/r). It is the metabolic cost of the code.
+# The KL of two Poisson rates has a closed form, λ log(λ/r) − λ + r: silence at a silent prior
+# costs nothing, a spike that the prior did not expect costs log(λ/r). It is the metabolic cost of
+# the code.
 
 # %%
 prior = RelaxedPoisson(torch.log(torch.tensor(0.1)))
@@ -33,8 +36,8 @@ for rate in (0.0 + 1e-6, 0.1, 1.0, 5.0):
     print(f"rate {rate:4.1f} against a prior of 0.1: {kl.item():6.3f} nats")
 
 # %% [markdown]
-# The iterative P-VAE (`SpikingLCA`) infers with spikes alone: at each step counts are drawn, and drive the potentials. Its
-# answer hovers about the best posterior, which is proved:
+# The iterative P-VAE (`SpikingLCA`) infers with spikes alone: at each step counts are drawn, and
+# drive the potentials. Its answer hovers about the best posterior, which is proved:
 
 # %%
 model = itervae.build_model(
@@ -52,7 +55,6 @@ for steps in (5, 20, 80):
 # %%
 counts = best.posterior.sample()
 silent = (counts == 0).float().mean().item()
-print(
-    f"{counts.sum(1).mean():.1f} spikes per datum, {100 * silent:.0f}% of units silent; {truth.sum(1).mean():.1f} were drawn"
-)
+drawn = truth.sum(1).mean()
+print(f"{counts.sum(1).mean():.1f} spikes per datum where {drawn:.1f} were drawn; {100 * silent:.0f}% of units silent")
 best

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Video and carryover
 #
-# On video the posterior of a frame makes the prior of the next. A *carryover* says how. Every frame's free energy is held
-# against that frame's own prior, so carryovers are compared in nats per frame. Here the video is a window that drifts over
-# two photographs as the eye does, with a saccade now and then; film of your own is `DataSettings(data="video", data_path=...)`.
+# On video the posterior of a frame makes the prior of the next. A *carryover* says how. Every
+# frame's free energy is held against that frame's own prior, so carryovers are compared in nats
+# per frame. Here the video is a window that drifts over two photographs as the eye does, with a
+# saccade now and then; film of your own is `DataSettings(data="video", data_path=...)`.
 
 # %%
 import tempfile
@@ -34,9 +35,8 @@ frames, state = data.validation[:1], None
 for time, x in enumerate(frames.unbind(1)):
     found, prior, state = itervae.filter_step(model, engine, x, carryover, state)
     energy = model.free_energy(x, found.posterior, prior)
-    print(
-        f"frame {time}: F {energy.total.item():6.1f} = rec {energy.reconstruction.item():6.1f} + KL {energy.kl.item():5.1f} nats"
-    )
+    total, rec, kl = (each.item() for each in (energy.total, energy.reconstruction, energy.kl))
+    print(f"frame {time}: F {total:6.1f} = reconstruction {rec:6.1f} + KL {kl:5.1f} nats")
 
 # %%
 filtered = itervae.filter_sequence(model, engine, frames, carryover)
@@ -44,7 +44,8 @@ posterior = model.posterior(filtered.u[0])
 spikes_figure(frames[0], posterior.sample(), model.decode(posterior.mean), model.shape)
 
 # %% [markdown]
-# What the past buys: the least free energy with the learned carryover against that of the same model without one.
+# What the past buys: the least free energy with the learned carryover against that of the same
+# model without one.
 
 # %%
 candidates = {

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # LCA on a dictionary of yours
 #
-# Any matrix $\Phi$ of D × K numbers is a model. As sparse coding it stands for the energy
-# $E(a) = \tfrac12\|x - \Phi a\|^2 + \theta\sum_k |a_k|$, the lasso, whose least value is proved for each datum. As a Poisson VAE
-# it stands for a free energy in nats. Here the dictionary comes from scikit-learn.
+# Any matrix $\Phi$ of D × K numbers is a model. As sparse coding it stands for the energy $E(a) =
+# \tfrac12\|x - \Phi a\|^2 + \theta\sum_k |a_k|$, the lasso, whose least value is proved for each
+# datum. As a Poisson VAE it stands for a free energy in nats. Here the dictionary comes from
+# scikit-learn.
 
 # %%
 import tempfile
@@ -22,8 +23,8 @@ patches = load_source(DataSettings(data="photos", patch_size=8), seed=0).validat
 learned = MiniBatchDictionaryLearning(96, alpha=0.5, max_iter=60, batch_size=64, random_state=0).fit(patches[:1500])
 
 # %% [markdown]
-# scikit-learn keeps an atom a row, here it is a column. What the file was taken for is said, never guessed: atoms are
-# taken as they are, of whatever norm.
+# scikit-learn keeps an atom a row, here it is a column. What the file was taken for is said, never
+# guessed: atoms are taken as they are, of whatever norm.
 
 # %%
 np.save(folder / "phi.npy", learned.components_.T)
@@ -42,7 +43,8 @@ print("largest difference of a coefficient:", f"{np.abs(codes - theirs).max():.1
 print("largest certificate:", f"{best.stats['certificate'].max().item():.1g} (squared units of the data)")
 
 # %% [markdown]
-# The LCA comes close in a few steps; its certificate says how close, without knowing the best code:
+# The LCA comes close in a few steps; its certificate says how close, without knowing the best
+# code:
 
 # %%
 optimum = model.free_energy(x, best.posterior).total
@@ -54,5 +56,6 @@ for steps in (5, 20, 80):
     assert (gap <= bound + 1e-9).all()
 
 # %% [markdown]
-# From the shell: `itervae infer phi.npy --model sparse-coding --threshold 0.5 --signed --input x.npy --output codes.npz` and
-# `itervae gap phi.npy --model sparse-coding --threshold 0.5 --signed --data array --data-path x.npy`.
+# From the shell: `itervae infer phi.npy --model sparse-coding --threshold 0.5 --signed --input
+# x.npy --output codes.npz` and `itervae gap phi.npy --model sparse-coding --threshold 0.5 --signed
+# --data array --data-path x.npy`.

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from itervae.errors import InputError
 
 
-def matrix(value: np.ndarray, name: str, axes: str) -> np.ndarray:
+def matrix(value: Any, name: str, axes: str) -> np.ndarray:
     """A float64 copy of a two-dimensional array; values that are not finite become NaN.
 
     Args:
@@ -22,7 +23,7 @@ def matrix(value: np.ndarray, name: str, axes: str) -> np.ndarray:
     return array
 
 
-def numbers(value: np.ndarray, name: str) -> np.ndarray:
+def numbers(value: Any, name: str) -> np.ndarray:
     """A float64 copy of any array of real numbers; values that are not finite become NaN."""
     if hasattr(value, "detach"):  # a tensor, of whatever device
         value = value.detach().cpu()
