@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure codes: active units, sparsity, reconstruction, read-outs",
     "rate-distortion": "measure reconstruction error against sparsity",
     "sequence": "measure what carryover buys on sequences",
+    "report": "write one page about a run: settings, curves, pictures, gap, codes",
     "export": "write the dictionary of a run",
     "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",

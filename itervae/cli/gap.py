@@ -125,11 +125,7 @@ class Gap(Measurement):
 
     def _names(self, target: Target) -> Sequence[str]:
         """The engines to measure."""
-        if self.engines is not None:
-            return self.engines
-        own = () if target.run is None else (target.inference,)
-        fitting = (name for name in DEFAULT_ENGINES if split_steps(name)[0] in fitting_engines(target.model))
-        return list(dict.fromkeys([*own, *fitting]))
+        return default_engines(target) if self.engines is None else self.engines
 
     def _data(self, target: Target) -> tuple[torch.Tensor, str]:
         """The data (N, D) to measure on, and their description."""
@@ -142,25 +138,38 @@ class Gap(Measurement):
 
     def files(self, found: tuple[GapReport, str]) -> Mapping[str, Callable[[Path], object]]:
         report, data = found
+        (target,) = self.targets.values()
         return {
             "json": lambda path: write_json(path, report.to_dict(data)),
             "save": lambda path: write_arrays(path, {n: value.cpu().numpy() for n, value in report.arrays.items()}),
-            "figure": lambda path: save(self._figure(report), path),
+            "figure": lambda path: save(gaps_drawn(report, target, self.certificate), path),
         }
-
-    def _figure(self, report: GapReport) -> "Figure":
-        optimum = report.arrays["free_energy_optimal"]
-        gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
-        certified = report.optimal.method == "certified"
-        (target,) = self.targets.values()
-        floor = self.certificate if certified else ESTIMATE_FLOOR
-        return gap_figure(gaps, floor, certified, target.model.prior.symbol, target.model.prior.unit)
 
     def tell(self, found: tuple[GapReport, str]) -> None:
         (target,) = self.targets.values()
         if target.taken:
             print(target.taken, file=sys.stderr)
         _print(*found, target.model.prior.symbol, target.model.prior.unit)
+
+
+def default_engines(target: Target) -> list[str]:
+    """The engines whose gap is measured where none are named: the run's own, and solvers that
+    fit."""
+    fitting = fitting_engines(target.model)
+    solvers = [name for name in DEFAULT_ENGINES if split_steps(name)[0] in fitting]
+    if target.run is None:
+        return solvers
+    own = target.inference
+    return [own, *(name for name in solvers if name != f"{own}:{target.engine.steps}")]
+
+
+def gaps_drawn(report: GapReport, target: Target, certificate: float = Gap.certificate) -> "Figure":
+    """The figure of a report: how large the gaps of each engine are, over the data."""
+    optimum = report.arrays["free_energy_optimal"]
+    gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
+    certified = report.optimal.method == "certified"
+    prior = target.model.prior
+    return gap_figure(gaps, certificate if certified else ESTIMATE_FLOOR, certified, prior.symbol, prior.unit)
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:

@@ -33,12 +33,17 @@ def save(figure: "Figure", path: str | Path) -> None:
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise InputError(f"the picture's name is {path}; expected one that ends in {', '.join(FORMATS)}")
+    write_bytes(path, drawn(figure, kind))
+
+
+def drawn(figure: "Figure", kind: str = ".png") -> bytes:
+    """A picture as the bytes of a file of that kind, one of `FORMATS`."""
     _as_written(figure)
     content = io.BytesIO()
     dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(kind)
     with _settings():
         figure.savefig(content, format=kind[1:], dpi=DPI, metadata=dated)
-    write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
 def _settings() -> Any:

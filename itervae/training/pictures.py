@@ -1,8 +1,9 @@
 """The pictures of a run: dictionary, reconstructions of held-out data, samples of the prior,
 curves."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,39 +21,51 @@ from itervae.plotting import (
     training_figure,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN = 16
 """Number of data of which reconstructions are drawn."""
 
 
-@torch.no_grad()
 def draw_pictures(
     run_dir: Path, model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
 ) -> list[str]:
-    """Write `dictionary.png` (linear decoders), `reconstructions.png`, `samples.png` (VAEs) and
-    `curves.png`; the names of those that there are."""
-    drawn = ["reconstructions.png"]
+    """Write the pictures of a run, `dictionary.png` and so on; the names of those that there
+    are."""
+    drawn = []
+    for name, figure in pictures(model, engine, x, records, seed):
+        save(figure, run_dir / f"{name}.png")
+        drawn.append(f"{name}.png")
+    return drawn
+
+
+@torch.no_grad()
+def pictures(
+    model: GenerativeModel, engine: Engine, x: Tensor, records: list[dict[str, Any]], seed: int
+) -> Iterator[tuple[str, "Figure"]]:
+    """The pictures of a run by name: `dictionary` (linear decoders), `reconstructions`, `samples`
+    (VAEs) and `curves`."""
     generator = torch.Generator(x.device).manual_seed(seed)
     x = x[:1000]
     inference = infer(model, engine, x, generator=generator)
     if "dense dictionary" in model.capabilities:
         usage = inference.posterior.mean.abs().mean(0)
-        save(dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage)), run_dir / "dictionary.png")
-        drawn.append("dictionary.png")
+        yield "dictionary", dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage))
     shown = torch.linspace(0, len(x) - 1, min(SHOWN, len(x)), device=x.device).long()
     posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
     energy = model.free_energy(x[shown], posterior, generator=generator).total
     captions = [f"{model.prior.symbol} {value:.0f}" for value in energy.tolist()]
-    figure = reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions)
-    save(figure, run_dir / "reconstructions.png")
+    yield (
+        "reconstructions",
+        reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions),
+    )
     if "variational posterior" in model.capabilities:  # sparse coding has no prior to draw from
         samples = model.sample(64, generator)
-        save(samples_figure(_numpy(samples), model.shape, "Samples of the prior"), run_dir / "samples.png")
-        drawn.append("samples.png")
+        yield "samples", samples_figure(_numpy(samples), model.shape, "Samples of the prior")
     if records:
-        save(training_figure(records, model.prior.terms, model.prior.unit), run_dir / "curves.png")
-        drawn.append("curves.png")
-    return drawn
+        yield "curves", training_figure(records, model.prior.terms, model.prior.unit)
 
 
 def draw_sequence(

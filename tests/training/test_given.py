@@ -69,7 +69,7 @@ def test_a_model_of_settings_makes_a_run_like_any_other(rows, tmp_path, capsys):
     assert run.engine.steps == 5
     np.save(tmp_path / "x.npy", rows)
     gap.run([str(tmp_path / "run"), "--data-path", str(tmp_path / "x.npy"), "--num", "20"])
-    assert "certified" in capsys.readouterr().out
+    assert "certificate of the optimum" in capsys.readouterr().out
 
 
 def test_the_same_as_the_command(rows, tmp_path):
