@@ -599,8 +599,12 @@ MISUSES = {
         r"all 4 data are the same; expected",
     ),
     "gap of sparse codes": (
-        lambda t: amortization_gap(t.coding, {"lca": (t.engine, 3)}, t.x),
-        r"sparse coding has none; export",
+        lambda t: amortization_gap(
+            sparse_coding_model(t.dictionary, SparseCodingSettings(K, shrinkage="hard"), (4, 4)),
+            {"lca": (t.engine, 3)},
+            t.x,
+        ),
+        r"cost is not convex, so its least energy cannot be proved; use a soft",
     ),
     "gap, tolerance": (
         lambda t: amortization_gap(t.poisson, {"lca": (t.engine, 3)}, t.x, tolerance=-1.0),

@@ -144,8 +144,8 @@ class Measurement(Command):
 
     def open_targets(self) -> dict[str, Target]:
         """The targets by short names, each once."""
-        own, paths = self.own(), list(dict.fromkeys(self.paths))
-        return {name: open_target(path, own) for name, path in zip(short_names(paths), paths, strict=True)}
+        own, paths, reading = self.own(), list(dict.fromkeys(self.paths)), getattr(self, "reading", None)
+        return {name: open_target(path, own, reading) for name, path in zip(short_names(paths), paths, strict=True)}
 
     @classmethod
     def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:

@@ -17,8 +17,8 @@ from itervae.training import load
 @dataclass
 class Export(Command):
     """Write the dictionary, the prior log-rates and the observation variance of a run with a linear
-    decoder. Other families than the Poisson have no rates, and sparse coding the dictionary alone;
-    as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
+    decoder. Of sparse coding the threshold is written in their place. The other families have no
+    rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
 
@@ -40,7 +40,7 @@ class Export(Command):
 
     def tell(self, found: GenerativeModel) -> None:
         size, latents = found.dictionary.shape
-        lost = "" if found.prior.name == "poisson" else f"; its {found.prior.name} prior is left out"
+        lost = "" if found.prior.name in ("poisson", "sparse code") else f"; its {found.prior.name} prior is left out"
         print(f"{latents} atoms of {size} values{lost}")
 
 

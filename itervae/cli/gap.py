@@ -1,8 +1,9 @@
 """`itervae gap`: the amortization gap of any engines on any model, certified where the decoder is
 linear."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from itervae.arguments import check_finite, check_positive, check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, check_widths, described, named_engine, open_target
+from itervae.cli.runs import DictionarySettings, Target, check_widths, described, named_engine, open_target
 from itervae.cli.show import console, progress
 from itervae.data import DataSettings, Source, load_stills
 from itervae.errors import InputError
@@ -37,7 +38,8 @@ ESTIMATE_FLOOR = 1e-2
 class Gap(Measurement):
     """Measure the amortization gap: the free energy of each engine's posterior above the best one,
     per datum in nats, proved by a duality certificate where the decoder is linear, else against the
-    best of several starts."""
+    best of several starts. Of sparse coding: the energy of each engine's code above the least one,
+    by the duality gap of the lasso."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
@@ -48,6 +50,7 @@ class Gap(Measurement):
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
     data: DataSettings
+    reading: DictionarySettings = field(default_factory=DictionarySettings)
     engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None
     """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS;
     or folders of other runs, whose trained engines are brought here. By default the run's own,
@@ -60,11 +63,7 @@ class Gap(Measurement):
     contrast: float = 1.0
     """Factor on the data: 2 is a test outside the distribution that engines were trained on."""
     certificate: float = 1e-6
-    """Largest certificate of the optimum, nats."""
-    log_rate: float | None = None
-    """Prior log-rate of a dictionary file that has none; -5 by default."""
-    observation_variance: float | None = None
-    """Observation variance of a dictionary file that has none; 0.5 by default."""
+    """Largest certificate of the optimum, nats; of sparse coding in squared units of the data."""
     trace: bool = False
     """Also the gap after every step."""
     approximation: bool = False
@@ -96,7 +95,7 @@ class Gap(Measurement):
             raise InputError(f"--engines was given no value; expected some such as {' '.join(DEFAULT_ENGINES)}")
 
     def open_targets(self) -> dict[str, Target]:
-        target = open_target(self.target, self.own(), self.log_rate, self.observation_variance)
+        target = open_target(self.target, self.own(), self.reading)
         return {str(self.target): target}
 
     def work(self) -> tuple[GapReport, str]:
@@ -147,10 +146,15 @@ class Gap(Measurement):
         optimum = report.arrays["free_energy_optimal"]
         gaps = {name: (report.arrays[f"free_energy {name}"] - optimum).cpu().numpy() for name in report.engines}
         certified = report.optimal.method == "certified"
-        return gap_figure(gaps, self.certificate if certified else ESTIMATE_FLOOR, certified)
+        (target,) = self.targets.values()
+        floor = self.certificate if certified else ESTIMATE_FLOOR
+        return gap_figure(gaps, floor, certified, target.model.prior.symbol, target.model.prior.unit)
 
     def tell(self, found: tuple[GapReport, str]) -> None:
-        _print(*found)
+        (target,) = self.targets.values()
+        if target.taken:
+            print(target.taken, file=sys.stderr)
+        _print(*found, target.model.prior.symbol, target.model.prior.unit)
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:
@@ -170,12 +174,15 @@ def _rows(source: Source, split: str, num: int) -> torch.Tensor:
     return torch.cat([source.batch(0, num - held), source.validation[:held]])
 
 
-def _print(report: GapReport, data: str) -> None:
-    table = Table(
-        title=f"amortization gap, nats per datum ({report.num} data: {data})", title_justify="left", box=box.SIMPLE_HEAD
-    )
+def _print(report: GapReport, data: str, symbol: str, unit: str) -> None:
+    """The report, of F in nats or of the energy E of sparse coding, in squared units of the
+    data."""
+    nats = unit == "nats"
+    what = "amortization gap, nats per datum" if nats else "gap of sparse coding, E − E* per datum"
+    table = Table(title=f"{what} ({report.num} data: {data})", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("engine", no_wrap=True)
-    for heading in ("steps", "free energy", "gap", "± s.e.", "median", "p99", "max", "> 1 nat", "s/1000"):
+    energy = "free energy" if nats else f"energy {symbol}"
+    for heading in ("steps", energy, "gap", "± s.e.", "median", "p99", "max", *(["> 1 nat"] * nats), "s/1000"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, gap in report.engines.items():
         numbers = (gap.gap_mean, gap.gap_se, gap.gap_median, gap.gap_p99, gap.gap_max)
@@ -184,7 +191,7 @@ def _print(report: GapReport, data: str) -> None:
             str(gap.steps),
             f"{gap.free_energy_mean:.3f}",
             *(f"{value:.2g}" for value in numbers),
-            f"{100 * gap.share_above_1_nat:.1f}%",
+            *([] if gap.share_above_1_nat is None else [f"{100 * gap.share_above_1_nat:.1f}%"]),
             f"{gap.seconds_per_1000:.3f}",
         )
         if gap.non_finite:
@@ -198,7 +205,8 @@ def _print(report: GapReport, data: str) -> None:
     out.width = max(out.width, 106 + longest)  # a narrower table would lose digits, in files and pipes above all
     out.print(table)
     if best.method == "certified":
-        proof = f"certificate of the optimum: largest {best.certificate_max:.2g}, mean {best.certificate_mean:.2g} nats"
+        largest, mean = f"{best.certificate_max:.2g}", f"{best.certificate_mean:.2g}{unit and ' ' + unit}"
+        proof = f"certificate of the optimum: largest {largest}, mean {mean}"
     else:
         won = ", ".join(f"{name} {100 * share:.0f}%" for name, share in (best.won or {}).items())
         proof = (

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.command import Measurement, Output
-from itervae.cli.runs import Target, named_engine
+from itervae.cli.runs import DictionarySettings, Target, named_engine
 from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
 from itervae.errors import InputError
 from itervae.files import Columns
-from itervae.inference import Engine, infer
+from itervae.inference import Engine, Inference, infer
 from itervae.sequence import FilterState, filter_step
 
 BATCH = 1000
@@ -29,12 +29,14 @@ BATCH = 1000
 @dataclass(kw_only=True)
 class Infer(Measurement):
     """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
-    parameters, mean and a sample), reconstructions of the mean and free energy, one row a datum."""
+    parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
+    proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy)."""
+    reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
     for a run that saw such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W).
@@ -82,27 +84,34 @@ class Infer(Measurement):
             engine, steps = named_engine(self.inference, target, self.own())
         model, engine = model.to(self.device), engine.to(self.device)
         inputs = target.prepare(self.input, self.as_, self.key)
-        print(inputs.taken, file=sys.stderr)
+        for taken in filter(None, (target.taken, inputs.taken)):
+            print(taken, file=sys.stderr)
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        out, total = console(stderr=True), 0.0
+        out, total, worst, known = console(stderr=True), 0.0, 0.0, 0
         with torch.no_grad(), Columns(self.output) as columns:
             parts = _posteriors(target, engine, inputs, steps, self.device, generator)
             size = BATCH if inputs.scenes is None else len(inputs.x) // _frames(inputs)
             count = -(-len(inputs.x) // size)
             quick = count < 5 or not out.is_terminal
-            for x, posterior, prior in track(
-                parts, "inferring", total=count, console=out, disable=quick, transient=True
-            ):
+            for x, result, prior in track(parts, "inferring", total=count, console=out, disable=quick, transient=True):
+                posterior = result.posterior
                 found = codes(posterior, generator) | {
                     "reconstruction": model.decode(posterior.mean),
                     "free_energy": model.free_energy(x, posterior, prior, generator=generator).total,
                 }
                 total += found["free_energy"].double().sum().item()
+                found["certificate"] = result.stats["certificate"]
+                proved = found["certificate"][found["certificate"].isfinite()]
+                known, worst = known + len(proved), max([worst, *proved.tolist()])
                 columns.add({name: value.cpu().numpy() for name, value in found.items()})
             if inputs.positions is not None:
                 columns.add({"positions": inputs.positions.numpy()})
         energy, unit = model.prior.terms[0], model.prior.unit
-        return f"{len(inputs.x)} data, {energy} {total / len(inputs.x):.2f}{unit and ' ' + unit} in the mean"
+        unit = unit and " " + unit
+        num = len(inputs.x)
+        which = "none" if known == num else f"of {known} none"
+        bound = f"; {which} is more than {worst:.2g}{unit} above its least, which is proved" if known else ""
+        return f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
 
     def tell(self, found: str) -> None:
         print(found)
@@ -132,15 +141,15 @@ def _posteriors(
     steps: int | None,
     device: torch.device,
     generator: torch.Generator,
-) -> Iterator[tuple[Tensor, Family, Family | None]]:
-    """Data, posterior, and the prior where it is not the static one, part by part: film of a run on
-    sequences frame by frame, each with the prior that the run carries over, from the start of every
-    scene; all else in batches."""
+) -> Iterator[tuple[Tensor, Inference, Family | None]]:
+    """Data, what was inferred, and the prior where it is not the static one, part by part: film of
+    a run on sequences frame by frame, each with the prior that the run carries over, from the start
+    of every scene; all else in batches."""
     model, run = target.model, target.run
     if inputs.scenes is None or run is None or run.carryover is None:
         for start in range(0, len(inputs.x), BATCH):
             x = inputs.x[start : start + BATCH].to(device)
-            yield x, infer(model, engine, x, steps=steps, generator=generator).posterior, None
+            yield x, infer(model, engine, x, steps=steps, generator=generator), None
         return
     carryover, first = run.carryover.to(device), run.settings.sequence.start
     state: FilterState | None = None
@@ -149,7 +158,7 @@ def _posteriors(
         found, prior, state = filter_step(
             model, engine, x, carryover, before, start=first, steps=steps, generator=generator
         )
-        yield x, found.posterior, model.posterior(prior)
+        yield x, found, model.posterior(prior)
 
 
 run = partial(Infer.run, "itervae infer")

@@ -16,14 +16,14 @@ from rich.progress import track
 from rich.table import Table
 
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, common_fitted, described, is_dictionary, open_target
+from itervae.cli.runs import Target, common_fitted, described, open_target
 from itervae.cli.show import console
 from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, PoissonVAESettings, SparseCodingSettings, sparse_coding_model
+from itervae.model import PoissonVAESettings, SparseCodingSettings, is_dictionary, sparse_coding_model
 from itervae.plotting import Curve, rate_distortion_figure, save
 
 STEPS = 200
@@ -61,7 +61,7 @@ class RateDistortion(Measurement):
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders or checkpoints of itervae train: Poisson VAEs over beta, sparse coding over
-    thresholds."""
+    thresholds; or a dictionary file alone, for the coders."""
     data: DataSettings
     dictionary: Path | None = None
     """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
@@ -84,7 +84,7 @@ class RateDistortion(Measurement):
 
     @property
     def paths(self) -> Sequence[Path]:
-        return self.runs
+        return [path for path in self.runs if not is_dictionary(path)]
 
     @property
     def named(self) -> Sequence[str]:
@@ -98,8 +98,10 @@ class RateDistortion(Measurement):
             raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
         if not self.runs:
             raise InputError("no run was named; expected run folders or checkpoints of itervae train")
-        for path in filter(is_dictionary, self.runs):
-            raise InputError(f"{path} is a dictionary file; name runs, and the file with --dictionary")
+        if len(files := self._files()) > 1:
+            raise InputError(
+                f"{' and '.join(map(str, files))} were named as dictionaries; expected one, which all coders use"
+            )
         for threshold in self.thresholds:
             if not 0 < threshold < math.inf:
                 raise InputError(f"--thresholds has {threshold}; expected positive numbers")
@@ -125,14 +127,18 @@ class RateDistortion(Measurement):
             if coder is None:
                 points += _of_run(target, x, self.seed)
             else:
-                points += _of_coder(target.model, coder, self.thresholds, x)
+                points += _of_coder(target, coder, self.thresholds, x)
         return Measured(points, data, len(x), total_variance(x))
+
+    def _files(self) -> list[Path]:
+        """The dictionaries that were named."""
+        return [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
 
     def _dictionary(self) -> Target | None:
         """What the coders use: what was named, or the Poisson VAE with a linear decoder whose beta
         is nearest to 1."""
-        if self.dictionary is not None:
-            return open_target(self.dictionary, self.own())
+        if files := self._files():
+            return open_target(files[0], self.own())
         betas = {
             name: abs(run.settings.model.beta - 1)
             for name, target in self.targets.items()
@@ -182,8 +188,9 @@ def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
     return points
 
 
-def _of_coder(model: GenerativeModel, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
-    """The points of sparse coding over thresholds on the dictionary of a model."""
+def _of_coder(target: Target, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
+    """The points of sparse coding over thresholds on the dictionary of a target."""
+    model, atoms = target.model, "P-VAE dictionary" if target.run is not None else f"atoms of {target.path.name}"
     name, kind, steps, shrinkage = coder
     points: list[RatePoint] = []
     for threshold in thresholds:
@@ -194,7 +201,7 @@ def _of_coder(model: GenerativeModel, coder: Coder, thresholds: tuple[float, ...
             coding,
             kind.build(kind.Settings(), coding, coding.shape),
             x,
-            family=f"{_short(name)} {shrinkage}, P-VAE dictionary",
+            family=f"{_short(name)} {shrinkage}, {atoms}",
             setting=f"θ {threshold:g}",
             order=threshold,
             steps=steps,

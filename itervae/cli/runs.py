@@ -4,21 +4,75 @@ engines by name."""
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
-from itervae.inference import ENGINES, Engine, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, load_dictionary
+from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
+from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
 from itervae.options import flag
 from itervae.own import import_class
 from itervae.paths import check_path
 from itervae.training import LoadedRun, load
 
 DEFAULT_ENGINE = "lca-unrolled"
-"""What comes with a dictionary file."""
+"""What comes with the dictionary file of a Poisson model."""
+
+
+@dataclass(frozen=True)
+class DictionarySettings:
+    """What a dictionary file is taken for, where it does not say."""
+
+    model: Literal["poisson-vae", "sparse-coding"] | None = None
+    """Model of a dictionary file: a Poisson VAE by default, or sparse coding, which needs
+    --threshold."""
+    log_rate: float | None = None
+    """Prior log-rate of a Poisson dictionary that has none; -5 by default."""
+    observation_variance: float | None = None
+    """Observation variance of a Poisson dictionary that has none; 0.5 by default."""
+    threshold: float | None = None
+    """Threshold of sparse coding: E(a) = ½‖x − Φa‖² + threshold Σ|a|, atoms as they are in the
+    file."""
+    shrinkage: Literal["soft", "hard"] | None = None
+    """Soft threshold (the lasso) by default, or hard."""
+    signed: bool = False
+    """Coefficients of any sign, of sparse coding; by default they are non-negative."""
+
+    def load(self, path: Path) -> GenerativeModel:
+        """The model of a file.
+
+        Raises:
+            InputError: as `load_dictionary`; settings of the other model.
+        """
+        sparse = {"threshold": self.threshold, "shrinkage": self.shrinkage, "signed": self.signed or None}
+        if self.model != "sparse-coding":
+            for name, value in sparse.items():
+                if value is not None:
+                    raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
+        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse)
+        found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
+        if self.model not in (None, found):
+            if found == "poisson-vae":
+                raise InputError(
+                    f"--model sparse-coding was given for {path}, which has no threshold; give one with --threshold"
+                )
+            raise InputError(f"--model {self.model} was given for {path}, a dictionary of sparse coding; leave it out")
+        return model
+
+
+def _taken(model: GenerativeModel) -> str:
+    """What a dictionary file was taken for, in words."""
+    if isinstance(prior := model.prior, SparsityPrior):
+        threshold, sign = f"{'hard' if prior.hard else 'soft'} threshold", "signed" if prior.signed else "non-negative"
+        norms = model.dictionary.norm(dim=0)
+        low, high = norms.min().item(), norms.max().item()
+        norm = "1" if high - 1 < 1e-4 > 1 - low else f"{low:.3g} to {high:.3g}"
+        return f"sparse coding, {threshold} {prior.threshold.item():g}, {sign}, atoms of norm {norm}"
+    rate = model.prior().u.mean().item()
+    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
+    return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance:g}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +84,7 @@ class Target:
         model, engine: as trained.
         prepare: how inputs are prepared for it.
         run: all that a run holds; None for a dictionary file.
+        taken: what a dictionary file was taken for, in a line.
     """
 
     path: Path
@@ -37,11 +92,12 @@ class Target:
     engine: Engine
     prepare: Preparation
     run: LoadedRun | None = None
+    taken: str = ""
 
     @property
     def inference(self) -> str:
         """The name of the engine."""
-        return DEFAULT_ENGINE if self.run is None else self.run.settings.engine_name
+        return default_engine(self.model) if self.run is None else self.run.settings.engine_name
 
     @property
     def data(self) -> DataSettings | None:
@@ -49,35 +105,35 @@ class Target:
         return None if self.run is None else self.run.settings.data
 
 
-def is_dictionary(path: Path) -> bool:
-    """Whether a target is a dictionary file, by its name."""
-    return path.suffix in (".npz", ".npy")
-
-
-def open_target(
-    path: Path,
-    own: Collection[type] = (),
-    log_rate: float | None = None,
-    observation_variance: float | None = None,
-) -> Target:
+def open_target(path: Path, own: Collection[type] = (), reading: DictionarySettings | None = None) -> Target:
     """A trained run with its engine, or a dictionary file (.npz, .npy) with the default one.
 
     Args:
         path: of the run, the checkpoint or the file.
         own: classes of the user's own that a run may have.
-        log_rate, observation_variance: of a dictionary file that has none.
+        reading: what a dictionary file is taken for, where it does not say.
 
     Raises:
-        InputError: nothing there, or something that is neither.
+        InputError: nothing there, or something that is neither; a reading for a run.
     """
+    reading = DictionarySettings() if reading is None else reading
     if is_dictionary(path):
-        model = load_dictionary(path, log_rate, observation_variance)
-        return Target(path, model, ENGINES[DEFAULT_ENGINE](), Preparation(DataSettings(), model.shape))
-    for name, value in (("--log-rate", log_rate), ("--observation-variance", observation_variance)):
-        if value is not None:
-            raise InputError(f"{name} {value} was given for {path}, a run that has its own; leave it out")
+        model = reading.load(path)
+        name = default_engine(model)
+        taken = f"{path}: {model.latents} atoms of {model.size} values, {_taken(model)}"
+        return Target(path, model, ENGINES[name](), Preparation(DataSettings(), model.shape), taken=taken)
+    for name, value in vars(reading).items():
+        if value not in (None, False):
+            raise InputError(f"{flag(name)} {value} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
     return Target(path, run.model, run.engine, run.prepare, run)
+
+
+def default_engine(model: GenerativeModel) -> str:
+    """The engine that comes with a dictionary file: the codes of sparse coding are those of least
+    energy, where that can be proved."""
+    proved = isinstance(model.prior, SparsityPrior) and Optimal.requires <= model.capabilities
+    return "optimal" if proved else DEFAULT_ENGINE
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -22,7 +22,7 @@ from itervae.config.kinds import Kinds, named_model, spell_steps
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, engine_name
-from itervae.model import MODELS, families
+from itervae.model import MODELS, families, is_dictionary
 from itervae.options import asks_help, flag, parse
 from itervae.own import import_class, is_class_name
 from itervae.paths import check_path
@@ -31,6 +31,8 @@ from itervae.training import RunSettings, TrainingSettings
 
 SEQUENTIAL = {"frames", *(setting.name for setting in fields(SequenceSettings))}
 """Settings that mean sequences: where no data are named, those of `drift`."""
+SAID = {"threshold", "shrinkage", "signed"}
+"""Settings of sparse coding that hold for a dictionary file, which does not say them."""
 METAVARS = {"inference": "NAME|MODULE:CLASS[:STEPS]", "own": "MODULE:CLASS ..."}
 """What the help has for the values of options that are text."""
 
@@ -72,6 +74,8 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
 
     if "freeze" in given:
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
+        if kinds.model == "sparse-coding" and is_dictionary(Path(str(given["freeze"]))):
+            beside -= {"model", *SAID}  # what a file of a dictionary does not say
         if beside:
             raise InputError(
                 f"{flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "

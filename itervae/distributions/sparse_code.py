@@ -32,6 +32,7 @@ class SparsityCost(Distribution):
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    parts = 1
 
     def __init__(self, latents: int, threshold: Tensor, signed: bool = False, hard: bool = False) -> None:
         check_whole("latents", latents, 1)
@@ -54,6 +55,10 @@ class SparsityCost(Distribution):
         if self.hard:
             return torch.where(above, u, 0)
         return torch.where(above, u - torch.sign(u) * threshold, 0)
+
+    def clamp(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """u as it is, and that none of it was clamped (B,): potentials have no bound."""
+        return u, torch.zeros(u.shape[:-1], device=u.device, dtype=torch.int64)
 
     def cost(self, a: Tensor) -> Tensor:
         """C(a), elementwise; nats, where the observation variance is 1."""

@@ -50,7 +50,9 @@ class GapTrace:
 class EngineGap:
     """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error
     of the mean; `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose
-    free energy is finite; `non_finite` counts the others."""
+    free energy is finite; `non_finite` counts the others. Of sparse coding energies and gaps are in
+    squared units of the data, `kl_mean` is the mean of its cost, and there is no
+    `share_above_1_nat`."""
 
     steps: int
     free_energy_mean: float
@@ -59,7 +61,7 @@ class EngineGap:
     gap_median: float
     gap_p99: float
     gap_max: float
-    share_above_1_nat: float
+    share_above_1_nat: float | None
     non_finite: int
     seconds_per_1000: float
     reconstruction_mean: float
@@ -122,12 +124,12 @@ def amortization_gap(
     """Measure how far each engine's posterior is from the best one.
 
     Args:
-        model: a generative model with a posterior. The optimum is certified for a linear decoder
-            under a Gaussian likelihood and a Poisson, Gaussian or categorical posterior, and an
-            estimate otherwise.
+        model: a generative model. The optimum is certified for a linear decoder under a Gaussian
+            likelihood and a Poisson, Gaussian or categorical posterior, and for sparse coding with
+            a soft threshold, whose energy E stands for F; it is an estimate otherwise.
         engines: name → (engine, number of steps; its own default where None).
         x: data (N, D), on the device of the model.
-        tolerance: certificate of F* in nats, per datum.
+        tolerance: certificate of F* per datum, nats; of E* in squared units of the data.
         trace: also give the gap after every step.
         approximation: also give the approximation gap (β = 1 only).
         seed: of engines that sample.
@@ -135,7 +137,7 @@ def amortization_gap(
 
     Raises:
         InputError: no data, data that do not fit or are all the same, engines that come without a
-            number of steps, or a model without a posterior (sparse coding).
+            number of steps, or sparse coding with a hard threshold.
     """
     check_kind("engines", engines, Mapping, "a dict of name → (engine, steps), steps None for the engine's own")
     for name, pair in engines.items():
@@ -150,10 +152,11 @@ def amortization_gap(
     check_varied(x)
     check_positive("tolerance", tolerance, " of nats")
     check_seed(seed)
-    if "variational posterior" not in model.capabilities:
+    certifiable = Optimal.requires <= model.capabilities
+    if "variational posterior" not in model.capabilities and not certifiable:
         raise InputError(
-            "the amortization gap is one of a posterior, and sparse coding has none; export its dictionary and give "
-            "the file a prior with --log-rate and --observation-variance"
+            "the gap was asked of sparse coding with a hard threshold, whose cost is not convex, so its least energy "
+            "cannot be proved; use a soft threshold"
         )
     if approximation and "Poisson family" not in model.capabilities:
         raise InputError(
@@ -165,12 +168,12 @@ def amortization_gap(
         name: _run(model, engine, engine.steps if number is None else number, x, score, trace, seed, name, advance)
         for name, (engine, number) in engines.items()
     }
-    if Optimal.requires <= model.capabilities:
+    if certifiable:
         best = certified_optimum(model, x, score, tolerance, lambda n: advance(OPTIMAL, n))
     else:
         answers = {name: run.columns["u"] for name, run in measured.items()}
         best = estimated_optimum(model, x, answers, seed, lambda n: advance(OPTIMAL, n))
-    gaps = {name: _gap(run, best.free_energy) for name, run in measured.items()}
+    gaps = {name: _gap(run, best.free_energy, model.prior.unit) for name, run in measured.items()}
     arrays = best.arrays | {f"free_energy {name}": run.columns["total"] for name, run in measured.items()}
     beyond = None
     if approximation:
@@ -244,15 +247,15 @@ def _timed(model: GenerativeModel, engine: Engine, x: Tensor, steps: int, seed: 
     return u, time.perf_counter() - begun
 
 
-def _gap(run: _Run, optimum: Tensor) -> EngineGap:
-    """The statistics of an engine's answers against the optimum (N,)."""
+def _gap(run: _Run, optimum: Tensor, unit: str) -> EngineGap:
+    """The statistics of an engine's answers against the optimum (N,), in a unit."""
     columns, num = run.columns, len(optimum)
     gap = columns["total"] - optimum
     fine = gap.isfinite()
     return EngineGap(
         run.steps,
         columns["total"][fine].double().mean().item(),
-        *_statistics(gap.double()),
+        *_statistics(gap.double(), unit),
         1000 * run.seconds / num,
         columns["reconstruction"][fine].double().mean().item(),
         columns["kl"][fine].double().mean().item(),
@@ -261,9 +264,9 @@ def _gap(run: _Run, optimum: Tensor) -> EngineGap:
     )
 
 
-def _statistics(gap: Tensor) -> tuple[float, float, float, float, float, float, int]:
-    """Mean, standard error, median, p99, max, share above 1 nat over finite gaps; the number of
-    others."""
+def _statistics(gap: Tensor, unit: str) -> tuple[float, float, float, float, float, float | None, int]:
+    """Mean, standard error, median, p99, max, share above 1 nat (None for energies that are no
+    nats) over finite gaps; the number of others."""
     finite = gap[gap.isfinite()]
     if not len(finite):
         return (float("nan"),) * 6 + (len(gap),)  # pyright: ignore[reportReturnType]
@@ -273,7 +276,7 @@ def _statistics(gap: Tensor) -> tuple[float, float, float, float, float, float, 
         finite.median().item(),
         finite.quantile(0.99).item(),
         finite.max().item(),
-        (finite > 1).double().mean().item(),
+        (finite > 1).double().mean().item() if unit == "nats" else None,
         len(gap) - len(finite),
     )
 

@@ -2,7 +2,7 @@
 them."""
 
 from itervae.model.decoders import DECODERS, ConvDecoder, MLPDecoder
-from itervae.model.dictionary import load_dictionary, save_dictionary
+from itervae.model.dictionary import is_dictionary, load_dictionary, save_dictionary
 from itervae.model.estimators import ESTIMATORS
 from itervae.model.families.categorical import CategoricalPrior, CategoricalVAESettings
 from itervae.model.families.gaussian import GaussianPrior, GaussianVAESettings
@@ -56,6 +56,7 @@ __all__ = [
     "estimators_for",
     "families",
     "full_precision",
+    "is_dictionary",
     "load_dictionary",
     "save_dictionary",
     "sparse_coding_model",

@@ -5,7 +5,9 @@ import os
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +17,11 @@ from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.model.families.poisson import PoissonPrior, check_log_rate
-from itervae.model.families.sparse_code import SparsityPrior
+from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
 from itervae.model.operators import LinearDecoder
+from itervae.model.settings import sparse_coding_model
 from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
@@ -28,16 +31,17 @@ DAMAGED = (
     zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 """What NumPy raises for a damaged file, and for one that claims more values than it holds."""
-READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape")
+READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape", "threshold", "signed", "hard")
 """Arrays of a file that are read; it may hold others."""
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`; `observation_variance`
-    and `beta`, but for sparse coding; and `log_rate` (K,) of a Poisson prior.
+    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`; `threshold`, `signed`
+    and `hard` of sparse coding; `observation_variance` and `beta` of the others; and `log_rate`
+    (K,) of a Poisson prior.
 
-    The file does not name the family: `load_dictionary` makes a Poisson model of any, with rates to
-    be given where the file has none.
+    `load_dictionary` reads sparse coding as such. It makes a Poisson model of any other file, with
+    rates to be given where the file has none.
 
     Raises:
         InputError: the decoder is not linear or the likelihood not Gaussian, or the file
@@ -52,27 +56,44 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
     if isinstance(model.prior, PoissonPrior):
         arrays["log_rate"] = model.prior.log_rate
-    if not isinstance(model.prior, SparsityPrior):
+    if isinstance(model.prior, SparsityPrior):
+        arrays["threshold"] = model.prior.threshold
+        arrays |= {"signed": torch.tensor(int(model.prior.signed)), "hard": torch.tensor(int(model.prior.hard))}
+    else:
         arrays["observation_variance"] = likelihood.variance
         arrays["beta"] = model.beta
     write_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})
 
 
 def load_dictionary(
-    path: str | Path, log_rate: float | None = None, observation_variance: float | None = None
+    path: str | Path,
+    log_rate: float | None = None,
+    observation_variance: float | None = None,
+    *,
+    threshold: float | None = None,
+    shrinkage: Literal["soft", "hard"] | None = None,
+    signed: bool | None = None,
 ) -> GenerativeModel:
-    """The linear Poisson model of a dictionary file.
+    """The linear model of a dictionary file: a Poisson VAE or, with a threshold θ, sparse coding,
+
+        E(a) = ½‖x − Φa‖² + Σ_k C(a_k),    C(a) = θ|a| (soft) or θ²/2 where a ≠ 0 (hard),
+
+    with the atoms as they are in the file, of whatever norm.
 
     Args:
         path: .npz with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
-            `observation_variance` (), `beta` () and `shape`; or a bare .npy (D, K). Numbers of any
-            precision and byte order.
+            `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard` () and
+            `shape`; or a bare .npy (D, K). Numbers of any precision and byte order.
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
+        threshold: θ of sparse coding, units of the data where atoms have unit norm; where the file
+            has none, and none is given, the model is a Poisson VAE.
+        shrinkage: soft (by default) or hard, of sparse coding.
+        signed: coefficients of any sign; by default they are non-negative.
 
     Raises:
         InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape
-            that does not fit; a log_rate or observation_variance out of range.
+            that does not fit; a number out of range, or one of the other model.
     """
     if log_rate is not None:
         log_rate = check_log_rate("log_rate", log_rate)
@@ -82,8 +103,10 @@ def load_dictionary(
     if "dictionary" not in arrays:
         raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array named dictionary (D, K)")
     given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
-    for name, value in (("log_rate", log_rate), ("observation_variance", observation_variance)):
-        if value is not None and name in arrays:
+    asked = {"threshold": threshold, "shrinkage": shrinkage, "signed": signed}
+    asked |= {"log_rate": log_rate, "observation_variance": observation_variance}
+    for name, value in asked.items():
+        if value is not None and {"shrinkage": "hard"}.get(name, name) in arrays:
             raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
     dictionary = given["dictionary"]
     if dictionary.ndim != 2 or 0 in dictionary.shape:
@@ -91,32 +114,63 @@ def load_dictionary(
             f"the dictionary of {path} has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column"
         )
     size, latents = dictionary.shape
-    rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
-    if rates.shape not in ((), (latents,)):
-        raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
-    defaults = {"observation_variance": 0.5 if observation_variance is None else observation_variance, "beta": 1.0}
-    numbers = {name: given.get(name, torch.tensor(default)) for name, default in defaults.items()}
-    for name, value in numbers.items():
-        if value.numel() != 1:
-            raise InputError(f"{name} of {path} has shape {tuple(value.shape)}; expected one number")
-        check_positive(f"{name} of {path}", value.item())
     shape = check_shape(given["shape"].flatten().int().tolist()) if "shape" in given else _guess_shape(size)
     if math.prod(shape) != size:
         remedy = ": transpose the dictionary" if math.prod(shape) == latents else ", as the dictionary has"
         raise InputError(f"shape of {path} is {shape}; expected a shape of {size} values{remedy}")
-
+    numbers = {
+        name: check_positive(f"{name} of {path}", _number(given[name], name, path))
+        for name in ("observation_variance", "beta", "threshold")
+        if name in given
+    }
+    sparse = threshold is not None or "threshold" in given
+    for name in ("log_rate", "observation_variance") if sparse else ("shrinkage", "signed"):
+        if asked[name] is not None:
+            other = "a Poisson model, and a threshold makes it sparse coding" if sparse else "sparse coding"
+            raise InputError(
+                f"{name} {asked[name]} was given for {path}, and is of {other}"
+                + ("; leave one out" if sparse else "; give a threshold too")
+            )
+    if sparse:
+        hard = shrinkage == "hard" if shrinkage is not None else _flag(given, "hard", path)
+        settings = SparseCodingSettings(
+            latents,
+            numbers["threshold"] if threshold is None else check_positive("threshold", threshold),
+            "hard" if hard else "soft",
+            _flag(given, "signed", path) if signed is None else signed,
+            unit_norm=False,
+        )
+        return sparse_coding_model(dictionary, settings, shape).eval()
+    rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
+    if rates.shape not in ((), (latents,)):
+        raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
+    variance = numbers.get("observation_variance", 0.5 if observation_variance is None else observation_variance)
     prior, decoder = PoissonPrior(latents), LinearDecoder(size, latents)
-    model = GenerativeModel(
-        prior,
-        decoder,
-        GaussianLikelihood(numbers["observation_variance"].item()),
-        shape,
-        numbers["beta"].item(),
-    )
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(variance), shape, numbers.get("beta", 1.0))
     with torch.no_grad():
         decoder.weight.copy_(dictionary)
         prior.log_rate.copy_(rates)
     return model.eval()
+
+
+def is_dictionary(path: Path) -> bool:
+    """Whether a target is a dictionary file, by its name."""
+    return path.suffix in (".npz", ".npy")
+
+
+def _number(value: torch.Tensor, name: str, path: str | Path) -> float:
+    """The one number that an array of a file holds."""
+    if value.numel() != 1:
+        raise InputError(f"{name} of {path} has shape {tuple(value.shape)}; expected one number")
+    return value.item()
+
+
+def _flag(given: Mapping[str, torch.Tensor], name: str, path: str | Path) -> bool:
+    """Whether a file says 1 for `name`; where it says nothing, no."""
+    value = _number(given[name], name, path) if name in given else 0
+    if value not in (0, 1):
+        raise InputError(f"{name} of {path} is {value:g}; expected 0 or 1")
+    return value == 1
 
 
 def _guess_shape(size: int) -> tuple[int, ...]:

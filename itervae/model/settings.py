@@ -83,7 +83,8 @@ def estimators_for(settings: VAESettings) -> tuple[str, ...]:
 def sparse_coding_model(
     dictionary: torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
 ) -> GenerativeModel:
-    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm.
+    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm
+    unless the settings have them as they are.
 
     Raises:
         InputError: a dictionary that is no tensor (D, K) of finite numbers, D the values of a datum
@@ -105,8 +106,8 @@ def sparse_coding_model(
         raise InputError("dictionary has NaN or infinite values; expected finite ones: remove or replace such atoms")
     prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # its random start is not used
-        decoder = LinearDecoder(size, latents, unit_norm=True)
+        decoder = LinearDecoder(size, latents, unit_norm=settings.unit_norm)
     model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
     with torch.no_grad():
-        decoder.weight.copy_(functional.normalize(dictionary, dim=0))
+        decoder.weight.copy_(functional.normalize(dictionary, dim=0) if settings.unit_norm else dictionary)
     return model

@@ -16,7 +16,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7b4f9d", "#e69f00", "#5
 """Colours that colour-blind readers can tell apart (Okabe & Ito 2008)."""
 
 
-def gap_figure(gaps: Mapping[str, np.ndarray], floor: float, certified: bool = True) -> "Figure":
+def gap_figure(
+    gaps: Mapping[str, np.ndarray], floor: float, certified: bool = True, symbol: str = "F", unit: str = "nats"
+) -> "Figure":
     """The distribution of each engine's gap over data: the share of data above a gap, both axes
     logarithmic.
 
@@ -28,6 +30,8 @@ def gap_figure(gaps: Mapping[str, np.ndarray], floor: float, certified: bool = T
         floor: certificate of the optimum, nats: gaps are not known any finer and are drawn from
             there on.
         certified: whether F* is proved; an estimate is named as one on the axis.
+        symbol, unit: of the energy, as the axis names it: F in nats; E of sparse coding, in squared
+            units of the data.
 
     Raises:
         InputError: no engine, or an engine without data.
@@ -48,9 +52,12 @@ def gap_figure(gaps: Mapping[str, np.ndarray], floor: float, certified: bool = T
         bad = int((~finite).sum())
         label = f"{name} (mean {np.nanmean(gap):.2g}" + (f"; {bad} not finite)" if bad else ")")
         axes.step(ordered[finite], above[finite], where="post", color=colour, linewidth=1.4, label=label)
-    axes.axvline(1.0, color=QUIET, linewidth=0.6, linestyle=":")
+    if unit == "nats":
+        axes.axvline(1.0, color=QUIET, linewidth=0.6, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(floor, None), ylim=(None, 1.05))
-    axes.set_xlabel("amortization gap F − F* (nats)" + ("" if certified else ", F* an estimate"), color=INK)
+    unit = unit or "squared units of the data"
+    estimated = "" if certified else f", {symbol}* an estimate"
+    axes.set_xlabel(f"amortization gap {symbol} − {symbol}* ({unit}){estimated}", color=INK)
     axes.set_ylabel("share of data above", color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")

@@ -47,6 +47,11 @@ def check_settings(settings: RunSettings) -> None:
                 f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
                 "exact energy and no beta; leave it out"
             )
+    if isinstance(model, SparseCodingSettings) and not model.unit_norm and options.freeze is None:
+        raise InputError(
+            "--no-unit-norm was given for a dictionary that is learned, whose atoms would grow without bound; add "
+            "--freeze TARGET, or leave it out"
+        )
     _check_estimator(options, model)
     settings.sequence.check()
     memory = CARRYOVERS[settings.sequence.carryover].Settings

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
-from itervae.model import GenerativeModel, PoissonVAESettings, VAESettings, load_dictionary
+from itervae.model import (
+    GenerativeModel,
+    ModelSettings,
+    PoissonVAESettings,
+    SparseCodingSettings,
+    SparsityPrior,
+    VAESettings,
+    is_dictionary,
+    load_dictionary,
+)
 from itervae.training.checkpoint import find_checkpoint, read_checkpoint
 from itervae.training.loading import load
 from itervae.training.settings import RunSettings, read_group
@@ -16,7 +25,7 @@ from itervae.training.settings import RunSettings, read_group
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     """What was fitted on the training data of the run `target`, whose model explains data that are
     prepared so; nothing where the data of `settings` are of another kind."""
-    if target is None or target.suffix in (".npz", ".npy"):
+    if target is None or is_dictionary(target):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
     alike = read_group(DataSettings, content["config"]).data == settings.data
@@ -30,16 +39,17 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     Raises:
         InputError: nothing there, another shape than the data, or settings of a model beside it.
     """
-    if target.suffix in (".npz", ".npy"):
-        model = load_dictionary(target)
-        variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-        described = PoissonVAESettings(latents=model.latents, observation_variance=variance)
+    if is_dictionary(target):
+        model, described = _of_file(settings, target)
     else:
         run = load(target, own=settings.own)
         model, described = run.model, run.settings.model
     if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
         described = replace(described, beta=model.beta.item())
-    if settings.model not in (PoissonVAESettings(), described):
+    asked = settings.model
+    if isinstance(asked, SparseCodingSettings) and isinstance(described, SparseCodingSettings):
+        asked = replace(asked, latents=described.latents, unit_norm=described.unit_norm)
+    if asked not in (PoissonVAESettings(), described):
         raise InputError(
             f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
         )
@@ -49,3 +59,17 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
             "name data that fit, or another --patch-size"
         )
     return replace(settings, model=described), model
+
+
+def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, ModelSettings]:
+    """The model of a dictionary file, of sparse coding where the file or the settings say so, and
+    its settings."""
+    model, asked = load_dictionary(target), settings.model
+    if isinstance(model.prior, SparsityPrior):
+        prior, shrinkage = model.prior, "hard" if model.prior.hard else "soft"
+        return model, SparseCodingSettings(model.latents, prior.threshold.item(), shrinkage, prior.signed, False)
+    if isinstance(asked, SparseCodingSettings):
+        said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
+        return load_dictionary(target, **said), replace(asked, latents=model.latents, unit_norm=False)
+    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
+    return model, PoissonVAESettings(latents=model.latents, observation_variance=variance)

@@ -136,8 +136,8 @@ def test_zero_steps_is_the_start():
 
 
 def test_errors():
-    coding = build_model(SparseCodingSettings(latents=4), (8, 8))
-    with pytest.raises(InputError, match="sparse coding has none"):
+    coding = build_model(SparseCodingSettings(latents=4, shrinkage="hard"), (8, 8))
+    with pytest.raises(InputError, match="cost is not convex"):
         amortization_gap(coding, engine("lca-unrolled", coding), torch.rand(3, 64))
     linear = random_model()
     with pytest.raises(InputError, match="there are no data"):

@@ -116,7 +116,7 @@ def test_command_errors(runs, tmp_path, capsys):
         ([runs["one"], "--coders", "lca:20:soft"], "coder 'lca:20:soft' is not ENGINE:STEPS:soft"),
         ([runs["one"], "--num", "1"], "--num is 1"),
         (["--num", "5"], "no run was named"),
-        (["phi.npz"], "phi.npz is a dictionary file"),
+        (["phi.npz", "phi.npy"], "phi.npz and phi.npy were named as dictionaries"),
         ([runs["one"], "--thresholds", "0"], "--thresholds has 0"),
         ([runs["one"], "--data", "array", "--data-path", str(tmp_path / "y.npy")], "is constant: all 40 rows"),
         ([str(tmp_path / "none")], "there is no checkpoint"),

@@ -10,12 +10,12 @@ from itervae import InputError
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import (
     LCAODE,
-    Amortized,
     Envelope,
     FISTAUnrolled,
     ISTAUnrolled,
     LCAUnrolled,
     Optimal,
+    Recurrent,
     State,
     Unroll,
     certificate,
@@ -222,9 +222,9 @@ def test_errors():
     model, x = coding(), data()
     with pytest.raises(InputError, match="threshold is 0"):
         build_model(SparseCodingSettings(threshold=0.0), (4, 4))
-    message = "Amortized needs a model with variational posterior, and this one has a SparsityPrior"
+    message = "Recurrent needs a model with variational posterior, and this one has a SparsityPrior"
     with pytest.raises(InputError, match=message):
-        infer(model, Amortized(torch.nn.Linear(20, 40)), x)
+        infer(model, Recurrent(), x)
     other = SparsityPrior(40, 1.0, signed=True)()
     with pytest.raises(InputError, match=r"another sparsity cost than the model's \(threshold 1 for 0.5"):
         infer(model, LCAUnrolled(), x, prior=other)

@@ -195,3 +195,29 @@ def test_more_steps_never_hand_back_a_higher_energy():
         energy = model.free_energy(x, found.posterior).total
         assert (energy < before).all() or (steps == 300 and (energy <= before * (1 + 1e-12)).all())
         before = energy
+
+
+def test_the_codes_that_are_handed_on_are_those_certified():
+    """T(u) is rounded again where u is handed on in float32; the optimum, by an independent solve
+    on the support, is proved by its own gradient."""
+    phi, mask = draw(24, 48, seed=1), torch.rand(1000, 48, generator=torch.Generator().manual_seed(2)) < 0.08
+    phi = (phi / phi.norm(dim=0) * torch.linspace(0.5, 2, 48, dtype=torch.float64)).float()
+    x = ((draw(1000, 48, seed=3) * mask).float() @ phi.mT + 0.05 * draw(1000, 24, seed=4).float()).float()
+    model = sparse_coding_model(phi, SparseCodingSettings(48, 0.1, signed=True, unit_norm=False), (24,))
+    found = infer(model, Optimal(), x)
+    theta, atoms, data, given = wide(model.prior.threshold), wide(phi), wide(x), wide(found.posterior.mean)
+    best = given.copy()
+    for row, code in enumerate(best):
+        support = np.flatnonzero(code)
+        part, sign = atoms[:, support], np.sign(code[support])
+        inverse = np.linalg.inv((part.T @ part).astype(float)).astype(np.longdouble)
+        for _ in range(6):
+            code[support] += inverse @ (part.T @ (data[row] - part @ code[support]) - theta * sign)
+
+    def energy(a):
+        return 0.5 * ((data - a @ atoms.T) ** 2).sum(1) + theta * np.abs(a).sum(1)
+
+    known = np.abs((data - best @ atoms.T) @ atoms).max(1) <= theta * (1 + 1e-15)
+    assert known.sum() > 950
+    assert (energy(given) - energy(best) <= wide(found.stats["certificate"]))[known].all()
+    assert found.stats["certificate"].max() < 1e-6

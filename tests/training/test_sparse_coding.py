@@ -61,13 +61,12 @@ def test_the_command_infers_and_exports_sparse_codes(rows, tmp_path, capsys):
     }  # no samples: there is no prior to draw from
     cli.main(["infer", run, "--input", str(rows), "--output", str(tmp_path / "codes.npz")])
     codes = np.load(tmp_path / "codes.npz")
-    assert set(codes.files) == {"coefficients", "reconstruction", "free_energy"}
+    assert set(codes.files) == {"coefficients", "reconstruction", "free_energy", "certificate"}
     cli.main(["export", run, "--dictionary", str(tmp_path / "phi.npz")])
-    assert set(np.load(tmp_path / "phi.npz").files) == {"dictionary", "shape"}
+    assert set(np.load(tmp_path / "phi.npz").files) == {"dictionary", "shape", "threshold", "signed", "hard"}
     assert itervae.load_dictionary(tmp_path / "phi.npz").latents == 24
-    with pytest.raises(SystemExit):
-        cli.main(["gap", run])
-    assert "sparse coding has none" in capsys.readouterr().err
+    cli.main(["gap", run])
+    assert "gap of sparse coding, E − E* per datum" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -79,7 +78,8 @@ def test_settings_that_do_not_apply_are_refused(rows):
         ),
         (("--estimator", "eat"), "does not apply to sparse coding"),
         (("--beta-ramp", "0.5"), "does not apply to sparse coding"),
-        (("--inference", "amortized"), "amortized needs a model with variational posterior"),
+        (("--inference", "recurrent"), "recurrent needs a model with variational posterior"),
+        (("--no-unit-norm",), "atoms would grow without bound"),
         (("--threshold", "-1"), "threshold is -1"),
     ):
         with pytest.raises(InputError, match=message):

@@ -114,7 +114,7 @@ class LassoEnergy(LinearEnergy):
         certificate at u plus the rise of E from u to `given`. Rounding moves the gap in the first
         order, E only by its square."""
         a, r = self._residual(u)
-        moved = self.sparsity.activation(given.double()) - a
+        moved = self.sparsity.activation(given).double() - a
         threshold, norms = self.sparsity.threshold.double(), self._operator.atom_norms().sqrt()
         cost = threshold * ((a + moved).abs() - a.abs())
         error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
@@ -126,6 +126,7 @@ class LassoEnergy(LinearEnergy):
         return decoder_terms(self._model, torch.float64).operator
 
     def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
-        """The codes a = T(u) (B, K) and their residual, float64."""
-        a = self.sparsity.activation(u.double())
+        """The codes a = T(u) (B, K), rounded as those who take them see them, in the precision of
+        u, and their residual, float64."""
+        a = self.sparsity.activation(u).double()
         return a, residual(self.quadratic.x.double(), a, self._operator, (a != 0).sum(-1).double())

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from itervae.arguments import check_fields, check_kind
+from itervae.distributions import SparsityCost
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
 from itervae.inference.engine import Engine, State
@@ -33,13 +34,13 @@ class Amortized(Engine):
 
     with the soft clamp of the family (`Family.clamp`: log-rates and log-scales above 5). It is
     applied once, so KL and sample see the same posterior. `stats["clamped"]` has the number of
-    parameters of each datum that hit it.
+    parameters of each datum that hit it. Of sparse coding the encoder gives the residual on the
+    drive of the LCA, u = Φᵀx + encoder(x), and a = T(u).
 
     Args:
         encoder: module from x (B, D) to (B, P): log δr of a Poisson.
     """
 
-    requires = frozenset({"variational posterior"})
     learned = True
     Settings = AmortizedSettings
 
@@ -57,6 +58,8 @@ class Amortized(Engine):
 
     def init(self, problem: Problem, state: State | None) -> State:
         x, start = problem.x, problem.start()
+        if isinstance(problem.prior, SparsityCost):  # no threshold is crossed at 0, and nothing would be learned there
+            start = start + problem.model.operator(x.dtype).adjoint(x)
         size = values_taken(self.encoder)
         if size not in (None, x.shape[1]):
             raise InputError(

@@ -63,7 +63,6 @@ class SemiAmortized(Engine):
         refine: engine of the steps.
     """
 
-    requires = frozenset({"variational posterior"})
     learned = True
     recipe = Recipe(loss="steps", learned_start=True)
     Settings = SemiAmortizedSettings

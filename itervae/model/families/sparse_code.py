@@ -55,7 +55,7 @@ class SparsityPrior(Prior):
 
 @dataclass
 class SparseCodingSettings:
-    """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a), with atoms of unit norm."""
+    """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
 
     latents: int = 512
     """Number of coefficients K."""
@@ -66,3 +66,6 @@ class SparseCodingSettings:
     """Soft threshold (the lasso, convex) or hard."""
     signed: bool = False
     """Coefficients of any sign; otherwise they are non-negative."""
+    unit_norm: bool = True
+    """Atoms of unit norm; without it they are taken as they are, which is for a dictionary that
+    --freeze keeps."""
