@@ -34,7 +34,7 @@ _HOMES = {
     "load_dictionary": "model",
     "load_sequence": "training",
 }
-_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "training")
+_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "sklearn", "training")
 
 
 def __getattr__(name: str) -> Any:
