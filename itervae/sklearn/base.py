@@ -23,7 +23,7 @@ from itervae.training.run import Run, prepare
 from itervae.training.schedules import WARM_UP
 from itervae.training.tasks import Batch
 
-DTYPES = (np.float64, np.float32)
+DTYPES: Any = (np.float64, np.float32)
 """Precisions that are kept; other numbers become float64."""
 
 
@@ -57,7 +57,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         check_whole("max_iter", self.max_iter, 1)
         check_whole("batch_size", self.batch_size, 1)
-        x = validate_data(self, X, dtype=DTYPES)
+        x = self._checked(X, reset=True)
         self._begin(x)
         if self._run is not None:
             rows, size = as_float32(x, "X"), min(self.batch_size, len(x))
@@ -74,7 +74,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             InputError: as `fit`.
         """
         begins = not hasattr(self, "model_")
-        x = validate_data(self, X, dtype=DTYPES, reset=begins)
+        x = self._checked(X, reset=begins)
         if begins:
             self._begin(x)
         if self._run is not None:
@@ -182,9 +182,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self, "model_")
         return self.model_
 
+    def _checked(self, X: Any, reset: bool) -> np.ndarray:
+        """Data (n, D) as scikit-learn takes them; `reset` where they say what D is."""
+        return validate_data(self, X, dtype=DTYPES, reset=reset)  # pyright: ignore[reportReturnType]
+
     def _rows(self, X: ArrayLike) -> Tensor:
         self._model()  # refused where there is none
-        return torch.tensor(validate_data(self, X, dtype=DTYPES, reset=False))
+        return torch.tensor(self._checked(X, reset=False))
 
     @torch.no_grad()
     def _infer(self, x: Tensor) -> Inference:
