@@ -173,8 +173,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         for name in given:
             if name not in known:
                 raise InputError(
-                    f"inference {described(self.inference)} was given {name} = {described(given[name])}; its settings "
-                    f"are {', '.join(known) or 'none'}"
+                    f"inference {described(self.inference)} was given {name} = {described(given[name])}; expected "
+                    + (f"some of {', '.join(known)}" if known else "no settings, as it has none")
                 )
         return kind, kind.Settings(**given)
 
@@ -204,7 +204,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         kind, settings = self._engine()
         if kind.learned:
             raise InputError(
-                f"inference is {described(self.inference)}, which has to be trained with the model; call fit, or name "
+                f"inference is {described(self.inference)}, which has to be trained with the model; call fit, or use "
                 "an engine that has no parameters"
             )
         check_named(kind, model)
