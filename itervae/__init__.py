@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from itervae.sequence import FilterState, filter_sequence, filter_step
     from itervae.training import load, load_sequence
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "FilterState",
     "InputError",
