@@ -93,19 +93,6 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def check_tensor(name: str, value: Any, shape: str = "(B, D)") -> None:
-    """Refuse what is no dense tensor of floating-point numbers; `shape` says which shape is
-    expected."""
-    if not isinstance(value, Tensor):
-        raise InputError(
-            f"{name} is {described(value)}; expected a tensor {shape}: use torch.as_tensor({name}, dtype=torch.float32)"
-        )
-    if value.layout != torch.strided:
-        raise InputError(f"{name} is sparse ({value.layout}); expected a dense tensor {shape}: use {name}.to_dense()")
-    if not value.is_floating_point():
-        raise InputError(f"{name} holds {value.dtype}; expected floating-point values: use {name}.float()")
-
-
 def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
     """Refuse tensors and generators on another device than x, by what they are called; None
     passes."""

@@ -1,14 +1,64 @@
-"""One conversion for every array that comes from outside: real numbers of whatever kind to
-float32."""
+"""Conversion of what comes from outside: arrays of files to float32, and what a caller hands over
+to a tensor."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from itervae.errors import InputError
+from itervae.errors import InputError, described
 
 REAL_KINDS = "fiub"  # NumPy's letters for floats, signed and unsigned integers, and booleans
+
+
+def as_tensor(name: str, value: Any, like: Tensor | None = None, shape: str = "(B, D)") -> Tensor:
+    """What a caller handed over, a tensor, an array or lists, as a dense floating-point tensor.
+
+    A tensor of floats is taken as it is, with its graph. Of an array float32 and float64 are kept;
+    lists, integers and everything else become the precision of `like`. An array has no device, and
+    comes to that of `like`.
+
+    Args:
+        name: how a message calls it.
+        value: real numbers.
+        like: a tensor of the precision and the device to use; float32 on the CPU where None.
+        shape: which shape a message says is expected.
+
+    Raises:
+        InputError: what is no array of real numbers, or a sparse tensor.
+    """
+    dtype, device = (torch.float32, None) if like is None else (like.dtype, like.device)
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise InputError(
+                f"{name} is sparse ({value.layout}); expected a dense tensor {shape}: use {name}.to_dense()"
+            )
+        if value.is_complex():
+            raise InputError(f"{name} holds {value.dtype}; expected real numbers {shape}: use {name}.real")
+        return value if value.is_floating_point() else value.to(dtype)
+    how = f"a tensor, an array or lists of numbers {shape}"
+    if value is None or callable(value) or isinstance(value, str | bytes | Mapping):
+        raise InputError(f"{name} is {described(value)}; expected {how}")
+    if isinstance(value, list | tuple) and len(value) and all(isinstance(each, Tensor) for each in value):
+        raise InputError(f"{name} is a {type(value).__name__} of {len(value)} tensors; expected {how}: use torch.stack")
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} is {described(value)} that makes no array ({error}); expected {how}") from error
+    if array.dtype.kind not in REAL_KINDS:
+        of = "" if array.dtype.kind == "O" else f" of {array.dtype}"
+        raise InputError(f"{name} is {described(value)}{of}; expected {how}")
+    if isinstance(value, np.ndarray) and array.dtype in (np.float32, np.float64):
+        dtype = torch.float32 if array.dtype == np.float32 else torch.float64
+    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    if not native.flags.writeable:
+        native = native.copy()
+    if (native.dtype.kind == "u" and native.itemsize > 1) or (native.dtype.kind == "f" and native.itemsize > 8):
+        native = native.astype(np.float64)  # kinds that torch has not
+    return torch.from_numpy(native).to(device, dtype)
 
 
 def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:

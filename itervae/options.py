@@ -8,13 +8,15 @@ is another way.
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -31,12 +33,23 @@ from itervae.errors import InputError
 from itervae.own import class_name, import_class
 from itervae.paths import check_path
 
+METAVARS = {int: "INT", float: "FLOAT", Path: "PATH", str: "STR"}
 T = TypeVar("T")
 NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 WORDS = {int: "a whole number", float: "a number", Path: "a path", str: "text", bool: "no value, or --no- before it"}
 
 
-def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, Any] = NOTHING) -> T:
+HELP_ALL = "--help-all"
+"""Shows the settings too that few runs need: those which a group of settings names in ADVANCED."""
+
+
+def parse(
+    kind: type[T],
+    prog: str,
+    args: Sequence[str],
+    defaults: Mapping[str, Any] = NOTHING,
+    examples: Collection[str] = (),
+) -> T:
     """The options on a command line, ~ expanded in every path.
 
     Args:
@@ -44,22 +57,24 @@ def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, 
         prog: the command, as it is typed.
         args: what follows it.
         defaults: by name of the field, in place of those of the class.
+        examples: command lines that the help ends with.
 
     Raises:
         InputError: an unknown option, one that is missing or has no value or one of another kind,
             or a seed out of range.
     """
     more: Any = {"default": _with_defaults(kind, defaults)} if defaults else {}
-    args = _spread(kind, args)
+    hidden = [] if HELP_ALL in args or not asks_help(args) else _advanced(kind)
+    args = ["--help" if word == HELP_ALL else word for word in _spread(kind, args)]
     said, shown = io.StringIO(), _Shown(sys.stdout)
     try:
         # where tyro explains itself, in a box of many lines, and shows the help
         with redirect_stderr(said), redirect_stdout(shown):
             style = (tyro.conf.OmitArgPrefixes,)
-            options = tyro.cli(kind, prog=prog, args=args, config=style, registry=_registry(), **more)
+            options = tyro.cli(kind, prog=prog, args=args, config=style, registry=_registry(hidden), **more)
     except SystemExit as stopped:
         if not stopped.code:  # --help
-            print(re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", shown.getvalue(), count=1), end="")  # the target first
+            print(_explained(shown.getvalue(), prog, len(hidden), examples))
             raise
         raise InputError(f"{_reason(kind, prog, args, said.getvalue())}: see {prog} --help") from None
     return _taken(options)
@@ -67,7 +82,32 @@ def parse(kind: type[T], prog: str, args: Sequence[str], defaults: Mapping[str, 
 
 def asks_help(args: Sequence[str]) -> bool:
     """Whether a command line asks for help."""
-    return "-h" in args or "--help" in args
+    return any(word in args for word in ("-h", "--help", HELP_ALL))
+
+
+def _explained(text: str, prog: str, hidden: int, examples: Collection[str]) -> str:
+    """The help that tyro wrote, the target first, its summary in lines, with what it leaves out and
+    examples."""
+    text = re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", text, count=1)
+    usage, _, rest = text.rstrip().partition("\n\n")
+    summary, blank, boxes = rest.partition("\n\n")
+    width = shutil.get_terminal_size().columns
+    usage = textwrap.fill(usage, width, subsequent_indent="    ", break_on_hyphens=False)
+    boxes = boxes.replace(none := "(default: )", " " * len(none))  # of several values, none of them
+    parts = [usage, textwrap.fill(summary, width), boxes] if blank else [usage, rest]
+    if hidden:
+        parts.append(f"{hidden} more settings, which few runs need: {prog} {HELP_ALL}")
+    if examples:
+        parts.append("\n".join(["examples:", *(f"  {example}" for example in examples)]))
+    return "\n\n".join(parts)
+
+
+def _advanced(kind: Any) -> list[str]:
+    """The settings of a command that its groups name in ADVANCED."""
+    names = [field.name for field in fields(kind) if field.name in getattr(kind, "ADVANCED", ())]
+    for hint in get_type_hints(kind).values():
+        names += _advanced(hint) if is_dataclass(hint) else []
+    return names
 
 
 def given(kind: type, args: Sequence[str]) -> dict[str, list[str]]:
@@ -127,20 +167,40 @@ def _parts(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _field(spec: StructFieldSpec) -> StructFieldSpec:
-    """A field as tyro is to take it: with its names, and its help in one line, whatever the lines
-    of the docstring."""
-    said = spec.helptext
+def _field(spec: StructFieldSpec, hidden: Collection[str]) -> StructFieldSpec:
+    """A field as tyro is to take it: with its names, its help in one line, whatever the lines of
+    the docstring, and nothing said of a default that is none."""
+    said, kind, marks = spec.helptext, listed(spec.type), []
+    if spec.name in hidden:
+        marks.append(tyro.conf.Suppress)
+    if spec.default is None or get_origin(_plain(kind)) is tuple:
+        marks.append(tyro.conf.arg(metavar=_metavar(kind), help_behavior_hint=""))
     return replace(
         spec,
-        type=listed(spec.type),
+        type=Annotated[(kind, *marks)] if marks else kind,
         helptext=lambda: " ".join(((said() if callable(said) else said) or "").split()) or None,
     )
 
 
-def _registry() -> ConstructorRegistry:
+def _metavar(hint: Any) -> str | None:
+    """What stands for the value of an option that may be left out; None for tyro's own word."""
+    said = (
+        [each for each in get_args(hint)[1:] if getattr(each, "metavar", None)] if get_origin(hint) is Annotated else []
+    )
+    if said:
+        return said[0].metavar
+    kind = _plain(hint)
+    if get_origin(kind) is tuple:
+        one = _metavar(get_args(kind)[0])
+        return None if one is None else f"{one} ..."
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(map(str, get_args(kind)))}}}"
+    return METAVARS.get(kind)
+
+
+def _registry(hidden: Collection[str] = ()) -> ConstructorRegistry:
     """How tyro takes settings that are names of a registry (`OneOf`), as it is now, and classes of
-    a user's own."""
+    a user's own; those that are hidden it takes and does not show."""
     registry = ConstructorRegistry()
     within: list[Any] = []  # the groups whose fields tyro itself is asked for
 
@@ -153,7 +213,7 @@ def _registry() -> ConstructorRegistry:
         within.pop()
         if not isinstance(found, StructConstructorSpec):
             return None
-        return replace(found, fields=tuple(map(_field, found.fields)))
+        return replace(found, fields=tuple(_field(spec, hidden) for spec in found.fields))
 
     @registry.primitive_rule
     def own(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:

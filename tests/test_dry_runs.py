@@ -232,7 +232,7 @@ def test_a_free_energy_and_its_gradient_do_not_wait(case, estimator):
 def test_updates_do_not_wait(case, inference, data, tmp_path):
     """Two more updates of a run cost not one look more."""
     from itervae.data import DataSettings
-    from itervae.training import RunSettings, TrainingSettings, train
+    from itervae.training import RunSettings, TrainingSettings, train_run
 
     counted = []
     for updates in (2, 4):
@@ -240,14 +240,14 @@ def test_updates_do_not_wait(case, inference, data, tmp_path):
         sequence = SequenceSettings(window=2) if data else SequenceSettings()
         settings = RunSettings(inference, DataSettings(patch_size=8, **data), MODELS[case], None, options, sequence)
         with Waits(numbers=True) as waits:
-            train(settings, tmp_path / f"{updates}")
+            train_run(settings, tmp_path / f"{updates}")
         counted.append(Counter(place for place in waits.places if not place.startswith("data/")))  # cut on the host
     assert counted[0] == counted[1], counted[1] - counted[0]
 
 
 def test_a_run_that_diverges_on_a_gpu_is_not_saved(as_on_a_gpu, tmp_path, monkeypatch):
     from itervae.data import DataSettings
-    from itervae.training import RunSettings, TrainingSettings, train
+    from itervae.training import RunSettings, TrainingSettings, train_run
     from itervae.training.tasks import StillTask
 
     step = StillTask.step
@@ -260,6 +260,6 @@ def test_a_run_that_diverges_on_a_gpu_is_not_saved(as_on_a_gpu, tmp_path, monkey
     options = TrainingSettings(updates=5, batch_size=8, device="cpu")
     settings = RunSettings("lca-unrolled", DataSettings(patch_size=8), MODELS["poisson"], None, options)
     with pytest.raises(InputError, match="training diverged at update 5: the free energy or its gradient is not"):
-        train(settings, tmp_path / "run")
+        train_run(settings, tmp_path / "run")
     assert (tmp_path / "run" / "failure.json").is_file()
     assert not list((tmp_path / "run").glob("*.pt"))

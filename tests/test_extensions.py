@@ -13,7 +13,7 @@ from itervae.cli import main
 from itervae.data import SOURCES, DataSettings
 from itervae.model import MODELS, PoissonVAESettings, build_model
 from itervae.sequence import CARRYOVERS, SequenceSettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run
 
 CARRYOVER = '''
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ def test_a_carryover(written, monkeypatch, tmp_path, capsys):
         sequence=SequenceSettings(carryover="fading", window=2),
         carryover=module.FadingSettings(half_life=1.0),
     )
-    train(settings, tmp_path / "python")
+    train_run(settings, tmp_path / "python")
     loaded = itervae.load(tmp_path / "python")
     assert loaded.settings == settings
     assert type(loaded.carryover) is module.Fading
@@ -165,7 +165,7 @@ def test_a_family(written, monkeypatch, tmp_path, capsys):
         None,
         TRAINING,
     )
-    train(settings, tmp_path / "python")
+    train_run(settings, tmp_path / "python")
     loaded = itervae.load(tmp_path / "python")
     assert loaded.settings == settings
     assert loaded.model.prior.name == "wide"
@@ -185,7 +185,7 @@ def test_data(written, monkeypatch, tmp_path, capsys):
     settings = RunSettings(
         data=DataSettings(data="ramps", val_share=0.25), model=PoissonVAESettings(latents=4), training=TRAINING
     )
-    train(settings, tmp_path / "python")
+    train_run(settings, tmp_path / "python")
     model, engine = run = itervae.load(tmp_path / "python")
     inputs = itervae.load(tmp_path / "python").prepare(torch.rand(5, 6))
     assert itervae.infer(model, engine, inputs.x).posterior.mean.shape == (5, 4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
-SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "own", "paths"}
+SHARED = {"allocator", "arguments", "arrays", "devices", "errors", "files", "own", "paths", "showing"}
 MAY_IMPORT = {
     "distributions": set(),
     "model": {"distributions"},
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "options": set(),
     "own": {"arguments", "errors"},
     "paths": {"errors"},
+    "showing": {"errors"},
 }
 
 

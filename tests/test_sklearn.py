@@ -22,7 +22,7 @@ from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES, FISTAUnrolled, Optimal
 from itervae.model import PoissonVAESettings
 from itervae.sklearn import GaussianVAE, PoissonVAE, SparseCoding
-from itervae.training import RunSettings, TrainingSettings, train
+from itervae.training import RunSettings, TrainingSettings, train_run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 SMALL = {"n_components": 2, "max_iter": 2, "batch_size": 50}
@@ -75,7 +75,7 @@ def test_fit_is_itervae_train(x, tmp_path):
     data = DataSettings("array", data_path=tmp_path / "x.npy")
     seed = int(np.random.RandomState(7).randint(2**31 - 1))
     options = TrainingSettings(updates=5, batch_size=30, seed=seed, device="cpu")
-    train(RunSettings("lca-unrolled", data, PoissonVAESettings(6, beta=0.5), training=options), tmp_path / "run")
+    train_run(RunSettings("lca-unrolled", data, PoissonVAESettings(6, beta=0.5), training=options), tmp_path / "run")
     model, _ = itervae.load(tmp_path / "run" / "checkpoint_last.pt")
     rows = load_source(data, seed).train.numpy()
     found = PoissonVAE(6, beta=0.5, max_iter=5, batch_size=30, random_state=7).fit(rows)

@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "write the dictionary of a run",
     "figure": "draw a figure from reports",
     "engines": "list the inference engines and what each needs",
+    "completion": "complete commands and options in your shell",
 }
 AFTER = "itervae COMMAND --help explains each; itervae --version says which this is."
 
@@ -50,15 +51,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(args: list[str]) -> None:
     _print_anything()
-    if not args or args[0] in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-        print(f"usage: itervae COMMAND ...\n\n{lines}\n\n{AFTER}")
-        return
-    if args[0] == "--version":
-        print(f"itervae {_version('itervae')}, torch {_version('torch')}")
-        return
     try:
+        if not args or args[0] in ("-h", "--help"):
+            width = max(map(len, COMMANDS))
+            lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+            print(f"usage: itervae COMMAND ...\n\n{lines}\n\n{AFTER}")
+            return
+        if args[0] == "--version":
+            print(f"itervae {_version('itervae')}, torch {_version('torch')}")
+            return
         if args[0] not in COMMANDS:
             from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
 
@@ -72,6 +73,9 @@ def _run(args: list[str]) -> None:
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # nobody reads it any more, as after | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a signal would
     except OSError as error:
         if error.filename is None:
             raise

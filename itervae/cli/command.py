@@ -20,19 +20,21 @@ from itervae.cli.outputs import check_outputs
 from itervae.cli.runs import Target, common_data, open_target, own_classes, short_names
 from itervae.data import DataSettings
 from itervae.errors import InputError
-from itervae.options import asks_help, given, parse
+from itervae.options import HELP_ALL, asks_help, given, parse
 from itervae.paths import check_path
+from itervae.plotting.files import FORMATS
 from itervae.training import choose_device
 
 
 class Output(NamedTuple):
-    """A file that a command writes: what it holds, and what its name has to end in."""
+    """A file that a command writes: what it holds, and what its name has to end in, or the endings
+    that it may have."""
 
     what: str
-    suffix: str = ""
+    suffix: str | tuple[str, ...] = ""
 
 
-REPORT, FIGURE = Output("report"), Output("figure", ".png")
+REPORT, FIGURE = Output("report"), Output("figure", FORMATS)
 
 
 class Command(ABC):
@@ -41,6 +43,8 @@ class Command(ABC):
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {}
     """The files that it writes, by the names of their options."""
+    EXAMPLES: ClassVar[tuple[str, ...]] = ()
+    """Command lines that its help ends with."""
 
     def reads(self) -> Sequence[Path]:
         """Files that no output may replace."""
@@ -75,7 +79,8 @@ class Command(ABC):
     def run(cls, prog: str, args: Sequence[str]) -> None:
         """Do what a command line says."""
         if asks_help(args):
-            parse(cls, prog, ["--help"], cls.shown(args))
+            words = [word for word in args if word in (HELP_ALL, "-h", "--help")]
+            parse(cls, prog, words, cls.shown(args), cls.EXAMPLES)
         options = parse(cls, prog, args)
         options.check()
         outputs = check_outputs(options, {name: output.suffix for name, output in cls.OUTPUTS.items()}, options.reads())

@@ -14,6 +14,8 @@ from itervae.inference import ENGINES
 class Engines(Command):
     """List the inference engines and what each needs."""
 
+    EXAMPLES = ("itervae engines",)
+
     def work(self) -> Table:
         table = Table(show_lines=False)
         for heading in ("engine", "what it does", "needs of the model", "steps"):

@@ -44,6 +44,11 @@ class Evaluate(Measurement):
     neighbours and linear classifiers read out of them. One rule and one list of read-outs for every
     family; see docs/evaluate.md."""
 
+    EXAMPLES = (
+        "itervae evaluate runs/poisson runs/gaussian --json evaluation.json --figure evaluation.png",
+        "itervae evaluate runs/poisson --suite knn shattering --readouts residual root --split test",
+    )
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
@@ -66,7 +71,7 @@ class Evaluate(Measurement):
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
-    """File (.png) for the picture."""
+    """File (.png, .pdf, .svg) for the picture."""
     seed: int = 0
     """Seed of samples and of the labelled data drawn."""
 

@@ -20,6 +20,8 @@ class Export(Command):
     decoder. Of sparse coding the threshold is written in their place. The other families have no
     rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
+    EXAMPLES = ("itervae export runs/my-run --dictionary phi.npz",)
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]

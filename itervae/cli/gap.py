@@ -41,6 +41,12 @@ class Gap(Measurement):
     best of several starts. Of sparse coding: the energy of each engine's code above the least one,
     by the duality gap of the lasso."""
 
+    EXAMPLES = (
+        "itervae gap runs/my-run",
+        "itervae gap phi.npz --engines lca-unrolled:20 fista-unrolled:20 --figure gap.png --json gap.json",
+        "itervae gap phi.npy --model sparse-coding --threshold 0.1 --data array --data-path x.npy",
+    )
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
         "save": Output("free energies", ".npz"),
@@ -74,7 +80,7 @@ class Gap(Measurement):
     save: Path | None = None
     """File (.npz) for the free energies and certificates per datum."""
     figure: Path | None = None
-    """File (.png) for a picture of the gaps over the data."""
+    """File (.png, .pdf, .svg) for a picture of the gaps over the data."""
     seed: int = 0
     """Seed of the data drawn and of engines that sample."""
 

@@ -32,6 +32,12 @@ class Infer(Measurement):
     parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
     proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
 
+    EXAMPLES = (
+        "itervae infer runs/my-run --input x.npy --output codes.npz",
+        "itervae infer runs/my-run --input photograph.png --output codes.npz --inference optimal",
+        "itervae infer phi.npy --model sparse-coding --threshold 0.1 --input x.npy --output codes.npz",
+    )
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
@@ -158,7 +164,7 @@ def _posteriors(
         found, prior, state = filter_step(
             model, engine, x, carryover, before, start=first, steps=steps, generator=generator
         )
-        yield x, found, model.posterior(prior)
+        yield x, found, prior
 
 
 run = partial(Infer.run, "itervae infer")

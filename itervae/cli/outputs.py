@@ -9,13 +9,16 @@ from itervae.errors import InputError
 from itervae.training.folder import is_of_run
 
 
-def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Path] = ()) -> dict[str, Path]:
+def check_outputs(
+    options: Any, suffixes: Mapping[str, str | tuple[str, ...]], inputs: Iterable[Path] = ()
+) -> dict[str, Path]:
     """The files to write, by option; refused where they cannot be written, are named twice, or
     would replace an input.
 
     Args:
         options: of the command; an output that is None is not asked for.
-        suffixes: the option of each output, and what its name has to end in; "" for any.
+        suffixes: the option of each output, and what its name has to end in, or several endings; ""
+            for any.
         inputs: files that the command reads.
 
     Raises:
@@ -27,9 +30,10 @@ def check_outputs(options: Any, suffixes: Mapping[str, str], inputs: Iterable[Pa
         path, flag = getattr(options, name), f"--{name}"
         if path is None:
             continue
+        endings = (suffix,) if isinstance(suffix, str) else suffix
         ending = path.suffix if suffix == ".npz" else path.suffix.lower()  # NumPy adds its own to any other
-        if suffix and ending != suffix:
-            raise InputError(f"{flag} is {path}; expected a name ending in {suffix}")
+        if suffix and ending not in endings:
+            raise InputError(f"{flag} is {path}; expected a name ending in {' or '.join(endings)}")
         if (place := os.path.realpath(path)) in taken:
             raise InputError(f"{flag} is {path}, and so is {taken[place]}; expected another name")
         if is_of_run(Path(place)):

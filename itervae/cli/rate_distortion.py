@@ -57,6 +57,11 @@ class RateDistortion(Measurement):
     and with the best posterior, of each sparse-coding run with its own engine at 200 steps, and of
     sparse coding over thresholds on the dictionary of a Poisson VAE."""
 
+    EXAMPLES = (
+        "itervae rate-distortion runs/beta-* runs/threshold-* --json rd.json --figure rd.png",
+        "itervae rate-distortion phi.npy --data images --data-path photographs/",
+    )
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
@@ -78,7 +83,7 @@ class RateDistortion(Measurement):
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
-    """File (.png) for the picture."""
+    """File (.png, .pdf, .svg) for the picture."""
     seed: int = 0
     """Seed of the counts, and of the data drawn from the training split."""
 

@@ -32,6 +32,7 @@ from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import GenerativeModel
 from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
+from itervae.plotting.files import FORMATS
 from itervae.sequence import Carryover, NoCarryover, filter_sequence
 from itervae.training import LoadedRun
 
@@ -64,10 +65,12 @@ class Sequence(Measurement):
     carryover; the steps that a frame needs from each start; and the control with the past of
     another clip. See docs/sequence.md."""
 
+    EXAMPLES = ("itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",)
+
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
         "figure": FIGURE,
-        "spikes": Output("figure of spikes", ".png"),
+        "spikes": Output("figure of spikes", FORMATS),
         "animation": Output("animation", ".gif"),
     }
 
@@ -81,9 +84,9 @@ class Sequence(Measurement):
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
-    """File (.png): free energy over frames and against steps."""
+    """File (.png, .pdf, .svg): free energy over frames and against steps."""
     spikes: Path | None = None
-    """File (.png): frames, spikes and reconstructions of one sequence."""
+    """File (.png, .pdf, .svg): frames, spikes and reconstructions of one sequence."""
     animation: Path | None = None
     """File (.gif): the same, moving."""
     seed: int = 0

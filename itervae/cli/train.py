@@ -1,26 +1,22 @@
 """`itervae train`: see `itervae.config` for how its options come about."""
 
-from datetime import datetime
-from pathlib import Path
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from itervae.config import parse_train
-from itervae.training import Summary, train
+from itervae.training import Summary, train_run
 from itervae.training.distributed import leads
+from itervae.training.folder import default_folder
 from itervae.training.interrupt import answered, how_to_go_on
 from itervae.training.monitor import weighted
 
 
 def run(args: list[str]) -> None:
     settings, run_dir, resume = parse_train(args)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    engine = settings.engine_name.replace(":", ".")  # MODULE:CLASS
-    folder = resume or run_dir or Path("runs") / f"{stamp}-{settings.data.data}-{engine}"
+    folder = resume or run_dir or default_folder(settings)
     with answered(folder):
-        summary = train(settings, folder, resume=resume is not None)
+        summary = train_run(settings, folder, resume=resume is not None)
         if leads():
             _tell(summary)
     if summary.signal:  # so that nothing is done next that needs a whole run

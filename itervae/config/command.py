@@ -23,7 +23,7 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, engine_name
 from itervae.model import MODELS, families, is_dictionary
-from itervae.options import asks_help, flag, parse
+from itervae.options import HELP_ALL, asks_help, flag, parse
 from itervae.own import import_class, is_class_name
 from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, SequenceSettings
@@ -35,6 +35,18 @@ SAID = {"threshold", "shrinkage", "signed"}
 """Settings of sparse coding that hold for a dictionary file, which does not say them."""
 METAVARS = {"inference": "NAME|MODULE:CLASS[:STEPS]", "own": "MODULE:CLASS ..."}
 """What the help has for the values of options that are text."""
+
+EXAMPLES = (
+    "itervae train",
+    "itervae train --inference lca-unrolled --steps 20 --data images --data-path photographs/ --minutes 60",
+    "itervae train --inference amortized --encoder conv --decoder conv --latents 50 --data mnist",
+    "itervae train --family gaussian --inference amortized --encoder mlp --decoder mlp --data mnist",
+    "itervae train --model sparse-coding --threshold 1",
+    "itervae train --data video --data-path clips/ --carryover adaptive",
+    "itervae train --config configs/images-lca.yaml --beta 2",
+    "itervae train --resume runs/my-run",
+)
+"""Command lines that the help ends with."""
 
 
 def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | None]:
@@ -56,7 +68,7 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
                 f"{', '.join(map(flag, CHANGEABLE))} can: leave it out, or start a new run"
             )
         base = resumed(resume, own)
-        for name in ("inference", "decoder"):
+        for name in OWN:
             if name in given and given[name] != base.get(name):
                 raise InputError(f"{flag(name)} is {given[name]} and the run has {base.get(name)}; leave it out")
     elif config is not None:
@@ -85,8 +97,10 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
     # What YAML (or the resumed run) says comes in front of what the command line says, option by
     # option.
     kept = {name: value for name, value in base.items() if name in kinds.names and name not in given}
-    command: Any = _command(kinds)
-    settings = parse(command, "itervae train", [*_tokens(kept | {"model": kinds.model}), *args, *_tokens(short)])
+    command: Any = command_of(kinds)
+    settings = parse(
+        command, "itervae train", [*_tokens(kept | {"model": kinds.model}), *args, *_tokens(short)], examples=EXAMPLES
+    )
     settings.data.check_read(given)
     run = RunSettings(
         kinds.engine,
@@ -118,7 +132,7 @@ def _values(args: Sequence[str], name: str) -> list[str]:
     return after[: next((place for place, token in enumerate(after) if token.startswith("-")), len(after))]
 
 
-def _command(kinds: Kinds) -> type:
+def command_of(kinds: Kinds) -> type:
     """The dataclass of everything that `itervae train` takes with an engine, a model and a
     carryover."""
     engine, model, carryover = kinds.engine, MODELS[kinds.model], CARRYOVERS[kinds.carryover]
@@ -171,7 +185,7 @@ def _given(args: Sequence[str]) -> dict[str, str | None]:
     """The options on a command line: name → the value that follows, or None."""
     found: dict[str, str | None] = {}
     for position, token in enumerate(args):
-        if not token.startswith("--") or token == "--help":
+        if not token.startswith("--") or token in ("--help", HELP_ALL):
             continue
         name, equals, value = token[2:].partition("=")
         following = args[position + 1] if position + 1 < len(args) else None

@@ -19,7 +19,7 @@ from itervae.own import class_name, given_class, is_class_name
 from itervae.training import resume_settings
 from itervae.training.settings import without_defaults
 
-OWN = {"inference": Engine, "decoder": nn.Module}
+OWN = {"inference": Engine, "decoder": nn.Module, "encoder": nn.Module, "start_encoder": nn.Module}
 """Settings that may name a class of a user's own."""
 CHANGEABLE = ("updates", "minutes", "validate_every", "device", "threads", "data_path", "val_path")
 """Settings that may change when a run is resumed; of the data the place alone, which is checked by

@@ -1,6 +1,7 @@
 """Data: images, arrays and benchmarks as sources of batches, and files as inputs to a trained
 run."""
 
+from itervae.data.given import as_source
 from itervae.data.inputs import Inputs, Preparation
 from itervae.data.prefetch import Prefetcher
 from itervae.data.registry import load_source, load_stills
@@ -19,6 +20,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "TubeSource",
+    "as_source",
     "check_window",
     "load_source",
     "load_stills",

@@ -29,13 +29,14 @@ from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
+from itervae.showing import Shown
 
 Kind = Literal["rows", "images", "video"]
 _PICTURES = ("photos", "images", "cifar16", "video", "drift")  # the data whose runs see patches of pictures
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, repr=False)
+class Inputs(Shown):
     """What a trained run encodes.
 
     Attributes:

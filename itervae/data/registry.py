@@ -41,7 +41,9 @@ def load_source(
         InputError: settings that contradict each other, or data that are missing or unfit.
     """
     settings.check()
-    return SOURCES[settings.data].load(settings, seed, device, fitted)
+    source = SOURCES[settings.data].load(settings, seed, device, fitted)
+    source.settings = settings
+    return source
 
 
 def load_stills(

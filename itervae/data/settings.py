@@ -44,6 +44,9 @@ _PLACES = ("data_path", "data_key", "val_path", "val_key", "val_sequences")
 class DataSettings:
     """Which data to read, and how to prepare them."""
 
+    ADVANCED = ("val_path", "val_key", "val_share", "val_sequences", "local_contrast", "download")
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
+
     data: Annotated[str, OneOf(SOURCES)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows of your own array, MNIST,
     or grey CIFAR-10; as sequences your own video, or windows that drift over the two photographs as

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from math import prod
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ class Source(ABC):
             where there are none.
         dropped: zero-variance patches that were drawn and replaced so far; a diagnostic that no
             batch depends on.
+        settings: the `DataSettings` that it was made of; None of data that were handed over.
         fitted: what was fitted on the training data, or given from a run: saved with a run, for its
             later inputs.
     """
@@ -76,6 +77,7 @@ class Source(ABC):
     labels: Tensor | None = None
     validation_labels: Tensor | None = None
     dropped: int = 0
+    settings: Any = None
     fitted: Fitted = NOTHING_FITTED
 
     @property

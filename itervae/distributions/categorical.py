@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from itervae.arguments import as_number, check_tensor
+from itervae.arguments import as_number
+from itervae.arrays import as_tensor
 from itervae.distributions.family import Family, LinearMap
 from itervae.distributions.gumbel import gumbel_softmax
 from itervae.distributions.poisson import poisson_kl
@@ -38,7 +39,7 @@ class Categorical(Family):
     discrete = True
 
     def __init__(self, u: Tensor, temperature: float = 0.1) -> None:
-        check_tensor("u", u, "of logits (..., K)")
+        u = as_tensor("u", u, None, "of logits (..., K)")
         value = as_number(temperature)
         if value is None or not value >= 0:
             given = described(temperature)

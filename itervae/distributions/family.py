@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from itervae.arguments import check_tensor
+from itervae.arrays import as_tensor
 from itervae.errors import InputError
+from itervae.showing import of_tensor
 
 
 class LinearMap(Protocol):
@@ -38,10 +39,13 @@ class Family(Distribution):
     """Whether z is a count or a choice, so that the score estimator applies."""
 
     def __init__(self, u: Tensor, batch_shape: Sequence[int], event_shape: Sequence[int] = ()) -> None:
-        check_tensor("u", u, "of parameters (..., K)")
+        u = as_tensor("u", u, None, "of parameters (..., K)")
         self.u = u
         # NaNs are let through: a check here would synchronize with a GPU at every use
         super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {of_tensor(self.mean)}"
 
     @property
     def shape(self) -> torch.Size:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_tensor
+from itervae.arrays import as_tensor
 from itervae.distributions.family import Family, soft_clamp
 from itervae.errors import InputError
 
@@ -31,7 +31,7 @@ class LocationScale(Family):
     """The Fisher information in the log-scale."""
 
     def __init__(self, u: Tensor) -> None:
-        check_tensor("u", u, "(..., 2K), locations and then log-scales")
+        u = as_tensor("u", u, None, "(..., 2K), locations and then log-scales")
         if not u.ndim or u.shape[-1] % 2:
             raise InputError(f"u has shape {tuple(u.shape)}; expected (..., 2K): K locations and then K log-scales")
         super().__init__(u, (*u.shape[:-1], u.shape[-1] // 2))

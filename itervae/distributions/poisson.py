@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from itervae import devices
-from itervae.arguments import as_number, check_choice, check_tensor
+from itervae.arguments import as_number, check_choice
+from itervae.arrays import as_tensor
 from itervae.devices import check_value
 from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
 from itervae.distributions.family import Family, soft_clamp
@@ -55,7 +56,7 @@ class RelaxedPoisson(Family):
     discrete = True
 
     def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
-        check_tensor("log_rate", log_rate, "of any shape")
+        log_rate = as_tensor("log_rate", log_rate, None, "of any shape")
         check_choice("indicator", indicator, INDICATORS)
         value = as_number(temperature)
         if value is None or not 0 <= value < math.inf:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, register_kl
 
-from itervae.arguments import check_tensor, check_whole
+from itervae.arguments import check_whole
+from itervae.arrays import as_tensor
 from itervae.distributions.family import Family
 from itervae.errors import InputError
 
@@ -36,7 +37,7 @@ class SparsityCost(Distribution):
 
     def __init__(self, latents: int, threshold: Tensor, signed: bool = False, hard: bool = False) -> None:
         check_whole("latents", latents, 1)
-        check_tensor("threshold", threshold, "of one number")
+        threshold = as_tensor("threshold", threshold, None, "of one number")
         self.threshold = threshold
         self.signed = signed
         self.hard = hard

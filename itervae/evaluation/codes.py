@@ -13,6 +13,7 @@ from itervae.distributions import SparseCode, unit_kl
 from itervae.evaluation.checks import check_measured
 from itervae.inference import Engine, certificate, infer
 from itervae.model import GenerativeModel
+from itervae.showing import Shown
 
 BATCH = 1000
 FLOOR = -2.0
@@ -26,8 +27,8 @@ READOUTS = (*CODE_READOUTS, PIXELS)
 """What can be classified: read-outs of a code, and the data themselves for reference."""
 
 
-@dataclass(frozen=True)
-class Codes:
+@dataclass(frozen=True, repr=False)
+class Codes(Shown):
     """The codes of N data with K units, and how well they reconstruct.
 
     A sparse code is a point estimate: its `sample`, `residual` and `unit_kl` are None, and its
@@ -103,7 +104,7 @@ def encode(
     Raises:
         InputError: as `infer`, no data, and a posterior that cannot be sampled.
     """
-    check_measured(model, (engine,), x)
+    x = check_measured(model, (engine,), x)
     check_seed(seed)
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior()

@@ -26,6 +26,7 @@ from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
 from itervae.evaluation.optimum import BATCH, OptimalReport, Scorer, certified_optimum, estimated_optimum
 from itervae.inference import Engine, Optimal, infer
 from itervae.model import GaussianLikelihood, GenerativeModel
+from itervae.showing import Shown
 
 SCHEMA = 1
 """Version of the JSON report."""
@@ -34,8 +35,8 @@ OPTIMAL, APPROXIMATION = "optimal", "approximation"
 estimated."""
 
 
-@dataclass(frozen=True)
-class GapTrace:
+@dataclass(frozen=True, repr=False)
+class GapTrace(Shown):
     """The gap before the first step and after each (steps + 1 entries): its mean over data, 10th
     and 90th percentile, nats; and the time taken up to there, seconds per 1000 data, between start
     and end in proportion to the steps."""
@@ -46,8 +47,8 @@ class GapTrace:
     seconds_per_1000: list[float]
 
 
-@dataclass(frozen=True)
-class EngineGap:
+@dataclass(frozen=True, repr=False)
+class EngineGap(Shown):
     """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error
     of the mean; `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose
     free energy is finite; `non_finite` counts the others. Of sparse coding energies and gaps are in
@@ -71,7 +72,7 @@ class EngineGap:
     """Where a trace was asked for, and the engine takes the same steps for every datum."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ApproximationReport(MarginalReport):
     """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* −
     (−log p(x)), nats, from the last of them. It is a lower bound where F* is certified, since the
@@ -82,8 +83,8 @@ class ApproximationReport(MarginalReport):
     gap_se: float
 
 
-@dataclass(frozen=True)
-class GapReport:
+@dataclass(frozen=True, repr=False)
+class GapReport(Shown):
     """The report of `amortization_gap`; `arrays` holds free energies and certificates per datum."""
 
     num: int
@@ -148,7 +149,7 @@ def amortization_gap(
             )
         if pair[1] is not None:
             check_whole("steps", pair[1])
-    check_measured(model, (engine for engine, _ in engines.values()), x)
+    x = check_measured(model, (engine for engine, _ in engines.values()), x)
     check_varied(x)
     check_positive("tolerance", tolerance, " of nats")
     check_seed(seed)

@@ -19,16 +19,17 @@ from torch import Tensor
 from itervae.arguments import check_kind, check_seed
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError
-from itervae.inference.checks import check_data
+from itervae.inference.checks import as_data
 from itervae.model import GenerativeModel, PoissonPrior
+from itervae.showing import Shown
 
 SAMPLES = (1, 10, 100, 1000, 5000)
 ELEMENTS = 1 << 24
 """Counts drawn at once."""
 
 
-@dataclass(frozen=True)
-class MarginalReport:
+@dataclass(frozen=True, repr=False)
+class MarginalReport(Shown):
     """Bounds of −log p(x), nats: for each number of samples K the mean over data, its standard
     error over data, and the standard error over replicates (independent groups of K samples for the
     same data; NaN where there is one group)."""
@@ -65,7 +66,7 @@ def marginal_likelihood(
     Raises:
         InputError: β is not 1, or sample numbers that do not increase.
     """
-    check_data(model, x)
+    x = as_data(model, x)
     check_kind("posterior", posterior, RelaxedPoisson, "a distribution: infer(model, engine, x).posterior")
     check_kind("samples", samples, Sequence, f"increasing numbers from 1, such as ({samples},)")
     check_seed(seed)

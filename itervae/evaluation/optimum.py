@@ -12,6 +12,7 @@ from torch import Tensor
 from itervae.evaluation.estimate import estimate_optimum, scored_free_energy
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.model import FreeEnergy, GenerativeModel
+from itervae.showing import Shown
 
 BATCH = 1000
 LONG = 200
@@ -20,8 +21,8 @@ PERTURBATION = 1.0
 """Standard deviation of the perturbed start, in log-rate or the unit of the other parameters."""
 
 
-@dataclass(frozen=True)
-class OptimalReport:
+@dataclass(frozen=True, repr=False)
+class OptimalReport(Shown):
     """The best posterior: F* in nats, how it is known, and what it cost.
 
     `method` is "certified" or "estimate". Certificates (nats) are None for an estimate;

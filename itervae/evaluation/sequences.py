@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_choice, check_kind, check_seed, check_tensor, check_whole
+from itervae.arguments import check_choice, check_kind, check_seed, check_whole
+from itervae.arrays import as_tensor
 from itervae.errors import InputError, described
 from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
 from itervae.inference.checks import check_engine, check_model
 from itervae.model import GenerativeModel
 from itervae.sequence import STARTS, Carryover, FilterState, check_carryover, filter_step
+from itervae.showing import Shown
 
 THRESHOLDS = (1.0, 0.1)
 """Gaps to be reached from each start, nats."""
@@ -30,8 +32,8 @@ LONG = 200
 """Steps of the LCA that stand in for an optimum that cannot be proved."""
 
 
-@dataclass(frozen=True)
-class CarryoverReport:
+@dataclass(frozen=True, repr=False)
+class CarryoverReport(Shown):
     """What a carryover does on some sequences: nats per frame over frames 2 to T, each frame under
     its own prior.
 
@@ -63,8 +65,8 @@ class CarryoverReport:
     free_energy: list[float]
 
 
-@dataclass(frozen=True)
-class SequenceReport:
+@dataclass(frozen=True, repr=False)
+class SequenceReport(Shown):
     """`sequences`: name → carryover → report; `mean` over all of them; `units`: carryover →
     autocorrelation of each unit's rate (K,), NaN where it never changes; and the largest
     certificate of the optima, nats, NaN where they are not proved."""
@@ -111,7 +113,7 @@ def measure_sequences(
             another model, a number of steps below 1, or a model whose optimum is neither proved nor
             approached by the LCA.
     """
-    _check(candidates, tubes, steps)
+    tubes = _check(candidates, tubes, steps)
     check_choice("start", start, STARTS)
     check_seed(seed)
     x = torch.cat(list(tubes.values()))
@@ -149,8 +151,8 @@ def _check(
     candidates: Mapping[str, tuple[GenerativeModel, Engine, Carryover]],
     tubes: Mapping[str, Tensor],
     steps: Sequence[int],
-) -> None:
-    """Refuse what cannot be measured, before anything is."""
+) -> dict[str, Tensor]:
+    """The sequences as tensors; what cannot be measured is refused before anything is."""
     check_kind("candidates", candidates, Mapping, "a dict of name → (model, engine, carryover)")
     check_kind("tubes", tubes, Mapping, "a dict of name → sequences (n, T, D)")
     check_kind("steps", steps, Sequence, f"numbers of steps per frame, such as ({steps},)")
@@ -158,8 +160,7 @@ def _check(
         check_whole("steps", number, 1)
     if not candidates or not tubes:
         raise InputError(f"there are {len(candidates)} carryovers and {len(tubes)} sequences; expected one at least")
-    for name, tube in tubes.items():
-        check_tensor(name, tube, "(n, T, D)")
+    tubes = {name: as_tensor(name, tube, None, "(n, T, D)") for name, tube in tubes.items()}
     shapes = {name: tuple(tube.shape) for name, tube in tubes.items()}
     first = next(iter(shapes.values()))
     for name, shape in shapes.items():
@@ -183,6 +184,7 @@ def _check(
                 "of that size"
             )
         _best_engine(model)
+    return tubes
 
 
 def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
@@ -214,9 +216,8 @@ def _optimal_filter(
         found, prior, after = filter_step(
             exact, best, frame, carrying, before, start="previous", steps=steps, generator=generator
         )
-        given = exact.posterior(prior)
-        energy = exact.free_energy(frame, found.posterior, given, generator=generator).total
-        return energy, found.posterior.u, certificate(exact, frame, found.posterior, given), after
+        energy = exact.free_energy(frame, found.posterior, prior, generator=generator).total
+        return energy, found.posterior.u, certificate(exact, frame, found.posterior, prior), after
 
     for frame in x.unbind(1):
         before = state
@@ -279,7 +280,7 @@ def _energy_at(
         found, prior, state = filter_step(
             model, engine, frame, carryover, state, start=start, steps=steps, generator=generator
         )
-        energies.append(model.free_energy(frame, found.posterior, model.posterior(prior), generator=generator).total)
+        energies.append(model.free_energy(frame, found.posterior, prior, generator=generator).total)
         advance(len(x))
     return torch.stack(energies, 1)
 

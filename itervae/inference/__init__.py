@@ -27,7 +27,15 @@ from itervae.inference.engines.semi_amortized import SemiAmortized
 from itervae.inference.engines.spiking import SpikingLCA
 from itervae.inference.gradients import GRADIENTS, Checkpoint, Envelope, Gradient, Implicit, Truncate, Unroll
 from itervae.inference.problem import Problem
-from itervae.inference.registry import ENGINES, check_named, engine_class, engine_name, fitting, split_steps
+from itervae.inference.registry import (
+    ENGINES,
+    build_engine,
+    check_named,
+    engine_class,
+    engine_name,
+    fitting,
+    split_steps,
+)
 
 __all__ = [
     "ENGINES",
@@ -64,6 +72,7 @@ __all__ = [
     "State",
     "Truncate",
     "Unroll",
+    "build_engine",
     "certificate",
     "check_fit",
     "check_implicit",

@@ -1,17 +1,20 @@
 """How far a posterior is from the best one, at most: proved bounds, per datum."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from itervae.arguments import check_devices, check_kind
 from itervae.distributions import Family, PriorDistribution
 from itervae.errors import InputError
-from itervae.inference.checks import check_data
+from itervae.inference.checks import as_data
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 
 
-def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: PriorDistribution | None = None) -> Tensor:
+def certificate(
+    model: GenerativeModel, x: ArrayLike | Tensor, posterior: Family, prior: PriorDistribution | None = None
+) -> Tensor:
     """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding
     can have done to it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy`
     and `CategoricalEnergy`.
@@ -29,7 +32,7 @@ def certificate(model: GenerativeModel, x: Tensor, posterior: Family, prior: Pri
     Raises:
         InputError: x or the posterior is of another kind, width or device than the model.
     """
-    check_data(model, x)
+    x = as_data(model, x)
     check_kind("posterior", posterior, Family, "a distribution: infer(model, engine, x).posterior")
     check_devices(x, {"the posterior": posterior.u, "the prior": None if prior is None else prior.u})
     own = model.prior()

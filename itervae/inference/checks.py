@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_devices, check_generator, check_kind, check_tensor, check_whole
+from itervae.arguments import check_devices, check_generator, check_kind, check_whole
+from itervae.arrays import as_tensor
 from itervae.devices import check_value
 from itervae.distributions import Family, PriorDistribution, SparsityCost
 from itervae.errors import InputError, described
@@ -28,12 +29,12 @@ def check_kinds(
     gradient: Any,
     record: Any,
     generator: Any,
-) -> None:
-    """Refuse arguments of `infer` that are of another kind: a name or a class for an object, an
-    array for a tensor."""
+) -> Tensor:
+    """The data as a tensor; arguments of `infer` that are of another kind are refused: a name or a
+    class for an object."""
     check_model(model)
     check_engine(engine)
-    check_tensor("x", x)
+    x = as_data(model, x)
     if prior is not None:
         check_kind("prior", prior, Family | SparsityCost, "a distribution, such as model.prior()")
     if state is not None:
@@ -59,6 +60,7 @@ def check_kinds(
         "the generator": generator,
     }
     check_devices(x, others)
+    return x
 
 
 def check_model(model: Any) -> None:
@@ -84,16 +86,18 @@ def check_engine(engine: Any) -> None:
     raise InputError(f"engine is {what}; expected {how}")
 
 
-def check_data(model: Any, x: Any) -> None:
-    """Refuse what is no model, and data that are no tensor (B, D) with the D of the model."""
+def as_data(model: Any, x: Any) -> Tensor:
+    """Data as a tensor (B, D), of the precision and on the device of the model where they are an
+    array or lists; what is no model is refused, and data of another shape."""
     check_model(model)
-    check_tensor("x", x)
+    x = as_tensor("x", x, model.beta)
     if x.ndim != 2:
         raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
     if x.shape[1] != model.size:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
+    return x
 
 
 def check_inputs(
@@ -107,7 +111,6 @@ def check_inputs(
 ) -> None:
     """Refuse what `infer` cannot work with, naming the value, what was expected and what to do."""
     check_fit(type(engine), model)
-    check_data(model, x)
     check_finite_rows("x", x, "values", "values: clean them")
     own = model.prior()
     if type(prior) is not type(own):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from itervae import devices
@@ -17,14 +18,15 @@ from itervae.inference.gradients import Gradient, Unroll
 from itervae.inference.problem import Problem
 from itervae.inference.stopping import until_certified
 from itervae.model import GenerativeModel
+from itervae.showing import Shown
 
 ROWS_AT_ONCE = 2048
 """Data that go through the steps together on a CPU where no gradient goes back, at most, so that
 the arrays of a step stay in its caches."""
 
 
-@dataclass(frozen=True)
-class Inference:
+@dataclass(frozen=True, repr=False)
+class Inference(Shown):
     """The answer of `infer`, the same for every engine.
 
     Attributes:
@@ -47,7 +49,7 @@ class Inference:
 def infer(
     model: GenerativeModel,
     engine: Engine,
-    x: Tensor,
+    x: ArrayLike | Tensor,
     *,
     prior: PriorDistribution | None = None,
     state: State | None = None,
@@ -58,11 +60,15 @@ def infer(
 ) -> Inference:
     """Infer the posterior of each datum.
 
+    The answer has a gradient where gradients are on (`torch.enable_grad`) and something that it
+    depends on asks for one: a parameter of the model or the engine, x, the prior or the state. What
+    `itervae.load` and `load_dictionary` give does not ask.
+
     Args:
         model: generative model with K latents and data of dimension D.
         engine: the method (see `itervae.inference.ENGINES`).
-        x: data (B, D), finite, of any floating-point type. The answer has its precision, float32 or
-            float64; that of the model where the decoder is a network, or x is of half precision.
+        x: data (B, D), finite: a tensor, an array or lists. The answer has its precision, float32
+            or float64; that of the model where the decoder is a network, or x is of another kind.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
@@ -77,11 +83,15 @@ def infer(
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
-    check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
+    x = check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
     given: PriorDistribution = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
     gradient.check(model, engine)
     x, state = _in_one_precision(model, x, state)
+    if torch.is_grad_enabled() and not _asks_gradient(model, engine, x, given, state):
+        with torch.no_grad():
+            options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
+            return infer(model, engine, x, prior=prior, state=state, **options)
     apart = devices.on_cpu(x) and model.exact and not engine.stochastic
     if apart and len(x) > ROWS_AT_ONCE and (gradient.detached or not torch.is_grad_enabled()):
         options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
@@ -125,6 +135,14 @@ def infer(
         stats={"steps": taken, "certificate": certificate, **diagnostics},
         trace={name: torch.stack(kept) for name, kept in trace.items()},
     )
+
+
+def _asks_gradient(
+    model: GenerativeModel, engine: Engine, x: Tensor, prior: PriorDistribution, state: State | None
+) -> bool:
+    """Whether anything that the answer depends on has a gradient to come."""
+    given = () if state is None else (state.u, *state.memory.values())
+    return any(value.requires_grad for value in (x, prior.u, *given, *model.parameters(), *engine.parameters()))
 
 
 def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:

@@ -12,10 +12,11 @@ from itervae.arguments import check_fields, check_kind
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 from itervae.own import make
+from itervae.showing import Shown
 
 
-@dataclass(frozen=True)
-class State:
+@dataclass(frozen=True, repr=False)
+class State(Shown):
     """The state of inference for a batch.
 
     Attributes:
@@ -114,6 +115,8 @@ class Engine(nn.Module):
     `stats["stalled"]` says which data stopped so. None: never."""
     steps: int = 0
     tolerance: float | None = None
+    settings: Any = None
+    """What `build_engine` made it of; None where it was made as CLASS(...)."""
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Engine":

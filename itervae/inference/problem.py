@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from itervae.arguments import check_tensor
+from itervae.arrays import as_tensor
 from itervae.distributions import Categorical, Family, Gaussian, PriorDistribution, RelaxedPoisson, SparsityCost
 from itervae.inference.energies.base import Energy
 from itervae.inference.energies.closed_form import CategoricalEnergy, ClosedFormEnergy, GaussianEnergy
@@ -34,9 +34,8 @@ class Problem:
     def __init__(
         self, model: GenerativeModel, x: Tensor, prior: PriorDistribution, generator: torch.Generator | None = None
     ) -> None:
-        check_tensor("x", x)
         self.model = model
-        self.x = x
+        self.x = as_tensor("x", x, model.beta)
         self.prior = prior
         self.generator = generator
         self._differentiable = torch.is_grad_enabled()

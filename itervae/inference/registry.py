@@ -3,11 +3,12 @@
 An engine of a user's own is named MODULE:CLASS.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from itervae.arguments import check_kind, nearest
 from itervae.errors import InputError
-from itervae.inference.checks import lacking
+from itervae.inference.checks import check_engine, lacking
 from itervae.inference.engine import Engine
 from itervae.inference.engines.amortized import Amortized
 from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
@@ -51,6 +52,40 @@ def engine_class(name: Any) -> type[Engine]:
         f"inference engine {name!r} is unknown; {nearest(name, ENGINES)}expected one of {', '.join(ENGINES)}, or "
         "MODULE:CLASS of your own"
     )
+
+
+def build_engine(engine: str | type[Engine], model: GenerativeModel, settings: Any = None, **named: Any) -> Engine:
+    """A new engine for a model.
+
+    Example:
+        engine = itervae.build_engine("amortized", model, encoder="mlp")
+
+    Args:
+        engine: its name in `ENGINES`, or its class.
+        model: the model that it will infer with.
+        settings: an object of the engine's `Settings`, its defaults where None.
+        named: or fields of that by name, as the options of `itervae train` are called.
+
+    Raises:
+        InputError: no such engine or setting, or a model that it does not fit.
+    """
+    kind = engine_class(engine) if isinstance(engine, str) else engine
+    known = [each.name for each in fields(kind.Settings)]
+    for name in named:
+        if name not in known:
+            raise InputError(
+                f"{engine_name(kind)} has no setting {name!r}; {nearest(name, known)}expected "
+                f"{'some of ' + ', '.join(known) if known else 'none'}"
+            )
+    if settings is None:
+        settings = kind.Settings(**named)
+    elif named:
+        raise InputError(f"settings and {next(iter(named))} were given; expected one or the other: leave one out")
+    check_named(kind, model)
+    made = kind.build(settings, model, model.shape)
+    check_engine(made)
+    made.settings = settings
+    return made
 
 
 def engine_name(kind: type[Engine]) -> str:

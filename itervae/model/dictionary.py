@@ -140,7 +140,7 @@ def load_dictionary(
             _flag(given, "signed", path) if signed is None else signed,
             unit_norm=False,
         )
-        return sparse_coding_model(dictionary, settings, shape).eval()
+        return sparse_coding_model(dictionary, settings, shape).eval().requires_grad_(False)
     rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
@@ -150,7 +150,7 @@ def load_dictionary(
     with torch.no_grad():
         decoder.weight.copy_(dictionary)
         prior.log_rate.copy_(rates)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def is_dictionary(path: Path) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -20,9 +21,9 @@ from itervae.arguments import (
     check_kind,
     check_positive,
     check_shape,
-    check_tensor,
     check_whole,
 )
+from itervae.arrays import as_tensor
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
@@ -30,6 +31,7 @@ from itervae.model.families.sparse_code import SparsityPrior
 from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
+from itervae.showing import Shown
 
 CAPABILITIES = frozenset(
     {
@@ -52,8 +54,8 @@ CERTIFIABLE = frozenset({"linear decoder", "Gaussian likelihood", "certifiable o
 """What a model needs for its best posterior, or code, to be proved."""
 
 
-@dataclass(frozen=True)
-class FreeEnergy:
+@dataclass(frozen=True, repr=False)
+class FreeEnergy(Shown):
     """The free energy of each datum, nats; every field has shape (B,).
 
     `total` = `reconstruction` + β·`kl`.
@@ -76,6 +78,8 @@ class GenerativeModel(nn.Module):
         beta: β > 0.
     """
 
+    settings: Any
+    """What `build_model` made it of; None where it was composed by hand."""
     beta: Tensor
 
     def __init__(
@@ -98,6 +102,7 @@ class GenerativeModel(nn.Module):
                     "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
                     "scale its threshold instead"
                 )
+        self.settings: Any = None
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
@@ -175,7 +180,7 @@ class GenerativeModel(nn.Module):
         these potentials."""
         return self.prior.posterior(u, temperature)
 
-    def output(self, z: Tensor) -> Tensor:
+    def output(self, z: ArrayLike | Tensor) -> Tensor:
         """What the decoder gives, the mean or the logits of x (..., D), at z (..., K) in any
         precision.
 
@@ -183,7 +188,7 @@ class GenerativeModel(nn.Module):
             InputError: z, or what the decoder gives, is of another width, which would be broadcast
                 without a word.
         """
-        check_kind("z", z, Tensor, "a tensor (..., K), such as posterior.mean")
+        z = as_tensor("z", z, self.beta, "(..., K), such as posterior.mean")
         if z.shape[-1:] != (self.latents,):
             raise InputError(f"z has shape {tuple(z.shape)}; expected (..., {self.latents}), the latents of this model")
         own = next(self.decoder.parameters(), z)
@@ -195,7 +200,7 @@ class GenerativeModel(nn.Module):
             )
         return found
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: ArrayLike | Tensor) -> Tensor:
         """E[x | z]; z (..., K), answer (..., D)."""
         return self.likelihood.mean(self.output(z))
 
@@ -209,7 +214,7 @@ class GenerativeModel(nn.Module):
 
     def free_energy(
         self,
-        x: Tensor,
+        x: ArrayLike | Tensor,
         posterior: Family,
         prior: PriorDistribution | None = None,
         *,
@@ -237,7 +242,7 @@ class GenerativeModel(nn.Module):
         """
         static = self.prior()
         family = type(self.posterior(static.u))
-        check_tensor("x", x)
+        x = as_tensor("x", x, self.beta)
         example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
         _check_family("posterior", posterior, family, example)
         if prior is not None:

@@ -60,6 +60,9 @@ class Prior(nn.Module):
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
+    ADVANCED = ("learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
+
     latents: int = 512
     """Number of latent units K."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[nn.Module] = "linear"

@@ -4,10 +4,12 @@ import math
 from dataclasses import replace
 
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn import functional
 
-from itervae.arguments import check_fields, check_kind, check_seed, check_shape, check_tensor
+from itervae.arguments import check_fields, check_kind, check_seed, check_shape
+from itervae.arrays import as_tensor
 from itervae.errors import InputError
 from itervae.model.decoders import build_decoder
 from itervae.model.estimators import estimators_of
@@ -70,7 +72,9 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
             likelihood = GaussianLikelihood(settings.observation_variance, settings.learn_variance)
         else:
             likelihood = BernoulliLikelihood()
-        return GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
+        model = GenerativeModel(prior, decoder, likelihood, shape, settings.beta)
+    model.settings = settings
+    return model
 
 
 def estimators_for(settings: VAESettings) -> tuple[str, ...]:
@@ -81,7 +85,7 @@ def estimators_for(settings: VAESettings) -> tuple[str, ...]:
 
 
 def sparse_coding_model(
-    dictionary: torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
+    dictionary: ArrayLike | torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
 ) -> GenerativeModel:
     """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm
     unless the settings have them as they are.
@@ -91,7 +95,7 @@ def sparse_coding_model(
             of `shape`.
     """
     check_fields(settings, SparseCodingSettings)
-    check_tensor("dictionary", dictionary, "(D, K), one atom a column")
+    dictionary = as_tensor("dictionary", dictionary, None, "(D, K), one atom a column")
     expected = math.prod(check_shape(shape))
     if dictionary.ndim != 2 or 0 in dictionary.shape:
         raise InputError(f"dictionary has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column")
@@ -110,4 +114,5 @@ def sparse_coding_model(
     model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
     with torch.no_grad():
         decoder.weight.copy_(functional.normalize(dictionary, dim=0) if settings.unit_norm else dictionary)
+    model.settings = settings
     return model

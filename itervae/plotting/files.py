@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
@@ -13,23 +13,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save(figure: "Figure", path: str | Path) -> None:
-    """Write a PNG at 200 dots per inch; `path` holds the whole picture or what it held before,
-    never half a file.
+FORMATS = (".png", ".pdf", ".svg")
+"""Endings of the names of pictures, which say what is written."""
+_EDITABLE: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "itervae"}
+"""Settings of matplotlib for files whose text stays text, and that are the same each time."""
 
-    At this resolution one pixel of an image covers a whole number of pixels of the file.
+
+def save(figure: "Figure", path: str | Path) -> None:
+    """Write a picture as its name says: .png at 200 dots per inch, .pdf or .svg with lines and text
+    that can be edited; `path` holds the whole picture or what it held before, never half a file.
+
+    At this resolution one pixel of an image covers a whole number of pixels of a .png.
 
     Raises:
-        InputError: the name does not end in .png, or the file cannot be written; what stood at
+        InputError: the name ends in something else, or the file cannot be written; what stood at
             `path` is untouched.
     """
     path = check_path(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"the picture's name is {path}; expected one that ends in .png: figures are written as PNG")
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise InputError(f"the picture's name is {path}; expected one that ends in {', '.join(FORMATS)}")
     _as_written(figure)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
+    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(kind)
+    with _settings():
+        figure.savefig(content, format=kind[1:], dpi=DPI, metadata=dated)
     write_bytes(path, content.getvalue())
+
+
+def _settings() -> Any:
+    """matplotlib's settings while a file is written."""
+    from matplotlib import rc_context
+
+    return rc_context(_EDITABLE)
 
 
 def _as_written(figure: "Figure") -> None:

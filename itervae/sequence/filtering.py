@@ -5,31 +5,34 @@ State and prior are separate choices: `carryover` makes the prior that a frame i
 `start` says where the iteration of a frame begins.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from itervae.arguments import check_choice, check_devices, check_kind
+from itervae.arrays import as_tensor
 from itervae.devices import put_off
 from itervae.distributions import Family
 from itervae.errors import InputError, described
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
-from itervae.inference.checks import check_data, check_engine, check_finite_rows, check_model
+from itervae.inference.checks import as_data, check_engine, check_finite_rows, check_model
 from itervae.model import GenerativeModel
 from itervae.sequence.base import check_carryover
 from itervae.sequence.carryover import Carryover
 from itervae.sequence.state import FilterState
+from itervae.showing import Shown
 
 STARTS = ("prior", "previous", "safer")
 """Where the iteration of a frame can begin: at its own prior, at the posterior of the frame before,
 or, datum by datum, at the one of them with the lower free energy."""
 
 
-@dataclass(frozen=True)
-class Filtered:
+@dataclass(frozen=True, repr=False)
+class Filtered(Shown):
     """The answer of `filter_sequence`, time second: parameters `u` of the posteriors and `prior` of
     the priors (B, T, P), the free energy of each frame under its own prior (B, T), nats; and the
     state to go on from."""
@@ -44,7 +47,7 @@ class Filtered:
 def filter_step(
     model: GenerativeModel,
     engine: Engine,
-    x: Tensor,
+    x: ArrayLike | Tensor,
     carryover: Carryover,
     state: FilterState | None = None,
     *,
@@ -53,7 +56,7 @@ def filter_step(
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
-) -> tuple[Inference, Tensor, FilterState]:
+) -> tuple[Inference, Family, FilterState]:
     """Infer one frame: for online use, a frame at a time.
 
     Memory is constant under `torch.no_grad()`, or with `state.detach()` handed on: gradients go
@@ -66,14 +69,14 @@ def filter_step(
         model, engine, steps, gradient, record, generator: as of `infer`.
 
     Returns:
-        The inference of this frame, the parameters of its prior (B, P), and the state to go on
-        from.
+        The inference of this frame, its prior, p(z) over (B, K) latents, which
+        `model.free_energy(x, inference.posterior, prior)` takes, and the state to go on from.
 
     Raises:
         InputError: an unknown start, a state of other sequences, or what `infer` and the carryover
             refuse.
     """
-    check_data(model, x)
+    x = as_data(model, x)
     check_engine(engine)
     check_choice("start", start, STARTS)
     static = model.prior()
@@ -100,7 +103,7 @@ def filter_step(
     found = infer(model, engine, x, prior=prior, state=begin, **options)
     u = found.posterior.u
     age = torch.ones(len(x), dtype=torch.int64, device=x.device) if state is None else state.age + 1
-    return found, prior.u, FilterState(u, age, carryover.remember(static, state, u))
+    return found, prior, FilterState(u, age, carryover.remember(static, state, u))
 
 
 def _start(
@@ -117,7 +120,7 @@ def _start(
 def filter_sequence(
     model: GenerativeModel,
     engine: Engine,
-    frames: Tensor | Iterable[Tensor],
+    frames: np.ndarray | Tensor | Iterable[ArrayLike | Tensor],
     carryover: Carryover,
     state: FilterState | None = None,
     *,
@@ -130,7 +133,8 @@ def filter_sequence(
 
     Args:
         model, engine: as of `infer`.
-        frames: (B, T, D), or an iterable of T frames (B, D), of which one is held at a time.
+        frames: a tensor or array (B, T, D), or an iterable of T frames (B, D), of which one is held
+            at a time.
         carryover: how the prior of a frame comes from the posterior before.
         state: where an earlier call ended: 12 frames and 12 frames more are 24.
         start: one of `STARTS`: where the iteration of a frame begins.
@@ -143,11 +147,17 @@ def filter_sequence(
         InputError: no frame, frames that are not finite, or what `filter_step` refuses.
     """
     check_model(model)
-    if isinstance(frames, np.ndarray) or not isinstance(frames, Iterable):
+    if isinstance(frames, str | Mapping) or not isinstance(frames, Iterable):
         raise InputError(
-            f"frames is {described(frames)}; expected a tensor (B, T, D), or an iterable of T frames (B, D): use "
-            "torch.as_tensor(frames, dtype=torch.float32)"
+            f"frames is {described(frames)}; expected a tensor or array (B, T, D), or an iterable of T frames (B, D)"
         )
+    if isinstance(frames, list | tuple) and len(frames) and isinstance(frames[0], list | tuple):
+        raise InputError(
+            f"frames is {described(frames)} of lists, which does not say which of them is time; expected an array "
+            "(B, T, D): use numpy.asarray(frames)"
+        )
+    if isinstance(frames, np.ndarray):
+        frames = as_tensor("frames", frames, model.beta, "(B, T, D)")
     if isinstance(frames, Tensor):
         check_devices(frames, {"the model": model.beta})
         _check(frames)
@@ -157,9 +167,9 @@ def filter_sequence(
         found, prior, state = filter_step(
             model, engine, x, carryover, state, start=start, steps=steps, gradient=gradient, generator=generator
         )
-        energy = model.free_energy(x, found.posterior, model.posterior(prior), generator=generator)
+        energy = model.free_energy(x, found.posterior, prior, generator=generator)
         posteriors.append(found.posterior.u)
-        priors.append(prior)
+        priors.append(prior.u)
         energies.append(energy.total)
     if state is None:
         raise InputError("there is no frame to filter; expected at least one")

@@ -13,6 +13,9 @@ from itervae.sequence.filtering import STARTS
 class SequenceSettings:
     """What one frame hands to the next, and how far training looks back."""
 
+    ADVANCED = ("start", "window", "stream")
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
+
     carryover: Annotated[str, OneOf(CARRYOVERS)] = "none"
     """How the prior of a frame comes from the posterior of the frame before: not at all; that
     posterior itself; a geometric or an arithmetic mixture of it with the static prior, with a

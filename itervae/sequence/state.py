@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_kind
+from itervae.showing import Shown
 
 
-@dataclass(frozen=True)
-class FilterState:
+@dataclass(frozen=True, repr=False)
+class FilterState(Shown):
     """What a filter carries from frame to frame, of B sequences.
 
     Attributes:

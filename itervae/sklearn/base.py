@@ -15,7 +15,7 @@ from itervae.arguments import check_kind, check_positive, check_whole
 from itervae.arrays import as_float32
 from itervae.data.source import RowSource
 from itervae.errors import InputError, described
-from itervae.inference import Engine, Inference, check_named, engine_class, infer, split_steps
+from itervae.inference import Engine, Inference, build_engine, engine_class, infer, split_steps
 from itervae.model import GenerativeModel, ModelSettings
 from itervae.training import RunSettings, TrainingSettings
 from itervae.training.distributed import Processes
@@ -207,5 +207,4 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 f"inference is {described(self.inference)}, which has to be trained with the model; call fit, or use "
                 "an engine that has no parameters"
             )
-        check_named(kind, model)
-        return kind.build(settings, model, model.shape)
+        return build_engine(kind, model, settings)

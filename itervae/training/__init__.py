@@ -8,10 +8,11 @@ from itervae.training.checkpoint import (
     write_checkpoint,
 )
 from itervae.training.choices import choose_device
+from itervae.training.given import train
 from itervae.training.loading import LoadedRun, load, load_sequence
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings, TrainingSettings
-from itervae.training.trainer import Summary, resume_settings, train
+from itervae.training.trainer import Summary, resume_settings, train_run
 from itervae.training.validation import validate
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "read_checkpoint",
     "resume_settings",
     "train",
+    "train_run",
     "validate",
     "write_checkpoint",
 ]

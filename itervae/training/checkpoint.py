@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
-from itervae.inference import Engine, check_named
-from itervae.inference.checks import check_engine
+from itervae.inference import Engine, build_engine
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
 from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, Carryover
@@ -147,8 +146,10 @@ def load_values(path: str | Path, module: nn.Module, name: str, values: dict[str
 
 
 def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeModel, Engine]:
-    """A new model and engine, their start decided by the run's seed; InputError where they do not
-    fit each other."""
+    """A new model and engine, their start decided by the run's seed, or those that were given;
+    InputError where they do not fit each other."""
+    if settings.given is not None:
+        return settings.given.model, settings.given.engine
     described, kind = settings.model, settings.engine_class
     if kind.learned and isinstance(described, PoissonVAESettings):
         # from the published start an encoder ends with few, sharply tuned units, and a tail of data
@@ -156,12 +157,9 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
-    check_named(kind, model)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
-        engine = kind.build(settings.engine, model, shape)
-    check_engine(engine)
-    return model, engine
+        return model, build_engine(kind, model, settings.engine)
 
 
 def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:

@@ -1,6 +1,7 @@
 """The folder of a run: what it may hold when a run is begun there, and how it is made ready."""
 
 import contextlib
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,13 @@ from itervae.training.settings import RunSettings
 CONFIG = "config.yaml"
 OWN = (CONFIG, SUMMARY, FAILURE, METRICS, LOCK)
 """Files of a run that are no checkpoints and no pictures."""
+
+
+def default_folder(settings: RunSettings) -> Path:
+    """Where a run goes for which no folder is named: runs/DATE-TIME-DATA-ENGINE."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    engine = settings.engine_name.replace(":", ".")  # MODULE:CLASS
+    return Path("runs") / f"{stamp}-{settings.data.data}-{engine}"
 
 
 def is_of_run(path: Path) -> bool:

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from itervae.data import Preparation
 from itervae.errors import InputError
@@ -13,6 +14,7 @@ from itervae.inference import Engine
 from itervae.model import GenerativeModel
 from itervae.own import check_own
 from itervae.sequence import Carryover
+from itervae.showing import Shown
 from itervae.training.checkpoint import (
     build,
     check_keys,
@@ -25,8 +27,8 @@ from itervae.training.checkpoint import (
 from itervae.training.settings import RunSettings
 
 
-@dataclass(frozen=True)
-class LoadedRun:
+@dataclass(frozen=True, repr=False)
+class LoadedRun(Shown):
     """What a checkpoint holds.
 
     Attributes:
@@ -48,12 +50,21 @@ class LoadedRun:
         yield self.engine
 
 
-def load(target: str | Path, device: str | torch.device = "cpu", own: Collection[type] = ()) -> LoadedRun:
+def load(
+    target: str | Path,
+    device: str | torch.device = "cpu",
+    own: Collection[type] = (),
+    *,
+    model: GenerativeModel | None = None,
+    engine: Engine | None = None,
+) -> LoadedRun:
     """The trained model and its engine, from a run folder (its best checkpoint) or a checkpoint
     file.
 
-    A run with an engine or a decoder of your own names its class, and a file is never trusted to
-    name code: hand the class over in `own`.
+    What is loaded asks for no gradient (`requires_grad_` turns that on). A run with an engine, a
+    decoder or an encoder of your own names its class, and a file is never trusted to name code:
+    hand the class over in `own`. Of a run of `itervae.train` whose model or engine was composed by
+    hand, both are handed over, composed as then, and get the values of the run.
 
     Example:
         model, engine = itervae.load("runs/my-run")
@@ -63,6 +74,7 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
         x = run.prepare("photograph.png").x  # patches, prepared as those of the run
 
         model, engine = itervae.load("runs/my-run", own=[MyEngine])
+        model, engine = itervae.load("runs/my-run", model=my_model, engine=my_engine)
 
     Raises:
         InputError: nothing there, a damaged or foreign file, or a class that was not handed over.
@@ -70,8 +82,17 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
     check_own(own)
     path = find_checkpoint(target)
     content = read_checkpoint(path)
-    settings, shape = load_settings(content, own), tuple(content["shape"])
-    model, engine = build(settings, shape)
+    described, shape = content["config"].get("objects"), tuple(content["shape"])
+    if described is not None and (model is None or engine is None):
+        raise InputError(
+            f"the run {target} was trained in Python on {described}, composed by hand, which its file cannot make; "
+            "hand both over, composed as then: itervae.load(RUN, model=model, engine=engine)"
+        )
+    if described is not None:
+        own = [*own, *(type(part) for whole in (model, engine) for part in cast(nn.Module, whole).modules())]
+    settings = load_settings(content, own)
+    if model is None or engine is None:
+        model, engine = build(settings, shape)
     load_values(path, model, "model", content["model"])
     load_values(path, engine, "engine", content["engine"])
     carryover = None
@@ -81,6 +102,9 @@ def load(target: str | Path, device: str | torch.device = "cpu", own: Collection
         load_values(path, carryover, "carryover", content["carryover"])
         carryover = carryover.to(device).eval()
     prepare = Preparation(settings.data, shape, content.get("fitted", {}))
+    for part in (model, engine, carryover):
+        if part is not None:
+            part.requires_grad_(False)
     return LoadedRun(model.to(device).eval(), engine.to(device).eval(), carryover, settings, prepare)
 
 

@@ -18,14 +18,15 @@ from itervae.errors import InputError
 from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import Prior
+from itervae.showing import Shown
 from itervae.training.checkpoint import LAST
 from itervae.training.settings import RunSettings
 
 SUMMARY, FAILURE = "summary.json", "failure.json"
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """What a finished or interrupted run came to; also `summary.json`."""
 
     run_dir: Path

@@ -182,7 +182,8 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
     carryover = make_carryover(settings, model) if isinstance(source, TubeSource) else None
-    model.requires_grad_(options.freeze is None)
+    if settings.given is None:
+        model.requires_grad_(options.freeze is None)
     beta = model.beta.item()
     if options.compile:
         compile_steps(engine)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from itervae.arguments import OneOf, check_choice, setting_kinds
-from itervae.data import DataSettings
+from itervae.data import DataSettings, Source
 from itervae.errors import InputError, described
 from itervae.inference import ENGINES, GRADIENTS, Engine, engine_class, engine_name
-from itervae.model import ESTIMATORS, MODELS, ModelSettings, PoissonVAESettings
+from itervae.model import ESTIMATORS, MODELS, GenerativeModel, ModelSettings, PoissonVAESettings
 from itervae.own import check_own, class_name, given_class, is_class_name
 from itervae.sequence import CARRYOVERS, Carryover, LinearMapSettings, SequenceSettings
 
@@ -26,6 +26,22 @@ T = TypeVar("T")
 @dataclass
 class TrainingSettings:
     """Optimization, schedules and budget."""
+
+    ADVANCED = (
+        "gradient",
+        "truncate_steps",
+        "estimator",
+        "samples",
+        "temperature",
+        "loss",
+        "target",
+        "beta_ramp",
+        "clip",
+        "mixed_precision",
+        "compile",
+        "validate_every",
+    )
+    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     updates: int | None = None
     """Number of parameter updates; the run ends when either budget does."""
@@ -116,6 +132,9 @@ class RunSettings:
     own: Collection[type] = field(default=(), compare=False, repr=False)
     """Classes of your own that the run of --freeze may name; not written."""
 
+    given: "Given | None" = field(default=None, compare=False, repr=False)
+    """Objects of Python that are trained, in place of what the settings describe."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.inference, type):
             self.inference = engine_class(self.inference)
@@ -153,6 +172,8 @@ class RunSettings:
         values: dict[str, Any] = {"inference": self.engine_name, "model": self.model_name}
         for group in (self.data, self.model, self.engine, self.training, self.sequence, self.carryover):
             values |= asdict(group)
+        if self.given is not None and not self.given.told:
+            values["objects"] = self.given.described
         return {name: _plain(value) for name, value in values.items()}
 
     def located(self) -> "RunSettings":
@@ -189,12 +210,31 @@ class RunSettings:
             kind,
             read_group(DataSettings, values),
             read_group(MODELS[model], values, own),
-            read_group(kind.Settings, values),
+            read_group(kind.Settings, values, own),
             read_group(TrainingSettings, values),
             read_group(SequenceSettings, values),
             read_group(memory.Settings, values),
             own=own,
         )
+
+
+@dataclass
+class Given:
+    """A model and an engine of Python, and the data that they are trained on.
+
+    Attributes:
+        told: whether the settings of the run say what both are made of.
+    """
+
+    model: GenerativeModel
+    engine: Engine
+    source: Source
+    told: bool
+
+    @property
+    def described(self) -> str:
+        """The objects in words."""
+        return f"a model with a {type(self.model.decoder).__name__}, and a {type(self.engine).__name__}"
 
 
 def groups_of(engine: type[Engine], model: str, carryover: type[Carryover]) -> list[type]:

@@ -78,7 +78,8 @@ def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] 
     options, resume = settings.training, saved is not None
     if options.freeze is None or resume:
         check_settings(settings)
-    if options.freeze is None and settings.data.sequential and not resume:  # before video is decoded, which takes long
+    to_read = settings.data.sequential and settings.given is None
+    if options.freeze is None and to_read and not resume:  # before video is decoded, which takes long
         make_carryover(settings, build(settings, (settings.data.patch_size,) * 2)[0])
     fitted = fitted_with(options.freeze, settings.data) if saved is None else saved.get("fitted", {})
     device = choose_device(options.device, processes.local_rank if processes.size > 1 else None)
@@ -87,7 +88,8 @@ def _prepare(settings: RunSettings, processes: Processes, saved: dict[str, Any] 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with processes.lead_first():
-        source = load_source(settings.data, options.seed, device, fitted)
+        given = settings.given
+        source = load_source(settings.data, options.seed, device, fitted) if given is None else given.source
     return prepare(settings, source, device, processes, resume)
 
 

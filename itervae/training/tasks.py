@@ -232,7 +232,7 @@ class SequenceTask(Task):
             options |= {"gradient": gradient, "record": self.record}
         for x in frames:
             found, prior, state = filter_step(self.model, self.engine, x, self.carryover, state, **options)
-            yield x, found, self.model.posterior(prior), state
+            yield x, found, prior, state
 
     def state_dict(self) -> dict[str, Tensor]:
         values = {} if self.state is None else self.state.to_dict()

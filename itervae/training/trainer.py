@@ -32,7 +32,7 @@ from itervae.training.settings import RunSettings
 from itervae.training.start import started
 
 
-def train(settings: RunSettings, run_dir: str | Path, resume: bool = False) -> Summary:
+def train_run(settings: RunSettings, run_dir: str | Path, resume: bool = False) -> Summary:
     """Train, or go on training, in `run_dir`.
 
     Leaves `config.yaml`, `checkpoint_last.pt`, `checkpoint_best.pt`, `metrics.jsonl`, TensorBoard

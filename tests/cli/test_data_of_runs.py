@@ -13,7 +13,7 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.evaluation import sequences
 from itervae.sequence import SequenceSettings
-from itervae.training import RunSettings, TrainingSettings, train
+from itervae.training import RunSettings, TrainingSettings, train_run
 
 
 def film(seed, contrast=1.0, frames=14):
@@ -173,7 +173,7 @@ def test_a_frozen_model_gets_film_in_the_scale_that_it_was_trained_on(folder, tm
     data = DataSettings(data="video", data_path=folder / "other.npz", patch_size=8, frames=4, val_sequences="e")
     training = TrainingSettings(freeze=folder / "video", updates=2, batch_size=10)
     settings = RunSettings(data=data, training=training, sequence=SequenceSettings(carryover="linear", window=2))
-    train(settings, tmp_path / "frozen")
+    train_run(settings, tmp_path / "frozen")
     assert itervae.load(tmp_path / "frozen").prepare.fitted == itervae.load(folder / "video").prepare.fitted
 
 

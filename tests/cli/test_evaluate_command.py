@@ -175,7 +175,7 @@ def test_errors(runs, tmp_path, capsys):
         ((runs["gaussian"], "--inference", "fista-unrolled"), "fista-unrolled needs a model with"),
         ((runs["coding"], "--inference", "amortized"), "amortized"),
         ((runs["coding"], "--suite", "units"), "--suite is units, and coding is a sparse code"),
-        ((one, "--figure", tmp_path / "e.pdf"), "expected a name ending in .png"),
+        ((one, "--figure", tmp_path / "e.eps"), "expected a name ending in .png or .pdf or .svg"),
         ((one, "--figure", tmp_path / "e.png", "--suite", "sparsity"), "none of them was asked for"),
         ((tmp_path / "none",), "there is no checkpoint"),
     ):

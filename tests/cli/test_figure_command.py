@@ -237,7 +237,7 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         (("gap-steps", tmp_path / "half.json", *output), "half.json is not whole (no 'p10')"),
         (("gap-steps", tmp_path / "words.json", *output), "words.json is not whole"),
         (("gap-steps", tmp_path / "unknown.json", *output), "unknown.json is not finite"),
-        (("gap-steps", good, "--output", tmp_path / "x.jpg"), "x.jpg; expected a name ending in .png"),
+        (("gap-steps", good, "--output", tmp_path / "x.jpg"), "x.jpg; expected a name ending in .png or .pdf or .svg"),
         (("gap-steps", good, *output, "--seed", 3), "--seed is no option of this command"),
         (("gap-distribution", tmp_path / "none.npz", *output), "no file at"),
         (("gap-distribution", good, *output), "good.json cannot be read as .npz"),

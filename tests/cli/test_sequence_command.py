@@ -20,7 +20,7 @@ from itervae.cli import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import sequences
 from itervae.sequence import STARTS
-from itervae.training import LAST, load_sequence, train, write_checkpoint
+from itervae.training import LAST, load_sequence, train_run, write_checkpoint
 from itervae.training.checkpoint import build, make_carryover
 
 FRAMES = 4
@@ -63,7 +63,7 @@ def runs(tmp_path_factory):
         given |= dict(zip(options[::2], options[1::2], strict=True))
         settings, _, _ = parse_train([token for pair in given.items() for token in pair])
         if name == "mixing":
-            train(settings, folder / name)
+            train_run(settings, folder / name)
             trained = load_sequence(folder / name)[0]
             continue
         shape = (settings.data.patch_size,) * 2

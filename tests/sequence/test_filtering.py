@@ -112,7 +112,7 @@ def test_the_safer_start_is_the_better_of_the_two(model):
     energy = {}
     for start in STARTS:
         found, prior, _ = filter_step(model, LCAUnrolled(), frames[:, 1], Mixing(LATENTS), state, start=start, steps=0)
-        energy[start] = model.free_energy(frames[:, 1], found.posterior, model.posterior(prior)).total
+        energy[start] = model.free_energy(frames[:, 1], found.posterior, prior).total
     assert torch.equal(energy["safer"], torch.minimum(energy["prior"], energy["previous"]))
     assert 0 < (energy["prior"] < energy["previous"]).double().mean() < 1
 
@@ -128,7 +128,7 @@ def test_a_learned_carryover_lowers_the_free_energy_of_slow_sequences_and_not_of
         found = filter_sequence(model, Optimal(), frames, carryover)
         last = FilterState(found.u[:, -2].roll(1, 0), found.state.age)  # the past of another clip
         wrong = filter_step(model, Optimal(), frames[:, -1], carryover, last)
-        shuffled = model.free_energy(frames[:, -1], wrong[0].posterior, model.posterior(wrong[1])).total
+        shuffled = model.free_energy(frames[:, -1], wrong[0].posterior, wrong[1]).total
     gain = static - found.free_energy[:, 1:]
     assert gain.mean() > 10 * gain.mean(1).std() / len(gain) ** 0.5
     assert shuffled.mean() > static[:, -1].mean()

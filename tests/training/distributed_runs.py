@@ -11,7 +11,7 @@ from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
 from itervae.sequence import SequenceSettings
-from itervae.training import RunSettings, TrainingSettings, session, start, train
+from itervae.training import RunSettings, TrainingSettings, session, start, train_run
 from itervae.training.distributed import joined
 from itervae.training.interrupt import Interrupt
 
@@ -65,9 +65,9 @@ class Watched:
         return cls.clip(parameters, largest)
 
     @classmethod
-    def train(cls, run, folder, last, **options):
+    def train_run(cls, run, folder, last, **options):
         cls.updates, cls.last = 0, last
-        train(run, folder, **options)
+        train_run(run, folder, **options)
 
 
 class Interrupted(Interrupt):

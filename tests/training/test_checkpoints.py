@@ -13,7 +13,7 @@ from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import BEST, LAST, RunSettings, TrainingSettings, read_checkpoint, train, write_checkpoint
+from itervae.training import BEST, LAST, RunSettings, TrainingSettings, read_checkpoint, train_run, write_checkpoint
 
 CONTENT = {"config": {"latents": 3}, "shape": [4], "model": {"w": torch.arange(5.0)}, "engine": {}, "update": 7}
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     """A small run on rows."""
     folder = tmp_path_factory.mktemp("runs")
     np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(60, 6)))
-    train(settings(folder / "x.npy"), folder / "run")
+    train_run(settings(folder / "x.npy"), folder / "run")
     return folder / "run"
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_format_1_goes_on(run, tmp_path):
         saved.pop(name, None)
     torch.save(saved | {"format": 1}, tmp_path / LAST)
     path = saved["config"]["data_path"]
-    assert train(settings(path, updates=6), tmp_path, resume=True).updates == 6
+    assert train_run(settings(path, updates=6), tmp_path, resume=True).updates == 6
     assert read_checkpoint(tmp_path / LAST)["format"] == 2
 
 
@@ -152,4 +152,4 @@ def test_a_checkpoint_that_lacks_something_or_fits_nothing_says_what(run, tmp_pa
         content = {key: kept for key, kept in (saved | {name: value}).items() if kept is not None}
         write_checkpoint(tmp_path / LAST, content)
         with pytest.raises(InputError, match=message):
-            train(settings(config["data_path"], updates=9), tmp_path, resume=True)
+            train_run(settings(config["data_path"], updates=9), tmp_path, resume=True)

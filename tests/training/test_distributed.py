@@ -13,7 +13,7 @@ import torch
 from distributed_runs import HALF, RUNS, UPDATES, in_double
 
 from itervae.errors import InputError
-from itervae.training import LAST, read_checkpoint, start, train
+from itervae.training import LAST, read_checkpoint, start, train_run
 from itervae.training.choices import choose_device
 from itervae.training.distributed import Processes
 
@@ -95,7 +95,7 @@ def test_another_number_of_processes_goes_on_with_the_same_batches(runs, tmp_pat
         for name in ("solver", "sequence"):
             folder = tmp_path / name
             shutil.copytree(runs / "two" / f"{name}-half", folder)
-            train(RUNS[name], folder, resume=True)
+            train_run(RUNS[name], folder, resume=True)
             assert_same(parameters(folder), parameters(runs / "one" / name), 1e-10)
             assert "number of processes" in capsys.readouterr().err
     finally:

@@ -15,7 +15,7 @@ from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import BEST, LAST, RunSettings, TrainingSettings, monitor, read_checkpoint, session, train
+from itervae.training import BEST, LAST, RunSettings, TrainingSettings, monitor, read_checkpoint, session, train_run
 from itervae.training.reports import has_finished
 
 
@@ -43,7 +43,7 @@ def settings(path, updates=30):
 @pytest.fixture(scope="module")
 def whole(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(settings(rows), folder)
+    train_run(settings(rows), folder)
     return folder
 
 
@@ -110,18 +110,18 @@ def test_stopped_anywhere(rows, whole, tmp_path, monkeypatch, owner, name, count
     with monkeypatch.context() as patch:
         killing(patch, owner, name, count, after)
         try:
-            train(settings(rows), run)
+            train_run(settings(rows), run)
         except Killed:
             assert not has_finished(run) or (name, after) == ("write_summary", True)
         else:
             assert name == "write_checkpoint"  # there are fewer than that
     if not has_finished(run):
-        summary = train(settings(rows), run, resume=(run / LAST).is_file())
+        summary = train_run(settings(rows), run, resume=(run / LAST).is_file())
         assert summary.validation == json.loads((whole / "summary.json").read_text())["validation"]
     assert has_finished(run)
     assert_same(whole, run)
     with pytest.raises(InputError, match="has ended"):
-        train(settings(rows), run, resume=True)
+        train_run(settings(rows), run, resume=True)
 
 
 def test_stopped_again_and_again(rows, whole, tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_stopped_again_and_again(rows, whole, tmp_path, monkeypatch):
             killing(patch, session, "write_checkpoint", 1 + count % 2, after=count % 3 == 0)
             killing(patch, session, "validate", 1 + count % 2, after=count % 5 == 0)
             try:
-                train(settings(rows), run, resume=begun)
+                train_run(settings(rows), run, resume=begun)
                 break
             except Killed:
                 begun = (run / LAST).is_file()
@@ -143,45 +143,45 @@ def test_ctrl_c_in_a_validation_has_it_done_first_of_all(rows, whole, tmp_path, 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(session, "validate", lambda *_: {})  # as one that is stopped
-        stopped = train(settings(rows), run)
+        stopped = train_run(settings(rows), run)
     assert not stopped.finished
     assert stopped.updates == 10
-    train(settings(rows), run, resume=True)
+    train_run(settings(rows), run, resume=True)
     assert_same(whole, run)
 
 
 @pytest.mark.usefixtures("pictures")
 def test_a_run_whose_pictures_are_missing_gets_them(rows, tmp_path):
     run = tmp_path / "run"
-    train(settings(rows), run)
+    train_run(settings(rows), run)
     pictures = {path.name: path.read_bytes() for path in run.glob("*.png")}
     assert set(json.loads((run / "summary.json").read_text())["pictures"]) == set(pictures)
     (run / "curves.png").unlink()
-    assert train(settings(rows), run, resume=True).finished
+    assert train_run(settings(rows), run, resume=True).finished
     (run / "summary.json").unlink()
-    assert train(settings(rows), run, resume=True).finished
+    assert train_run(settings(rows), run, resume=True).finished
     assert {path.name: path.read_bytes() for path in run.glob("*.png")} == pictures
     with pytest.raises(InputError, match="has ended"):
-        train(settings(rows), run, resume=True)
+        train_run(settings(rows), run, resume=True)
 
 
 def test_a_run_that_goes_on_beyond_its_end_has_not_finished_meanwhile(rows, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    train(settings(rows, 20), run)
+    train_run(settings(rows, 20), run)
     killing(monkeypatch, session, "validate", 2, after=False)
     with pytest.raises(Killed):
-        train(settings(rows, 40), run, resume=True)
+        train_run(settings(rows, 40), run, resume=True)
     assert not has_finished(run)
 
 
 def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(rows, tmp_path):
     run = tmp_path / "run"
-    train(settings(rows), run)
+    train_run(settings(rows), run)
     (run / LAST).write_bytes(b"PK damaged")
     with pytest.raises(InputError, match=rf"use {run / BEST}; a copy of it in place of {run / LAST} is what --resume"):
-        train(settings(rows, 40), run, resume=True)
+        train_run(settings(rows, 40), run, resume=True)
     shutil.copy(run / BEST, run / LAST)
-    assert train(settings(rows, 40), run, resume=True).updates == 40
+    assert train_run(settings(rows, 40), run, resume=True).updates == 40
 
 
 @pytest.mark.slow

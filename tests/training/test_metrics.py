@@ -15,7 +15,7 @@ from itervae import InputError
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonPrior, PoissonVAESettings, Prior, SparseCodingSettings, SparsityPrior
-from itervae.training import RunSettings, TrainingSettings, train
+from itervae.training import RunSettings, TrainingSettings, train_run
 from itervae.training.events import Events
 from itervae.training.metrics import Metrics, read_metrics, until
 from itervae.training.monitor import Monitor
@@ -67,15 +67,15 @@ def test_a_line_that_is_no_record_is_named(rows, tmp_path, line):
 
 
 def test_a_damaged_file_ends_a_resume_with_a_sentence_and_is_left_as_it_is(rows, tmp_path):
-    train(settings(rows), tmp_path / "run")
+    train_run(settings(rows), tmp_path / "run")
     path = tmp_path / "run" / "metrics.jsonl"
     path.write_bytes(damaged := path.read_bytes() + b"\xff\xfe\n")
     with pytest.raises(InputError, match="line 3 of"):
-        train(settings(rows, updates=40), tmp_path / "run", resume=True)
+        train_run(settings(rows, updates=40), tmp_path / "run", resume=True)
     assert path.read_bytes() == damaged
     (tmp_path / "run" / "summary.json").write_bytes(b"\xff{")  # is written again
     path.write_bytes(damaged[:-3])
-    assert train(settings(rows), tmp_path / "run", resume=True).finished
+    assert train_run(settings(rows), tmp_path / "run", resume=True).finished
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["finished"]
 
 
@@ -138,16 +138,16 @@ def test_a_full_disk_is_one_sentence_that_says_how_to_go_on(rows, tmp_path, monk
 
     monkeypatch.setattr(Monitor, "__init__", init)
     with pytest.raises(InputError, match=message + "begin again"):
-        train(settings(rows), run)
+        train_run(settings(rows), run)
     with pytest.raises(InputError, match="there is no checkpoint"):
-        train(settings(rows, updates=40), run, resume=True)
+        train_run(settings(rows, updates=40), run, resume=True)
     monkeypatch.undo()
-    train(settings(rows, updates=20), run)
+    train_run(settings(rows, updates=20), run)
     monkeypatch.setattr(Monitor, "__init__", init)
     with pytest.raises(InputError, match=message + f"go on with itervae train --resume {run}"):
-        train(settings(rows, updates=60), run, resume=True)
+        train_run(settings(rows, updates=60), run, resume=True)
     monkeypatch.undo()
-    train(settings(rows, updates=60), run, resume=True)
+    train_run(settings(rows, updates=60), run, resume=True)
     updates = [record["update"] for record in read_metrics(run / "metrics.jsonl")]
     assert updates == [20, 20, 40, 40, 60, 60]
 
@@ -161,15 +161,15 @@ def test_a_real_full_disk(rows, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("file systems cannot be mounted here")
     try:
-        train(settings(rows), disk / "run")
+        train_run(settings(rows), disk / "run")
         free = disk / "fill"
         with pytest.raises(OSError, match="No space left"):
             free.write_bytes(bytes(400_000))
         with pytest.raises(InputError, match="No space left on device") as said:
-            train(settings(rows, updates=40), disk / "run", resume=True)
+            train_run(settings(rows, updates=40), disk / "run", resume=True)
         assert "\n" not in str(said.value)
         free.unlink()
-        assert train(settings(rows, updates=40), disk / "run", resume=True).finished
+        assert train_run(settings(rows, updates=40), disk / "run", resume=True).finished
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -196,12 +196,12 @@ def test_an_energy_that_is_no_log_probability_has_no_unit(rows, tmp_path, capsys
     assert (Prior.unit, SparsityPrior.unit) == ("nats", "")
     from itervae.cli.train import _tell
 
-    _tell(train(settings(rows, SparseCodingSettings(latents=5)), tmp_path / "coding"))
+    _tell(train_run(settings(rows, SparseCodingSettings(latents=5)), tmp_path / "coding"))
     said = capsys.readouterr().out
     assert "sparsity cost" in said
     assert "nats" not in said
     for beta, name in ((1.0, "free energy "), (0.5, "free energy = reconstruction + 0.5·KL")):
-        summary = train(settings(rows, PoissonVAESettings(latents=5, beta=beta)), tmp_path / f"beta{beta}")
+        summary = train_run(settings(rows, PoissonVAESettings(latents=5, beta=beta)), tmp_path / f"beta{beta}")
         found = summary.validation
         assert found["free_energy"] == pytest.approx(found["reconstruction"] + beta * found["kl"], rel=1e-5)
         _tell(summary)

@@ -16,7 +16,7 @@ from itervae.data import DataSettings
 from itervae.evaluation import amortization_gap
 from itervae.inference import Engine
 from itervae.model import PoissonVAESettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run
 
 MODULE = '''
 import math
@@ -138,7 +138,7 @@ def test_in_python(mine, monkeypatch, tmp_path, capsys):
     data, model, training = options(tmp_path, decoder=module.Scaled)
     settings = RunSettings(module.Damped, data, model, module.DampedSettings(steps=3, rate=0.02), training)
     assert settings.engine_name == f"{mine}:Damped"
-    train(settings, tmp_path / "run")
+    train_run(settings, tmp_path / "run")
     config = read_checkpoint(tmp_path / "run" / LAST)["config"]
     assert (config["inference"], config["decoder"]) == (f"{mine}:Damped", f"{mine}:Scaled")
     assert (config["steps"], config["rate"]) == (3, 0.02)
@@ -159,8 +159,8 @@ def test_in_python(mine, monkeypatch, tmp_path, capsys):
     longer = RunSettings(
         module.Damped, data, model, settings.engine, TrainingSettings(**{**vars(training), "updates": 5})
     )
-    assert train(longer, tmp_path / "run", resume=True).updates == 5
-    uninterrupted = train(longer, tmp_path / "other")
+    assert train_run(longer, tmp_path / "run", resume=True).updates == 5
+    uninterrupted = train_run(longer, tmp_path / "other")
     assert uninterrupted.updates == 5
 
     with pytest.raises(InputError, match=rf"{mine}:Damped.*own=\[Damped\].*--own {mine}:Damped"):
@@ -172,7 +172,7 @@ def test_in_python(mine, monkeypatch, tmp_path, capsys):
 def test_the_gap_of_an_engine_of_ones_own(mine, monkeypatch, tmp_path):
     module = imported(mine, monkeypatch, tmp_path)
     data, model, training = options(tmp_path)
-    train(RunSettings(f"{mine}:Damped", data, model, None, training), tmp_path / "run")
+    train_run(RunSettings(f"{mine}:Damped", data, model, None, training), tmp_path / "run")
     model, engine = itervae.load(tmp_path / "run", own={module.Damped})
     report = amortization_gap(model, {"mine": (engine, None)}, torch.as_tensor(np.load("x.npy")))
     gap = report.engines["mine"]

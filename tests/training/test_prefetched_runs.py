@@ -13,7 +13,7 @@ from itervae.data import DataSettings, pixels, pools
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
 from itervae.sequence import SequenceSettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run
 from itervae.training.tasks import SequenceTask, StillTask, Task
 
 RUNS = {
@@ -78,7 +78,7 @@ def interrupted(self, update, batch=Task.batch):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_from_a_file_is_the_run_from_memory_and_goes_on_exactly(stacks, tmp_path, from_file, name, monkeypatch):
     from_file(False)
-    train(settings(stacks, name), tmp_path / "memory")
+    train_run(settings(stacks, name), tmp_path / "memory")
     from_file(True)
     kind, seen = StillTask if name == "images" else SequenceTask, []
     cut = kind._cut
@@ -89,15 +89,15 @@ def test_a_run_from_a_file_is_the_run_from_memory_and_goes_on_exactly(stacks, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "_cut", watched)
-        train(settings(stacks, name), tmp_path / "file")
+        train_run(settings(stacks, name), tmp_path / "file")
     assert [update for update, _ in seen][:7] == list(range(7))
     assert all(thread.startswith("prefetch") for _, thread in seen)
     with monkeypatch.context() as patch:
         patch.setattr(Task, "batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(settings(stacks, name), tmp_path / "parts")
+            train_run(settings(stacks, name), tmp_path / "parts")
     assert threads() == []
-    train(settings(stacks, name), tmp_path / "parts", resume=True)
+    train_run(settings(stacks, name), tmp_path / "parts", resume=True)
     assert threads() == []
     expected = weights(tmp_path / "memory")
     assert len(expected) > 3
@@ -117,7 +117,7 @@ def test_what_goes_wrong_in_the_thread_ends_the_run_and_the_thread(stacks, tmp_p
 
     monkeypatch.setattr(pools.PoolSource, "batch", failing)
     with pytest.raises(InputError, match="the disk is gone"):
-        train(settings(stacks, "images"), tmp_path / "run")
+        train_run(settings(stacks, "images"), tmp_path / "run")
     assert threads() == []
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines if line["split"] == "validation"] == [4]  # it came as far as it could
@@ -132,5 +132,5 @@ def test_a_run_that_diverges_leaves_no_thread(stacks, tmp_path, from_file, monke
 
     monkeypatch.setattr(StillTask, "step", failing)
     with pytest.raises(InputError, match="training diverged at update 0: not finite"):
-        train(settings(stacks, "images"), tmp_path / "run")
+        train_run(settings(stacks, "images"), tmp_path / "run")
     assert threads() == []

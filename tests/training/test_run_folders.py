@@ -18,7 +18,7 @@ from itervae.config import parse_train
 from itervae.data import DataSettings
 from itervae.inference import ENGINES
 from itervae.model import PoissonVAESettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, start, train
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, start, train_run
 from itervae.training import lock as lock_module
 from itervae.training.lock import locked
 
@@ -50,7 +50,7 @@ def resumed(*args):
 @pytest.fixture(scope="module")
 def whole(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train(settings(rows), folder)
+    train_run(settings(rows), folder)
     return folder
 
 
@@ -71,14 +71,14 @@ def test_one_training_at_a_time(rows, run):
         assert other.stdout.readline() == "held\n"
         message = rf"another process \({other.pid}\) trains in run folder {run}"
         with pytest.raises(InputError, match=message):
-            train(settings(rows, updates=6), run, resume=True)
+            train_run(settings(rows, updates=6), run, resume=True)
         with pytest.raises(InputError, match=message):
-            train(settings(rows), run)
+            train_run(settings(rows), run)
         assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.name != ".lock"}
     finally:
         other.kill()
         other.wait()
-    assert train(settings(rows, updates=6), run, resume=True).updates == 6  # a killed process leaves no lock
+    assert train_run(settings(rows, updates=6), run, resume=True).updates == 6  # a killed process leaves no lock
 
 
 def test_a_run_that_is_begun_meanwhile_is_not_overwritten(rows, whole, tmp_path, monkeypatch):
@@ -90,13 +90,13 @@ def test_a_run_that_is_begun_meanwhile_is_not_overwritten(rows, whole, tmp_path,
 
     monkeypatch.setattr(start, "load_source", slow)
     with pytest.raises(InputError, match="there is a run in"):
-        train(settings(rows), tmp_path / "run")
+        train_run(settings(rows), tmp_path / "run")
 
 
 def test_a_system_without_locks_says_so(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(lock_module, "fcntl", None)
     with pytest.warns(UserWarning, match="run folders cannot be locked here"):
-        train(settings(rows, updates=1), tmp_path / "run")
+        train_run(settings(rows, updates=1), tmp_path / "run")
 
 
 def test_what_killed_processes_left_is_cleared_away(rows, tmp_path):
@@ -104,17 +104,17 @@ def test_what_killed_processes_left_is_cleared_away(rows, tmp_path):
     folder.mkdir()
     left = folder / ".config.yaml.4000000.tmp"  # alone it was in the way of a run
     left.write_text("inference")
-    train(settings(rows, updates=2), folder)
+    train_run(settings(rows, updates=2), folder)
     assert not left.exists()
     for name in (f".{LAST}.4000000.tmp", ".samples.png.1.tmp", ".metrics.jsonl.4000001.tmp"):
         (folder / name).write_bytes(b"half")
     (folder / ".mine.tmp").write_bytes(b"")
-    train(settings(rows, updates=4), folder, resume=True)
+    train_run(settings(rows, updates=4), folder, resume=True)
     assert [path.name for path in folder.glob(".*.tmp")] == [".mine.tmp"]
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        train(settings(rows), tmp_path / "notes")
+        train_run(settings(rows), tmp_path / "notes")
 
 
 def test_elsewhere_only_what_is_stale_and_of_the_same_name_is_cleared(tmp_path):
@@ -140,7 +140,7 @@ def test_a_setting_changed_by_hand_is_refused_or_taken(run):
     changed, folder = resumed(run)
     assert changed.training.updates == 7  # it may change, and this is where it was changed
     assert resumed(run, "--updates", "8")[0].training.updates == 8
-    assert train(changed, folder, resume=True).updates == 7
+    assert train_run(changed, folder, resume=True).updates == 7
     config.write_text(before + "latnets: 3\n")
     with pytest.raises(InputError, match=r"'latnets' is not a setting.*can also be deleted"):
         resumed(run)
@@ -161,29 +161,29 @@ def test_paths_hold_from_any_folder_and_can_be_changed(rows, tmp_path, monkeypat
     np.save(tmp_path / "there" / "val.npy", np.random.default_rng(1).normal(size=(20, 6)))
     monkeypatch.chdir(tmp_path / "there")
     run = tmp_path / "run"
-    train(settings(None, DataSettings(data="array", data_path="x.npy", val_path="val.npy")), run)
+    train_run(settings(None, DataSettings(data="array", data_path="x.npy", val_path="val.npy")), run)
     for flat in (yaml.safe_load((run / "config.yaml").read_text()), read_checkpoint(run / LAST)["config"]):
         assert flat["data_path"] == str(tmp_path / "there" / "x.npy")
         assert flat["val_path"] == str(tmp_path / "there" / "val.npy")
     monkeypatch.chdir(tmp_path)
-    train(*resumed(run, "--updates", "5"), resume=True)
+    train_run(*resumed(run, "--updates", "5"), resume=True)
     (tmp_path / "there").rename(tmp_path / "moved")
     with pytest.raises(
         InputError, match=rf"the data of run {run} are not at .*there/x.npy, the data_path in its config"
     ):
-        train(*resumed(run, "--updates", "6"), resume=True)
+        train_run(*resumed(run, "--updates", "6"), resume=True)
     with pytest.raises(InputError, match=r"the val_path in its config.yaml.*with --val-path"):
-        train(*resumed(run, "--updates", "6", "--data-path", "moved/x.npy"), resume=True)
+        train_run(*resumed(run, "--updates", "6", "--data-path", "moved/x.npy"), resume=True)
     places = ("--data-path", "moved/x.npy", "--val-path", "moved/val.npy")
-    train(*resumed(run, "--updates", "6", *places), resume=True)
-    train(*resumed(run, "--updates", "7"), resume=True)  # it knows them now
+    train_run(*resumed(run, "--updates", "6", *places), resume=True)
+    train_run(*resumed(run, "--updates", "7"), resume=True)  # it knows them now
     np.save("moved/val.npy", np.load("moved/val.npy") + 1)
     with pytest.raises(InputError, match=r"have changed since its checkpoint \(validation_content"):
-        train(*resumed(run, "--updates", "8"), resume=True)
+        train_run(*resumed(run, "--updates", "8"), resume=True)
 
 
 def test_another_budget_says_what_it_does_to_the_schedule(run, capsys):
-    train(*resumed(run, "--updates", "8"), resume=True)
+    train_run(*resumed(run, "--updates", "8"), resume=True)
     said = capsys.readouterr().err
     assert "the run was at 100% of its schedule and goes on at 50%, with learning rate 0.015 after 1e-05" in said
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -191,17 +191,17 @@ def test_another_budget_says_what_it_does_to_the_schedule(run, capsys):
 
 
 def test_a_batch_larger_than_the_data_is_said(rows, tmp_path, capsys):
-    train(settings(rows, batch_size=50, updates=1), tmp_path / "large")
+    train_run(settings(rows, batch_size=50, updates=1), tmp_path / "large")
     assert "--batch-size 50 is more than the 48 rows to train on" in capsys.readouterr().err
-    train(settings(rows, batch_size=48, updates=1), tmp_path / "fits")
+    train_run(settings(rows, batch_size=48, updates=1), tmp_path / "fits")
     assert "--batch-size" not in capsys.readouterr().err
 
 
 def test_seeds_out_of_range_are_refused(rows, tmp_path):
     for seed in (-1, 2**63, 2**64, 10**30):
         with pytest.raises(InputError, match=rf"--seed is {seed}; expected a whole number from 0 to 2\^63 - 1"):
-            train(settings(rows, seed=seed), tmp_path / "run")
-    train(settings(rows, seed=2**63 - 1, updates=1), tmp_path / "run")
+            train_run(settings(rows, seed=seed), tmp_path / "run")
+    train_run(settings(rows, seed=2**63 - 1, updates=1), tmp_path / "run")
     check_seed(0)
     with pytest.raises(InputError, match="seed of the split is -3"):
         check_seed(-3, "seed of the split")
@@ -214,7 +214,7 @@ def test_want_of_memory_is_one_sentence(rows, tmp_path, latents):
     run = settings(tmp_path / "x.npy", batch_size=2)
     run.model.latents = latents
     with pytest.raises(InputError, match=rf"not enough memory for {latents} latents and batches of 2 .*smaller --lat"):
-        train(run, tmp_path / "run")
+        train_run(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -21,7 +21,7 @@ from itervae.distributions.arrivals import INDICATORS
 from itervae.inference import ENGINES, GRADIENTS
 from itervae.model import DECODERS, ESTIMATORS, MODELS, GaussianVAESettings, PoissonVAESettings, SparseCodingSettings
 from itervae.sequence import CARRYOVERS, STARTS, LinearMapSettings, SequenceSettings
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train, write_checkpoint
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run, write_checkpoint
 from itervae.training.choices import check_settings
 from itervae.training.settings import COMMAND_NAMES, DEFAULTS, groups_of
 
@@ -146,7 +146,7 @@ OLD = {"truncate_steps": 5, "samples": 1, "temperature": 0.05, "beta_ramp": 0.0,
 
 def old_run(folder: Path, settings: RunSettings) -> dict[str, Any]:
     """A run as an earlier version left it."""
-    train(settings, folder)
+    train_run(settings, folder)
     content = read_checkpoint(folder / LAST)
     content["config"] |= OLD | ({"indicator": "cubic"} if "indicator" in content["config"] else {})
     write_checkpoint(folder / LAST, content)

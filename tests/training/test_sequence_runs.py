@@ -13,7 +13,7 @@ from itervae.data import DataSettings, load_source
 from itervae.inference import ENGINES, LCAUnrolled, Unroll
 from itervae.model import GaussianVAESettings, PoissonVAESettings, SparseCodingSettings, build_model
 from itervae.sequence import LinearMap, LinearMapSettings, Mixing, SequenceSettings, filter_sequence
-from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train
+from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run
 from itervae.training.distributed import Processes
 from itervae.training.tasks import SequenceTask
 from itervae.training.validation import validate
@@ -93,10 +93,10 @@ def test_the_gradient_goes_back_to_the_first_frame_of_the_window_and_no_further(
 def test_resume_is_exact_in_the_midst_of_a_sequence(videos, tmp_path, sequence):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run = settings(videos, sequence=sequence)
-    train(run, whole)
+    train_run(run, whole)
     _stop_after(run, parts, 4)
     assert read_checkpoint(parts / LAST)["task"]["age"].max() > 0
-    train(run, parts, resume=True)
+    train_run(run, parts, resume=True)
     expected, found = (read_checkpoint(path / LAST) for path in (whole, parts))
     for part in ("model", "carryover", "task"):
         for name, value in expected[part].items():
@@ -118,14 +118,14 @@ def _stop_after(run, folder, updates):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session.SequenceTask, "batch", batch)
         with pytest.raises(KeyboardInterrupt):
-            train(run, folder)
+            train_run(run, folder)
 
 
 def test_a_carryover_learns_on_a_frozen_model_and_comes_back(videos, tmp_path):
     first = settings(videos, sequence={"carryover": "none"}, updates=60, validate_every=60)
-    before = train(first, tmp_path / "static").validation["free_energy"]
+    before = train_run(first, tmp_path / "static").validation["free_energy"]
     frozen = settings(videos, freeze=tmp_path / "static", updates=40, validate_every=40, model=PoissonVAESettings())
-    after = train(frozen, tmp_path / "frozen").validation["free_energy"]
+    after = train_run(frozen, tmp_path / "frozen").validation["free_energy"]
     assert after < before - 2  # nats per frame
     static, _, none = itervae.load_sequence(tmp_path / "static")
     model, engine, carryover = itervae.load_sequence(tmp_path / "frozen")
@@ -144,7 +144,7 @@ def test_a_carryover_learns_on_a_frozen_model_and_comes_back(videos, tmp_path):
 
 @pytest.mark.usefixtures("pictures")
 def test_a_run_leaves_a_picture_of_spikes(videos, tmp_path):
-    train(settings(videos, updates=1), tmp_path / "run")
+    train_run(settings(videos, updates=1), tmp_path / "run")
     assert (tmp_path / "run" / "spikes.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -158,7 +158,7 @@ def test_a_run_leaves_a_picture_of_spikes(videos, tmp_path):
 )
 def test_engines_and_families_train_on_sequences(videos, tmp_path, inference, engine, model, carryover):
     run = settings(videos, inference, engine, model, {"carryover": carryover}, updates=3)
-    summary = train(run, tmp_path / "run")
+    summary = train_run(run, tmp_path / "run")
     assert np.isfinite(summary.validation["free_energy"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["split"] == "validation"
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:  # before data are read, which may take hours
             patch.setattr("itervae.training.start.load_source", None)
             with pytest.raises(InputError, match=message):
-                train(settings(videos, **given), tmp_path / "run")
+                train_run(settings(videos, **given), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     run("a sparse code has no posterior to hand", model=SparseCodingSettings(latents=24))
@@ -185,8 +185,8 @@ def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     run("--window 9 does not fit sequences of 6 frames", sequence={"window": 9})
     still = RunSettings("lca-unrolled", DataSettings(), sequence=SequenceSettings(carryover="leaky"))
     with pytest.raises(InputError, match="--carryover is for sequences, and --data photos has no order"):
-        train(still, tmp_path / "run")
-    train(settings(videos, updates=1), tmp_path / "sequences")
+        train_run(still, tmp_path / "run")
+    train_run(settings(videos, updates=1), tmp_path / "sequences")
     frozen = {"freeze": tmp_path / "sequences", "model": PoissonVAESettings(), "sequence": {"carryover": "none"}}
     with pytest.raises(InputError, match="there is nothing to train"):
-        train(settings(videos, **frozen), tmp_path / "run")
+        train_run(settings(videos, **frozen), tmp_path / "run")

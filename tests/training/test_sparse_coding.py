@@ -8,7 +8,7 @@ import itervae
 from itervae import InputError, cli
 from itervae.config import parse_train
 from itervae.model import save_dictionary
-from itervae.training import train
+from itervae.training import train_run
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def arguments(rows, *options):
 
 def begin(args, run):
     settings, _, _ = parse_train(args)
-    return train(settings, run)
+    return train_run(settings, run)
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_a_frozen_model_stays_and_its_engine_learns(rows, tmp_path):
     # resumed, it is still frozen, and does not need its target
     (tmp_path / "phi.npz").unlink()
     resumed, _, folder = parse_train(["--resume", str(run), "--updates", "65"])
-    train(resumed, folder, resume=True)
+    train_run(resumed, folder, resume=True)
     again, _ = itervae.load(folder)
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name

@@ -22,7 +22,7 @@ from itervae.training import (
     TrainingSettings,
     load_settings,
     read_checkpoint,
-    train,
+    train_run,
     write_checkpoint,
 )
 from itervae.training.checkpoint import build
@@ -62,7 +62,7 @@ def validation(run):
 @pytest.mark.usefixtures("pictures")
 def test_a_run_leaves_everything(rows, tmp_path):
     run = tmp_path / "run"
-    summary = train(settings(rows), run)
+    summary = train_run(settings(rows), run)
     names = {file.name for file in run.iterdir()}
     expected = "config.yaml checkpoint_last.pt checkpoint_best.pt metrics.jsonl summary.json dictionary.png"
     assert set(expected.split()) | {"reconstructions.png", "samples.png", "curves.png"} <= names
@@ -79,7 +79,7 @@ def test_a_run_leaves_everything(rows, tmp_path):
 def test_tensorboard_events_can_be_read(rows, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(settings(rows), tmp_path / "run")
+    train_run(settings(rows), tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert {"train/free_energy", "validation/free_energy", "train/residual"} <= set(events.Tags()["scalars"])
     assert "log10_mean" in events.Tags()["histograms"]
@@ -112,7 +112,7 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
     itervae is about.
     """
     extra = {"updates": 80, "batch_size": 30, "validate_every": 80, **extra}
-    train(settings(rows, inference, **extra), tmp_path / "run")
+    train_run(settings(rows, inference, **extra), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     energies = [line["reconstruction"] + line["kl"] for line in lines if line["split"] == "train"]
     assert len(energies) == 4
@@ -128,7 +128,7 @@ def test_every_way_of_training_learns(rows, tmp_path, inference, extra):
 def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, inference, decoder, family):
     chosen = settings(rows, inference, {"steps": 2}, updates=60, validate_every=60, loss="steps", lr=0.015)
     run = RunSettings(inference, chosen.data, family(latents=8, decoder=decoder), chosen.engine, chosen.training)
-    train(run, tmp_path / "run")
+    train_run(run, tmp_path / "run")
     assert math.isfinite(validation(tmp_path / "run")[-1]["free_energy"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     energies = [line["free_energy"] for line in lines if line["split"] == "train"]
@@ -137,10 +137,10 @@ def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, infer
 
 def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
     """On the distance to the best posterior, where F and the model's parameters take no part."""
-    train(settings(rows, updates=40), tmp_path / "model")
+    train_run(settings(rows, updates=40), tmp_path / "model")
     frozen = {"freeze": tmp_path / "model", "updates": 40, "batch_size": 25, "validate_every": 40, "lr": 0.02}
     run = settings(rows, "lista", {"steps": 2}, target="optimal-rates", **frozen)
-    train(run, tmp_path / "run")
+    train_run(run, tmp_path / "run")
     model, engine = itervae.load(tmp_path / "run")
     kept, _ = itervae.load(tmp_path / "model")
     assert all(torch.equal(value, kept.state_dict()[name]) for name, value in model.state_dict().items())
@@ -155,7 +155,7 @@ def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
 @pytest.mark.slow
 def test_iterative_inference_recovers_the_dictionary(rows, tmp_path):
     """Two active atoms of sixteen: most learned atoms point along a true one."""
-    train(
+    train_run(
         settings(rows, engine={"steps": 20}, updates=1500, batch_size=100, validate_every=1500, lr=0.03),
         tmp_path / "run",
     )
@@ -174,7 +174,7 @@ def test_resume_is_exact(rows, tmp_path, inference):
     included."""
     extra = {"updates": 40, "estimator": "eat", "beta_ramp": 0.5, "validate_every": 10}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(settings(rows, inference, **extra), whole)
+    train_run(settings(rows, inference, **extra), whole)
 
     from itervae.training import start
 
@@ -196,10 +196,10 @@ def test_resume_is_exact(rows, tmp_path, inference):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(start, "Interrupt", Stop)
-        stopped = train(settings(rows, inference, **extra), parts)
+        stopped = train_run(settings(rows, inference, **extra), parts)
     assert not stopped.finished
     assert stopped.updates == 16
-    train(settings(rows, inference, **extra), parts, resume=True)
+    train_run(settings(rows, inference, **extra), parts, resume=True)
     a, b = read_checkpoint(whole / LAST), read_checkpoint(parts / LAST)
     for part in ("model", "engine"):
         assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
@@ -215,11 +215,11 @@ def test_resume_is_exact(rows, tmp_path, inference):
 
 def test_metrics_of_a_killed_run_are_cut_at_its_checkpoint(rows, tmp_path):
     run = tmp_path / "run"
-    train(settings(rows, updates=20), run)
+    train_run(settings(rows, updates=20), run)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"split": "train", "update": 25, "free_energy": 1}\n{"split": "tra')
     resumed = settings(rows, updates=40)
-    train(resumed, run, resume=True)
+    train_run(resumed, run, resume=True)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["update"] for line in lines if line["split"] == "validation"] == [10, 20, 30, 40]
     assert all(line["update"] != 25 for line in lines)
@@ -230,7 +230,7 @@ def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_p
     from itervae.training import session
 
     whole, run = tmp_path / "whole", tmp_path / "run"
-    expected = train(settings(rows, updates=20), whole)
+    expected = train_run(settings(rows, updates=20), whole)
     validate = session.validate
 
     def killed(*args):
@@ -240,17 +240,17 @@ def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_p
 
     monkeypatch.setattr(session, "validate", killed)
     with pytest.raises(SystemExit):
-        train(settings(rows, updates=20), run)
+        train_run(settings(rows, updates=20), run)
     assert not (run / "summary.json").exists()
     monkeypatch.setattr(session, "validate", validate)
-    summary = train(settings(rows, updates=20), run, resume=True)
+    summary = train_run(settings(rows, updates=20), run, resume=True)
     assert summary.finished
     assert summary.updates == 20
     assert summary.validation == expected.validation
     assert (run / BEST).is_file()
     assert (run / "curves.png").is_file()
     with pytest.raises(InputError, match="has ended"):
-        train(settings(rows, updates=20), run, resume=True)
+        train_run(settings(rows, updates=20), run, resume=True)
 
 
 def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_checkpoint(rows, tmp_pa
     monkeypatch.setattr(start, "load_source", poisoned)
     run = tmp_path / "run"
     with pytest.raises(InputError, match=r"diverged at update 15: .*go on from .*checkpoint_last.pt"):
-        train(settings(rows), run)
+        train_run(settings(rows), run)
     assert read_checkpoint(run / LAST)["update"] == 10
     facts = json.loads((run / "failure.json").read_text())
     assert facts["update"] == 15
@@ -280,14 +280,14 @@ def test_finished_runs_and_changed_data_are_not_resumed(rows, tmp_path):
     run = tmp_path / "run"
     data = tmp_path / "x.npy"
     data.write_bytes(rows.read_bytes())
-    train(settings(data), run)
+    train_run(settings(data), run)
     before = (run / "metrics.jsonl").read_text()
     with pytest.raises(InputError, match=r"has ended, after 30 updates.*larger budget"):
-        train(settings(data), run, resume=True)
+        train_run(settings(data), run, resume=True)
     assert (run / "metrics.jsonl").read_text() == before
     np.save(data, np.load(rows) + 1)
     with pytest.raises(InputError, match="have changed since its checkpoint"):
-        train(settings(data, updates=40), run, resume=True)
+        train_run(settings(data, updates=40), run, resume=True)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -299,9 +299,9 @@ def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: 0.01 * next(ticks)))
     run = tmp_path / "run"
-    first = train(settings(rows, updates=None, minutes=0.02, validate_every=10_000), run)
+    first = train_run(settings(rows, updates=None, minutes=0.02, validate_every=10_000), run)
     assert first.finished
-    second = train(settings(rows, updates=None, minutes=0.04, validate_every=10_000), run, resume=True)
+    second = train_run(settings(rows, updates=None, minutes=0.04, validate_every=10_000), run, resume=True)
     assert second.seconds >= 2.4
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rates = [line["lr"] for line in lines if line["split"] == "train" and line["update"] > first.updates]
@@ -311,7 +311,7 @@ def test_a_clock_budget_goes_on_where_it_stopped(rows, tmp_path, monkeypatch):
 
 def test_best_is_the_least_free_energy_after_the_ramp(rows, tmp_path):
     run = tmp_path / "run"
-    train(settings(rows, updates=60, beta_ramp=0.5, lr=0.3), run)
+    train_run(settings(rows, updates=60, beta_ramp=0.5, lr=0.3), run)
     after = [line for line in validation(run) if line["update"] >= 30]
     best = min(after, key=lambda line: line["free_energy"])
     saved = read_checkpoint(run / "checkpoint_best.pt")
@@ -326,7 +326,7 @@ def test_best_is_the_least_free_energy_after_the_ramp(rows, tmp_path):
 def test_nonlinear_decoders_train_at_the_default_rate(rows, tmp_path):
     """LCA by sampled gradients, in mixed precision, at the learning rate that a user gets."""
     extra = {"engine": {}, "lr": None, "mixed_precision": True, "updates": 60}
-    summary = train(settings(rows, model={"decoder": "mlp"}, **extra), tmp_path / "run")
+    summary = train_run(settings(rows, model={"decoder": "mlp"}, **extra), tmp_path / "run")
     lines = validation(tmp_path / "run")
     assert summary.validation["free_energy"] < lines[0]["free_energy"]
     text = (tmp_path / "run" / "summary.json").read_text()
@@ -337,7 +337,7 @@ def test_nonlinear_decoders_train_at_the_default_rate(rows, tmp_path):
 
 def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    train(settings(rows), run)
+    train_run(settings(rows), run)
     path = run / LAST
     before = path.read_bytes()
 
@@ -346,7 +346,7 @@ def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(InputError, match=r"No space left on device"):
-        train(settings(rows, updates=40), run, resume=True)
+        train_run(settings(rows, updates=40), run, resume=True)
     with pytest.raises(InputError, match=r"No space left on device.*earlier checkpoint, if any, is intact"):
         write_checkpoint(path, {})
     assert path.read_bytes() == before
@@ -367,7 +367,7 @@ def test_checkpoints_are_safe(rows, tmp_path, monkeypatch):
 
 
 def test_loaded_run_infers_as_the_run_did(rows, tmp_path):
-    summary = train(settings(rows, "amortized"), tmp_path / "run")
+    summary = train_run(settings(rows, "amortized"), tmp_path / "run")
     model, engine = itervae.load(tmp_path / "run" / LAST)
     from itervae.data import load_source
 
@@ -397,7 +397,7 @@ def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
         (settings(rows, "fista-unrolled", model={"decoder": "mlp"}), "engines that fit: amortized, lca-unrolled"),
     ):
         with pytest.raises(InputError, match=message):
-            train(wrong, tmp_path / "run")
+            train_run(wrong, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 

@@ -23,7 +23,7 @@ class Figure(Command):
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": FIGURE}
 
     output: Path
-    """File to write, .png."""
+    """File to write, .png, .pdf or .svg."""
 
     @abstractmethod
     def draw(self) -> "matplotlib.figure.Figure":

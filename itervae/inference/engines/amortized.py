@@ -5,16 +5,16 @@ variational autoencoder": log λ = log r + encoder(x), the encoder giving log δ
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from torch import nn
 
-from itervae.arguments import check_fields, check_kind
+from itervae.arguments import OneOf, check_fields, check_kind
 from itervae.distributions import SparsityCost
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
 from itervae.inference.engine import Engine, State
-from itervae.inference.engines.encoders import build_encoder, values_taken
+from itervae.inference.engines.encoders import ENCODERS, build_encoder, values_taken
 from itervae.inference.problem import Problem
 from itervae.model import GenerativeModel
 
@@ -23,8 +23,10 @@ from itervae.model import GenerativeModel
 class AmortizedSettings:
     """Settings of `amortized`."""
 
-    encoder: Literal["linear", "mlp", "conv"] = "linear"
-    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families."""
+    encoder: Annotated[str, OneOf(ENCODERS)] | type[nn.Module] = "linear"
+    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families. A
+    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, outputs) and
+    maps x (B, D) to (B, outputs)."""
 
 
 class Amortized(Engine):

@@ -7,6 +7,7 @@ from torch import nn
 
 from itervae.arguments import check_choice
 from itervae.model.decoders import quarter
+from itervae.own import make
 
 ENCODERS = ("linear", "mlp", "conv")
 """Names of the encoders."""
@@ -34,9 +35,9 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = False) -> Encoder:
-    """The encoder of that name for data of `shape`; its last layer starts small, so that posteriors
-    start near the prior.
+def build_encoder(name: str | type[nn.Module], shape: tuple[int, ...], outputs: int, bias: bool = False) -> nn.Module:
+    """The encoder of that name, or of that class, for data of `shape`; its last layer starts small,
+    so that posteriors start near the prior.
 
         linear   one matrix, by default without bias, as published. Log-scales need one:
                  without it none could be below that of the prior for every x
@@ -45,11 +46,13 @@ def build_encoder(name: str, shape: tuple[int, ...], outputs: int, bias: bool = 
                  with sides that are multiples of 4
 
     Args:
-        name: one of `ENCODERS`.
+        name: one of `ENCODERS`, or a class of modules, which is made as CLASS(shape, outputs).
         shape: of a datum.
         outputs: number of values that the encoder gives.
         bias: whether `linear` has a bias; the others always have.
     """
+    if isinstance(name, type):
+        return make(name, "(shape, outputs)", tuple(shape), outputs)
     check_choice("encoder", name, ENCODERS)
     size = math.prod(shape)
     if name == "linear":

@@ -5,14 +5,16 @@ steps are trained together, through the steps.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from torch import nn
 
-from itervae.arguments import check_fields, check_kind
+from itervae.arguments import OneOf, check_fields, check_kind
 from itervae.inference.checks import check_engine, check_fit
 from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.amortized import Amortized, AmortizedSettings
+from itervae.inference.engines.encoders import ENCODERS
 from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.engines.lca import LCAUnrolled
 from itervae.inference.engines.lista import LISTA
@@ -36,8 +38,9 @@ class SemiAmortizedSettings:
 
     steps: int = 3
     """Number of inference steps after the encoder."""
-    start_encoder: Literal["linear", "mlp", "conv"] = "mlp"
-    """Encoder that gives the start, as a residual on the prior."""
+    start_encoder: Annotated[str, OneOf(ENCODERS)] | type[nn.Module] = "mlp"
+    """Encoder that gives the start, as a residual on the prior; or a class of your own, see
+    `AmortizedSettings`."""
     refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
     """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent
     where that does not fit."""
