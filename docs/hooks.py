@@ -1,12 +1,12 @@
-"""What the site has from outside this folder: README.md as its first page, CONTRIBUTING.md as
-"Extending", and the pictures in figures/."""
+"""What the site has from outside this folder: README.md as its first page, CONTRIBUTING.md and
+CHANGELOG.md, and the pictures in figures/."""
 
 import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
-PAGES = {"index.md": "README.md", "extending.md": "CONTRIBUTING.md"}
+PAGES = {"index.md": "README.md", "extending.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
 
 
 def on_files(files, config):

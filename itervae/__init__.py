@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from itervae.sequence import FilterState, filter_sequence, filter_step
     from itervae.training import load, load_sequence, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "FilterState",
     "InputError",
@@ -40,7 +40,7 @@ _HOMES = {
     "load_sequence": "training",
     "train": "training",
 }
-_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "training")
+_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "sklearn", "training")
 
 
 def __getattr__(name: str) -> Any:

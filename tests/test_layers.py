@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "training": {"distributions", "model", "inference", "data", "plotting", "sequence"},
     "evaluation": {"distributions", "model", "inference", "sequence"},
     "sequence": {"distributions", "model", "inference"},
+    "sklearn": {"model", "inference", "data", "training"},
     "config": {"model", "inference", "data", "training", "sequence", "options"},
     "cli": {
         "distributions",

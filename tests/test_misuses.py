@@ -59,6 +59,7 @@ from itervae.sequence import (
     NoCarryover,
     SequenceSettings,
 )
+from itervae.sklearn import GaussianVAE, PoissonVAE, SparseCoding
 from itervae.training import RunSettings
 
 D, K, N = 16, 5, 4
@@ -100,6 +101,7 @@ def the(tmp_path_factory):
         counted=build_model(PoissonVAESettings(latents=K, likelihood="poisson"), (4, 4)),
         engine=LCAUnrolled(3),
         x=x,
+        rows=x.numpy(),
         frames=frames,
         posterior=poisson.posterior(torch.zeros(N, K)),
         state=FilterState(torch.zeros(N, K), torch.ones(N, dtype=torch.int64)),
@@ -647,6 +649,86 @@ MISUSES = {
     "sequences without triples": (
         lambda t: measure_sequences({"none": (t.poisson, t.engine)}, {"clip": t.frames}),
         r"candidates\['none'\] is a tuple; expected .*\(model, engine, carryover\)",
+    ),
+    # estimators
+    "estimator, no engine": (
+        lambda t: PoissonVAE(K, inference="lca").fit(t.rows),
+        r"inference engine 'lca' is unknown; did you mean lca-\w+\? expected one of amortized, lca-unrolled",
+    ),
+    "estimator, engine an object": (
+        lambda t: PoissonVAE(K, inference=t.engine).fit(t.rows),
+        r"inference is an? LCAUnrolled; expected the name of an engine.* or its class",
+    ),
+    "estimator, engine of another model": (
+        lambda t: GaussianVAE(K, inference="lca-unrolled").fit(t.rows),
+        r"lca-unrolled needs a model with .*; engines that fit: amortized",
+    ),
+    "estimator, steps of an engine without": (
+        lambda t: PoissonVAE(K, inference="amortized:3").fit(t.rows),
+        r"inference 'amortized:3' was given steps = 3; expected some of encoder",
+    ),
+    "estimator, setting unknown": (
+        lambda t: PoissonVAE(K, inference_params={"tol": 1}).fit(t.rows),
+        r"inference 'lca-unrolled' was given tol = 1; expected some of steps",
+    ),
+    "estimator, settings a list": (
+        lambda t: PoissonVAE(K, inference_params=["steps"]).fit(t.rows),
+        r"inference_params is a list; expected settings by name, \{'steps': 20\}",
+    ),
+    "estimator, setting of another kind": (
+        lambda t: PoissonVAE(K, inference_params={"steps": "many"}).fit(t.rows),
+        r"steps is 'many'; expected a whole number",
+    ),
+    "estimator, another engine that is learned": (
+        lambda t: PoissonVAE(K, max_iter=1).fit(t.rows).set_params(inference="lista").transform(t.rows),
+        r"inference is 'lista', which has to be trained with the model; call fit, or use an engine",
+    ),
+    "estimator, no components": (
+        lambda t: PoissonVAE(0).fit(t.rows),
+        r"n_components is 0; expected a number ≥ 1",
+    ),
+    "estimator, components a share": (
+        lambda t: GaussianVAE(0.5).fit(t.rows),
+        r"n_components is 0.5; expected a whole number ≥ 1",
+    ),
+    "estimator, no updates": (lambda t: PoissonVAE(max_iter=0).fit(t.rows), r"max_iter is 0; expected a number ≥ 1"),
+    "estimator, batch a share": (
+        lambda t: PoissonVAE(batch_size=0.1).fit(t.rows),
+        r"batch_size is 0.1; expected a whole number ≥ 1",
+    ),
+    "estimator, learning rate 0": (
+        lambda t: PoissonVAE(learning_rate=0).fit(t.rows),
+        r"learning_rate is 0; expected a positive number",
+    ),
+    "estimator, beta 0": (lambda t: PoissonVAE(beta=0).fit(t.rows), r"beta is 0.*; expected a positive number"),
+    "estimator, variance a name": (
+        lambda t: GaussianVAE(observation_variance="learned").fit(t.rows),
+        r"observation_variance is 'learned'; expected a number",
+    ),
+    "estimator, alpha 0": (lambda t: SparseCoding(alpha=0).fit(t.rows), r"alpha is 0; expected a positive number"),
+    "estimator, positive a word": (
+        lambda t: SparseCoding(positive_code="yes").fit(t.rows),
+        r"positive_code is 'yes'; expected True or False",
+    ),
+    "estimator, data float32 cannot hold": (
+        lambda t: PoissonVAE(K).fit(np.full((N, D), 1e300)),
+        r"X holds 1e\+300 at row 0, column 0, which is no finite 32-bit number; remove",
+    ),
+    "estimator, dictionary transposed": (
+        lambda t: SparseCoding(dictionary=t.dictionary.numpy()).fit(t.rows),
+        r"dictionary has shape \(16, 5\); expected \(n_components, n_features\), here \(any, 16\).*transpose it",
+    ),
+    "estimator, dictionary of other components": (
+        lambda t: SparseCoding(4, dictionary=t.dictionary.mT.numpy()).transform(t.rows),
+        r"dictionary has shape \(5, 16\); expected .*\(4, any\)",
+    ),
+    "estimator, engine learned on a given dictionary": (
+        lambda t: SparseCoding(dictionary=t.dictionary.mT.numpy(), inference="amortized").transform(t.rows),
+        r"inference is 'amortized', which has to be trained with the model",
+    ),
+    "estimator, codes transposed": (
+        lambda t: GaussianVAE(K, max_iter=1).fit(t.rows).inverse_transform(np.ones((K, N))),
+        r"X has 4 codes per datum; expected 5, one per component",
     ),
 }
 

@@ -8,7 +8,7 @@ import torch
 from itervae.errors import InputError
 from itervae.training.settings import RunSettings
 
-_SIGNS = ("can't allocate memory", "size calculation overflowed", "unpacking long long", "out of memory")
+_SIGNS = ("can't allocate memory", "size calculation overflowed", "unpacking long", "out of memory")
 """Words of torch where memory is short, for which it has no exception of its own on a CPU."""
 
 

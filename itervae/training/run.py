@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from itervae.data import Source, TubeSource
+from itervae.devices import check_value
 from itervae.errors import InputError
 from itervae.inference import Engine, compile_steps
 from itervae.model import GenerativeModel, PoissonLikelihood
@@ -21,7 +22,7 @@ from itervae.training.distributed import Processes
 from itervae.training.freeze import frozen_model
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
-from itervae.training.tasks import SequenceTask, Step, StillTask, Task
+from itervae.training.tasks import Batch, SequenceTask, Step, StillTask, Task
 
 RESUMED = {
     "optimizer": dict,
@@ -86,6 +87,22 @@ class Run:
         for group, (_, peak) in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule.lr_at(progress) * peak / self.schedule.lr
         self.model.beta.fill_(self.schedule.beta_at(progress))
+
+    def gradient(self, batch: Batch, progress: float) -> tuple[Step, Tensor]:
+        """What inference finds of the batch of an update at this point of the run; the gradient is
+        left at the parameters, clipped, and its norm before that is the second answer.
+
+        Raises:
+            InputError: the free energy or its gradient is not finite.
+        """
+        self.follow_schedule(progress)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.training.mixed_precision):
+            step = self.step(batch, self.schedule.temperature_at(progress), self.generator)  # infers, and finds F
+        self.optimizer.zero_grad()
+        step.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.training.clip)
+        check_value(torch.isfinite(step.loss + norm), _not_finite)
+        return step, norm
 
     def state_dict(self, position: Position) -> dict[str, Any]:
         """The content of a checkpoint; every process has to ask for it."""
@@ -207,6 +224,10 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         processes.generator(device, options.seed),
         step,
     )
+
+
+def _not_finite() -> InputError:
+    return InputError("the free energy or its gradient is not finite")
 
 
 def _contents(source: Source) -> dict[str, str]:

@@ -4,6 +4,9 @@ Joint learning of the generative model and the engine of inference by descent on
 
     batch → infer → free energy → backward → update,      every so often: log, validate, save
 
+All from inference to the gradient is `Run.gradient`, which the estimators of `itervae.sklearn` use
+too.
+
 A batch is a function of (seed, update), and samples are drawn from one generator whose state is
 saved, as is what a window of a sequence hands to the next, so a run that is resumed continues bit
 for bit on a CPU. What a batch is, and its loss, is for the task to say (`tasks`); how a run starts
@@ -18,10 +21,6 @@ one does the writing:
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-
-from itervae.devices import check_value
-from itervae.errors import InputError
 from itervae.inference import certificate
 from itervae.paths import check_path
 from itervae.training.checkpoint import LAST, load_settings, read_checkpoint
@@ -68,25 +67,15 @@ def _update(session: Session) -> None:
         InputError: the run has diverged.
     """
     run, at, now = session.run, session.at, session.now
-    run.follow_schedule(now)
     session.batch = run.task.batch(at.update)
     with session.watched():
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.settings.training.mixed_precision):
-            step = run.step(session.batch, run.schedule.temperature_at(now), run.generator)  # infers, and finds F
-        run.optimizer.zero_grad()
-        step.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.settings.training.clip)
-        check_value(torch.isfinite(step.loss + norm), _not_finite)
+        step, norm = run.gradient(session.batch, now)
     # before the update: afterwards the posterior would be held against another model
     residual = certificate(run.model, step.x, step.posterior, step.prior).mean() if session.logs else None
     run.optimizer.step()
     at.update += 1
     if residual is not None:
         session.log(now, step, norm, residual)
-
-
-def _not_finite() -> InputError:
-    return InputError("the free energy or its gradient is not finite")
 
 
 def resume_settings(run_dir: Path, own: Collection[type] = ()) -> RunSettings:

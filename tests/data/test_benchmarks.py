@@ -106,7 +106,7 @@ def test_a_download_without_network_says_what_to_do(no_data, monkeypatch, settin
         raise URLError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    with pytest.raises(InputError, match=r"could not be fetched .*no network.*ITERVAE_DATA"):
+    with pytest.raises(InputError, match=r"could not be fetched .*(no network|check the connection).*ITERVAE_DATA"):
         load_source(settings, 0)
 
 

@@ -1,5 +1,6 @@
 """Videos as they are to be seen: upright, whole or said not to be, and at equal steps of time."""
 
+import re
 from fractions import Fraction
 
 import av
@@ -61,7 +62,7 @@ def test_a_video_that_is_cut_says_so_and_a_whole_one_does_not(tmp_path, suffix, 
         assert (whole.note, len(whole.frames)) == ("", 50)
         assert 20 < len(cut.frames) < 35
         assert cut.note.startswith(f"only {len(cut.frames)} of ")
-        assert cut.note.endswith("can be decoded; it may be truncated")
+        assert re.search(r"can be decoded( \(.*\))?; it may be truncated$", cut.note)  # with the word of some decoders
         assert clips.remarks == []
     if suffix in ("mkv", "webm", "flv"):  # they count no frames
         assert f"{len(cut.frames) / 25:.1f} of 2.0 seconds" in cut.note

@@ -29,8 +29,8 @@ def draw(*shape, seed=0):
 
 @pytest.fixture
 def batched(monkeypatch):
-    """`Optimal` as it is on a GPU, or without numba."""
-    monkeypatch.setattr(optimal_module, "numba_module", lambda name: None)
+    """`Optimal` as it is on a GPU."""
+    monkeypatch.setattr(optimal_module, "_compiled", lambda problem: False)
 
 
 @pytest.mark.parametrize("twins", [False, True])

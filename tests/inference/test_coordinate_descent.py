@@ -1,9 +1,6 @@
 """The compiled lasso: against scikit-learn, theory and the batched steps, on dependent atoms, from
 anywhere."""
 
-import sys
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +8,6 @@ from sklearn.decomposition import sparse_encode
 
 from itervae.inference import Optimal, State, infer
 from itervae.inference.engines import optimal as optimal_module
-from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.systems.coordinate_descent import minimize
 from itervae.model import SparseCodingSettings, sparse_coding_model
@@ -67,7 +63,7 @@ def test_it_is_the_optimum_of_scikit_learn_and_of_the_batched_steps(signed, monk
     atoms = model.dictionary.mT.numpy()
     other = sparse_encode(x.numpy(), atoms, algorithm="lasso_lars", alpha=0.5, positive=not signed)
     np.testing.assert_allclose(found.posterior.mean, other, atol=1e-5)
-    monkeypatch.setattr(optimal_module, "numba_module", lambda name: None)
+    monkeypatch.setattr(optimal_module, "_compiled", lambda problem: False)
     batched = infer(model, Optimal(tolerance=1e-10), x)
     assert (batched.stats["steps"] > 0).all()
     torch.testing.assert_close(found.posterior.mean, batched.posterior.mean, atol=1e-5, rtol=0)
@@ -117,19 +113,3 @@ def test_silent_data_and_a_warm_start():
     assert again.stats["certificate"].max() <= 1e-9
     silent = infer(coding(1e4, True), Optimal(), x)
     torch.testing.assert_close(silent.posterior.u, x @ model.dictionary)
-
-
-def test_without_numba_batched_steps_do_it_and_say_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "itervae.inference.kernels.coordinate_descent_numba", raising=False)
-    numba_module.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match=r"several times as long.*pip install 'itervae\[fast\]'"):
-            found = infer(coding(0.5, True), Optimal(tolerance=1e-6), draw(5, SIZE))
-        assert found.stats["certificate"].max() <= 1e-6
-        assert found.stats["steps"].max() > 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # once is enough
-            infer(coding(0.5, True), Optimal(tolerance=1e-6), draw(5, SIZE))
-    finally:
-        numba_module.cache_clear()

@@ -2,8 +2,6 @@
 W by definition."""
 
 import re
-import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -31,7 +29,7 @@ from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.kernels import descent_numba
 from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
-from itervae.inference.kernels.launch import SERIAL, numba_module
+from itervae.inference.kernels.launch import SERIAL
 from itervae.inference.problem import Problem
 
 KINDS = [LCADescent, ISTAUnrolled, FISTAUnrolled]
@@ -321,22 +319,3 @@ def test_callers_in_several_threads(threads):
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: infer(model, LCAUnrolled(5), x).state.u, range(8)):
             torch.testing.assert_close(found, expected)
-
-
-def test_without_numba_steps_are_in_tensors_and_it_is_said_once(monkeypatch):
-    model = random_model(32, LATENTS).requires_grad_(False)
-    x = random_data(model, 4)
-    expected = infer(model, LCAUnrolled(5), x)
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "itervae.inference.kernels.descent_numba")
-    numba_module.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match=r"several times as long.*pip install 'itervae\[fast\]'"):
-            found = infer(model, LCAUnrolled(5), x)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            infer(model, LCAUnrolled(5), x)
-    finally:
-        numba_module.cache_clear()
-    torch.testing.assert_close(found.state.u, expected.state.u)
-    torch.testing.assert_close(found.stats["certificate"], expected.stats["certificate"])

@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("numba")
-
 CODE = """
 import sys, torch, warnings
 warnings.simplefilter("always")
@@ -27,8 +25,6 @@ model = build_model(PoissonVAESettings(latents=4), (9,)).requires_grad_(False)
 x = torch.linspace(-1, 1, 27).reshape(3, 9)
 for _ in range(2):
     print(infer(model, LCAUnrolled(2), x).state.u.sum().item())
-from itervae.inference.kernels.launch import numba_module
-assert numba_module("descent_numba") is not None
 """
 
 

@@ -1,5 +1,6 @@
 """Tiled atoms against a hand computation; the pixels of the written picture against the atoms."""
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +9,10 @@ from itervae.errors import InputError
 from itervae.plotting import dictionary_figure, save, tile_atoms
 
 RED = (0xD7, 0x19, 0x1C)
+exact = pytest.mark.skipif(
+    tuple(map(int, matplotlib.__version__.split(".")[:2])) < (3, 11),
+    reason="before matplotlib 3.11 some atoms are drawn a pixel wider",
+)
 
 
 def atoms(size, count, seed=0):
@@ -91,6 +96,7 @@ def test_a_zero_atom_is_grey_and_values_that_are_not_finite_are_nan():
     assert np.isfinite(image[:, 6:]).all()
 
 
+@exact
 def test_the_picture_holds_the_atoms_most_used_first(tmp_path):
     dictionary, usage = atoms(64, 32), np.random.default_rng(1).random(32)
     figure = dictionary_figure(dictionary, (8, 8), usage, "Dictionary")
@@ -105,6 +111,7 @@ def test_the_picture_holds_the_atoms_most_used_first(tmp_path):
     assert "Dictionary" in words
 
 
+@exact
 def test_not_finite_is_red_in_the_picture(tmp_path):
     dictionary = atoms(16, 8)
     assert not (pixels(dictionary_figure(dictionary, (4, 4)), tmp_path / "a.png") == RED).all(-1).any()

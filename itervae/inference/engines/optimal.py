@@ -19,7 +19,6 @@ from itervae.inference.engine import LOOK_EVERY, State
 from itervae.inference.engines.descent import Descent
 from itervae.inference.engines.ista import FISTAUnrolled
 from itervae.inference.engines.lca import LCADescent
-from itervae.inference.kernels.launch import numba_module
 from itervae.inference.problem import Problem
 from itervae.inference.systems.active_set import active_set_step
 from itervae.inference.systems.coordinate_descent import minimize
@@ -54,7 +53,7 @@ class Optimal(Descent):
 
     Poisson: from a cold start 20 steps of the LCA in float32; then, in float64, accelerated
     proximal steps, which small σ² or small β slow down less, and from step 100 on, with a dense
-    dictionary, Newton steps for the data that are left. The lasso: on a CPU with numba by compiled
+    dictionary, Newton steps for the data that are left. The lasso: on a CPU by compiled
     code, which counts as no step (`coordinate_descent`), else by active-set steps among those of
     the LCA. Gaussian and categorical posteriors take no step.
 
@@ -136,7 +135,7 @@ def _dense(problem: Problem) -> bool:
 
 def _compiled(problem: Problem) -> bool:
     """Whether the lasso is solved in compiled code."""
-    return _dense(problem) and devices.on_cpu(problem.x) and numba_module("coordinate_descent_numba") is not None
+    return _dense(problem) and devices.on_cpu(problem.x)
 
 
 def _in_active_set(count: int) -> bool:

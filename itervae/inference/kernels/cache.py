@@ -58,11 +58,7 @@ def _compiling() -> None:
 
 
 def import_compiled(name: str) -> ModuleType:
-    """Import a module whose functions numba compiles and caches.
-
-    Raises:
-        ImportError, OSError, RuntimeError: numba cannot be used at all.
-    """
+    """Import a module whose functions numba compiles and caches."""
     try:
         module = import_module(name)
     except (OSError, RuntimeError) as error:  # no folder for the cache, say

@@ -2,7 +2,6 @@
 they are needed."""
 
 import threading
-import warnings
 from functools import cache
 from typing import Any
 
@@ -20,16 +19,8 @@ _one_at_a_time = threading.Lock()  # some of numba's pools of threads end the pr
 
 @cache
 def numba_module(name: str) -> Any:
-    """The module of that name in this package; None, with a warning, where numba cannot be used."""
-    try:
-        return import_compiled(f"itervae.inference.kernels.{name}")
-    except (ImportError, OSError, RuntimeError) as error:  # not there, or not for this numpy
-        first = str(error).partition("\n")[0]
-        warnings.warn(
-            f"inference on a CPU takes several times as long without numba ({first}): pip install 'itervae[fast]'",
-            stacklevel=2,
-        )
-        return None
+    """The module of that name in this package."""
+    return import_compiled(f"itervae.inference.kernels.{name}")
 
 
 def fusible(value: Tensor) -> bool:
@@ -39,9 +30,7 @@ def fusible(value: Tensor) -> bool:
         return False
     if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
         return False
-    if forward_ad.unpack_dual(value).tangent is not None:
-        return False
-    return numba_module("descent_numba") is not None
+    return forward_ad.unpack_dual(value).tangent is None
 
 
 def numbers(value: Tensor) -> Any:
