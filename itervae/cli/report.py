@@ -20,7 +20,7 @@ from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap, encode
 from itervae.files import write_bytes
-from itervae.plotting.files import drawn
+from itervae.plotting.formats import drawn
 from itervae.training.metrics import METRICS, read_metrics
 from itervae.training.pictures import pictures
 

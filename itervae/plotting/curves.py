@@ -81,8 +81,9 @@ def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit:
     Raises:
         InputError: no record holds an update and a finite value of any of these.
     """
-    from matplotlib.figure import Figure  # takes a second to import
     from matplotlib.lines import Line2D
+
+    from itervae.plotting.shown import Figure  # takes a second to import
 
     train = [record for record in records if record.get("split", "train") == "train"]
     validation = [record for record in records if record.get("split") == "validation"]

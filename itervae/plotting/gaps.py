@@ -36,7 +36,7 @@ def gap_figure(
     Raises:
         InputError: no engine, or an engine without data.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     if not gaps:
         raise InputError("there is no engine to draw; pass the gaps of at least one")

@@ -66,8 +66,9 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
         InputError: no curve, lengths that do not fit, an unknown kind, or a variance that is not
             positive.
     """
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
+    from itervae.plotting.shown import Figure
 
     if not curves:
         raise InputError("there is no curve to draw; pass at least one")
