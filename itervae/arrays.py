@@ -44,12 +44,16 @@ def as_tensor(name: str, value: Any, like: Tensor | None = None, shape: str = "(
         raise InputError(f"{name} is {described(value)}; expected {how}")
     if isinstance(value, list | tuple) and len(value) and all(isinstance(each, Tensor) for each in value):
         raise InputError(f"{name} is a {type(value).__name__} of {len(value)} tensors; expected {how}: use torch.stack")
+    if hasattr(value, "toarray"):
+        raise InputError(f"{name} is sparse ({type(value).__name__}); expected {how}: use {name}.toarray()")
+    if np.ma.is_masked(value):
+        raise InputError(f"{name} has masked values; expected {how}: fill them, {name}.filled(...), or leave them out")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise InputError(f"{name} is {described(value)} that makes no array ({error}); expected {how}") from error
     if array.dtype.kind not in REAL_KINDS:
-        of = "" if array.dtype.kind == "O" else f" of {array.dtype}"
+        of = f" of {array.dtype}" if array.dtype.kind != "O" or isinstance(value, np.ndarray) else ""
         raise InputError(f"{name} is {described(value)}{of}; expected {how}")
     if isinstance(value, np.ndarray) and array.dtype in (np.float32, np.float64):
         dtype = torch.float32 if array.dtype == np.float32 else torch.float64

@@ -15,6 +15,7 @@ import types
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, fields, is_dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
@@ -254,11 +255,15 @@ def _reason(kind: type, prog: str, args: Sequence[str], said: str) -> str:
     tyro's own."""
     hints, required, positional = _options(kind)
     found = given(kind, args)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", said)  # of a terminal
     for name in found:
         if name not in hints:
             hint = nearest(name, hints)
             meant = hint.replace(near := hint[len("did you mean ") : -2], flag(near)) if hint else ""
             return f"{flag(name)} is no option of this command; {meant}expected one that is"
+    targets = list(takewhile(lambda word: not word.startswith("-"), args))
+    if "Unrecognized options" in said and positional and len(targets) > 1:
+        return f"{targets[1]} was given too; expected one {positional[0]}, and then options"
     if args and not args[0].startswith("-") and not positional:
         return f"{args[0]} was given to {prog}, which takes no input; leave it out"
     if "Required options" in said and positional and (not args or args[0].startswith("-")):

@@ -34,7 +34,10 @@ def _tell(summary: Summary) -> None:
             soft_wrap=True,
         )
         return
-    table = Table(title=f"{summary.updates} updates in {summary.seconds / 60:.1f} minutes", title_justify="left")
+    table = Table(
+        title=f"{summary.updates} update{'s' * (summary.updates != 1)} in {summary.seconds / 60:.1f} minutes",
+        title_justify="left",
+    )
     table.add_column("held-out data")
     table.add_column("mean", justify="right")
     found, unit = summary.validation, summary.prior.unit

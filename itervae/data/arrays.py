@@ -90,7 +90,7 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
     return flattened(array), shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
 
 
-def _check_varies(rows: Tensor, where: str) -> None:
+def check_varies(rows: Tensor, where: str) -> None:
     """Refuse data that are all the same, of which nothing can be learned."""
     first = rows[:1]
     step = max(1, CHUNK_BYTES // (4 * first.shape[1]))
@@ -148,7 +148,7 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
         validation = Rows(array, where, val_index, scale).to("cpu")
         if labels is not None:
             labels, held = labels[train_index], labels[val_index]
-    _check_varies(cast(Tensor, train), where)
+    check_varies(cast(Tensor, train), where)
     _say(whole, shape, scale, where)
     classes = _classes(labels, held)
     return RowSource(

@@ -1,15 +1,16 @@
 """Data that are handed over in Python: arrays, lists, tensors and torch Datasets, as a source."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from itervae.arrays import as_float32, as_tensor
-from itervae.data.arrays import content_hash
+from itervae.data.arrays import check_varies, content_hash
 from itervae.data.rows import Rows
 from itervae.data.settings import DataSettings
 from itervae.data.source import RowSource, Source, held_out
@@ -53,7 +54,7 @@ class DatasetRows(Rows):
 
 def as_source(data: Any, shape: tuple[int, ...], seed: int) -> Source:
     """Data as a source for training and validation: a source as it is, rows in an order decided by
-    `seed`, a tenth of them held out, the same for every seed.
+    `seed`, a fifth of them held out, the same for every seed.
 
     Args:
         data: a source, a map-style Dataset (see `DatasetRows`), or an array, a tensor or lists
@@ -76,11 +77,19 @@ def as_source(data: Any, shape: tuple[int, ...], seed: int) -> Source:
         train, held = held_out(len(data), DataSettings.val_share, "items")  # pyright: ignore[reportArgumentType]
         source = _rows(DatasetRows(data, train), DatasetRows(data, held).to("cpu"), shape, seed, {})
     else:
+        if isinstance(data, DataLoader):
+            raise InputError("data is a DataLoader; expected what it reads: give data.dataset, and batch_size here")
         rows = as_tensor("data", data, None, "(N, D), a torch Dataset, or a source of itervae.data.load_source")
         if rows.ndim < 2:
             raise InputError(f"data has shape {tuple(rows.shape)}; expected (N, D), one row a datum")
+        if rows.ndim > 2 and len(shape) > 1 and _sizes(rows.shape[1:]) != _sizes(shape):
+            raise InputError(
+                f"data has shape {tuple(rows.shape)}, and a datum of this model is {shape}; reshape it, or use data "
+                "of that shape, or another model"
+            )
         array = as_float32(rows.detach().cpu().numpy(), "data").flatten(1)
         train, held = (torch.from_numpy(each) for each in held_out(len(array), DataSettings.val_share, "rows"))
+        check_varies(array[train], "data")
         source = _rows(array[train], array[held], shape, seed, {"content": content_hash([array.numpy()])})
     if source.dim != math.prod(shape):
         raise InputError(
@@ -88,6 +97,11 @@ def as_source(data: Any, shape: tuple[int, ...], seed: int) -> Source:
             "that size, or another model"
         )
     return source
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without axes of one."""
+    return tuple(size for size in shape if size > 1)
 
 
 def _rows(train: Tensor | Rows, held: Tensor, shape: tuple[int, ...], seed: int, facts: dict[str, Any]) -> Source:

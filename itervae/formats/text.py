@@ -22,7 +22,7 @@ def _read(path: Path, name: str) -> np.ndarray:
         raise InputError(f"{path} is no text in UTF-8 ({error}); save it as such.") from error
     if not first:
         raise InputError(f"{path} is empty; expected lines of numbers between commas.")
-    titles = not all(map(_is_number, first))
+    titles = not all(map(_is_number, filter(str.strip, first)))
     if titles:
         _check_columns(path, first, second)
     try:
@@ -30,6 +30,7 @@ def _read(path: Path, name: str) -> np.ndarray:
             path, delimiter=",", skiprows=int(titles), ndmin=2, encoding="utf-8-sig", quotechar='"', comments=None
         )
     except ValueError as error:
+        _check_blanks(path, titles)
         raise InputError(f"{path} is no table of numbers ({error}); mend or remove it.") from error
     how = (
         f"a first line of names ({', '.join(first[:3])}{', ...' * (len(first) > 3)})" if titles else "no line of names"
@@ -45,13 +46,29 @@ def _check_columns(path: Path, titles: list[str], row: list[str]) -> None:
             f"{path} has one line, {','.join(titles)[:40]!r}, which is no numbers; expected rows below it."
         )
     for title, value in zip(titles, row, strict=False):
-        if not _is_number(value):
+        if value.strip() and not _is_number(value):
             if len(row) == 1 and any(mark in value for mark in ";\t"):
                 raise InputError(f"{path} has no commas between its values ({value[:30]!r}); save it with commas.")
             raise InputError(
                 f"column '{title}' of {path} holds {value[:30]!r}, which is no number; remove it, or save what it says "
                 "as numbers; labels go into a file of their own (--labels)."
             )
+
+
+def _check_blanks(path: Path, titles: bool) -> None:
+    """Refuse a table in which a value is missing, but for the title of a column."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        lines = csv.reader(stream)
+        rows = filter(None, lines)
+        if titles:
+            next(rows)
+        for row in rows:
+            for column, value in enumerate(row, start=1):
+                if not value.strip():
+                    raise InputError(
+                        f"{path} has no value in line {lines.line_num}, column {column}; fill it in, or leave the line "
+                        "or the column out."
+                    )
 
 
 def _is_number(field: str) -> bool:

@@ -92,7 +92,9 @@ def as_data(model: Any, x: Any) -> Tensor:
     check_model(model)
     x = as_tensor("x", x, model.beta)
     if x.ndim != 2:
-        raise InputError(f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row")
+        raise InputError(
+            f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row, x.reshape(len(x), -1)"
+        )
     if x.shape[1] != model.size:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")

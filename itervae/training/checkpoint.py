@@ -87,6 +87,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
+        if path.suffix == ".npz":
+            raise InputError(
+                f"{path} is no checkpoint; a dictionary file is read by itervae.load_dictionary"
+            ) from error
         if data.startswith(b"PK"):  # a zip archive, as torch writes them
             raise _damaged(path, f"{len(data)} bytes") from error
         raise InputError(

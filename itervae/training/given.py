@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from itervae.arguments import nearest
+from itervae.arguments import check_fields, check_seed, nearest
 from itervae.data import DataSettings, Source, as_source
 from itervae.errors import InputError
 from itervae.inference import Engine
@@ -59,7 +59,7 @@ def train(
         engine: how it infers; learned too where it has parameters.
         data: rows (N, D), or (N, H, W) as images, as an array, a tensor or lists; a map-style torch
             Dataset of them, or of pairs whose first they are, read by the batch; or a source of
-            `itervae.data.load_source`. A tenth of rows is held out for validation.
+            `itervae.data.load_source`. A fifth of rows is held out for validation.
         run_dir: a new folder; by default one under runs/.
         resume: go on with the run in run_dir, with model and engine made as they were.
         options: settings of training (`itervae.training.TrainingSettings`: updates, minutes,
@@ -87,6 +87,9 @@ def train(
     training, sequence = (
         group(**{name: value for name, value in options.items() if known[name] is group}) for group in groups
     )
+    check_fields(training, TrainingSettings)
+    check_fields(sequence, SequenceSettings)
+    check_seed(training.seed)
     source = as_source(data, model.shape, training.seed)
     settings = run_settings(model, engine, source, training, sequence)
     return train_run(settings, default_folder(settings) if run_dir is None else run_dir, resume)

@@ -57,10 +57,10 @@ def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
     low, high = x.min().item(), x.max().item()
     batch = {"size": len(x), "mean": x.mean().item(), "std": x.std().item(), "min": low, "max": high}
     write_json(run_dir / FAILURE, {"update": update, "what": what, "batch": batch})
-    kept = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "there is no checkpoint yet"
+    again = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "begin again"
     return InputError(
         f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
-        f"{run_dir / FAILURE}); {kept}, with a smaller --lr"
+        f"{run_dir / FAILURE}); {again} with a smaller --lr"
     )
 
 

@@ -88,6 +88,7 @@ BAD = {
     # commands and options
     "gaps": "'gaps' is not a command; did you mean gap?",
     "nothing": "'nothing' is not a command; expected one of train",
+    "report a b": "b was given too; expected one target, and then options: see itervae report --help",
     "gap": "no target was named; expected one, before the options: see itervae gap --help",
     "evaluate": "no run",
     "sequence": "no run",

@@ -240,7 +240,10 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         (("gap-steps", good, "--output", tmp_path / "x.jpg"), "x.jpg; expected a name ending in .png or .pdf or .svg"),
         (("gap-steps", good, *output, "--seed", 3), "--seed is no option of this command"),
         (("gap-distribution", tmp_path / "none.npz", *output), "no file at"),
-        (("gap-distribution", good, *output), "good.json cannot be read as .npz"),
+        (
+            ("gap-distribution", good, *output),
+            "good.json cannot be read as .npz; write it again with itervae gap --save",
+        ),
         (("gap-distribution", tmp_path / "array.npy", *output), "array.npy cannot be read as .npz"),
         (("gap-distribution", tmp_path / "other.npz", *output), "has no array free_energy_optimal"),
         (("rate-distortion", good, *output), "good.json is no rate-distortion report"),

@@ -63,6 +63,19 @@ def test_errors_too(tmp_path):
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("given", [[], ["one.npz", "two.npz"]])
+def test_a_command_line_is_refused_on_a_terminal_as_in_a_pipe(given, monkeypatch, capsys):
+    said = []
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        with pytest.raises(SystemExit, match="2"):
+            run("gap", *given)
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert ("no target was named" if not given else "two.npz was given too") in said[1]
+
+
 def test_results_are_written_before_anything_is_printed(bracketed, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("no terminal")

@@ -105,6 +105,9 @@ CSV = {
     "a,b\n1,red\n": "column 'b' of .* holds 'red', which is no number; remove it.*labels go into a file of their own",
     "a;b\n1;2\n": "has no commas between its values",
     "1,2\n3\n": "is no table of numbers",
+    "a,b\n1,2\n3,\n": "has no value in line 3, column 2; fill it in",
+    "a,b\n1,\n3,4\n": "has no value in line 2, column 2; fill it in",
+    "1,,3\n4,5,6\n": "has no value in line 1, column 2; fill it in",
     "": "is empty",
     "a,b\n": "has one line, 'a,b', which is no numbers",
 }

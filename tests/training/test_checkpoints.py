@@ -103,6 +103,9 @@ def test_a_run_of_format_1_goes_on(run, tmp_path):
 def test_files_that_are_no_checkpoints(tmp_path, run):
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("notes.txt", "hello")
+    np.savez(tmp_path / "phi.npz", dictionary=np.eye(4))
+    with pytest.raises(InputError, match=r"phi.npz is no checkpoint; a dictionary .* itervae.load_dictionary"):
+        itervae.load(tmp_path / "phi.npz")
     (tmp_path / "text.pt").write_text("this is text\n" * 20)
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "bytes.pt").write_bytes(bytes(range(256)) * 9)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import itervae
 from itervae import InputError
@@ -190,6 +191,29 @@ MISUSES = {
     "NaN": (lambda m, x: (m, LCAUnrolled(), x * np.nan), {}, r"data holds nan at row 0"),
     "without a length": (lambda m, x: (m, LCAUnrolled(), Endless()), {}, r"has no length; expected a map-style"),
     "items of several sizes": (lambda m, x: (m, LCAUnrolled(), Ragged()), {}, r"has 1[67] values and the first 1[67]"),
+    "no whole number": (
+        lambda m, x: (m, LCAUnrolled(), x),
+        {"updates": 1.5},
+        r"updates is 1.5; expected a whole number",
+    ),
+    "minutes": (lambda m, x: (m, LCAUnrolled(), x), {"minutes": "1"}, r"minutes is '1'; expected a number"),
+    "a gradient": (
+        lambda m, x: (m, LCAUnrolled(), x),
+        {"gradient": "foo"},
+        r"gradient is 'foo'; expected one of unroll",
+    ),
+    "a seed": (lambda m, x: (m, LCAUnrolled(), x), {"seed": "a"}, r"seed is 'a'; expected a whole number"),
+    "a window": (lambda m, x: (m, LCAUnrolled(), x), {"window": "a"}, r"window is 'a'; expected a whole number"),
+    "another image": (
+        lambda m, x: (m, LCAUnrolled(), x.reshape(-1, 2, 8)),
+        {},
+        r"shape \(\d+, 2, 8\), and a datum.*\(4, 4\)",
+    ),
+    "constant data": (lambda m, x: (m, LCAUnrolled(), np.ones((40, 16))), {}, r"data is constant: all 32 rows"),
+    "masked": (lambda m, x: (m, LCAUnrolled(), np.ma.masked_array(x, x > 1)), {}, r"masked values; .*data.filled"),
+    "sparse": (lambda m, x: (m, LCAUnrolled(), csr_matrix(x)), {}, r"data is sparse \(csr_matrix\).*toarray"),
+    "objects": (lambda m, x: (m, LCAUnrolled(), np.full((40, 16), None)), {}, r"data is a ndarray of object; expected"),
+    "a loader": (lambda m, x: (m, LCAUnrolled(), DataLoader(x)), {}, r"give data.dataset"),
     "of updates": (lambda m, x: (m, LCAUnrolled(), x), {"updates": -1}, r"updates is -1; expected a positive"),
 }
 

@@ -49,7 +49,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as .npz ({error}); write it again with itervae gap --save") from error
+        how = "" if "pickle" in str(error) else f" ({error})"  # NumPy takes anything unknown for a pickle
+        raise InputError(f"{path} cannot be read as .npz{how}; write it again with itervae gap --save") from error
     optimum = arrays.get("free_energy_optimal")
     if optimum is None or optimum.ndim != 1 or not optimum.size:
         raise InputError(f"{path} has no array free_energy_optimal (N,); expected what itervae gap --save writes")
