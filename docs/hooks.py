@@ -24,6 +24,7 @@ def on_page_markdown(markdown, page, config, files):
     """Links as they are within the repository become links within the site."""
     if page.file.src_uri in PAGES:
         markdown = markdown.replace("](docs/", "](").replace("](CONTRIBUTING.md", "](extending.md")
+    markdown = markdown.replace("](../CONTRIBUTING.md", "](extending.md")
     up = "../" * page.file.src_uri.count("/")
     markdown = markdown.replace("](../figures/README.md", "](figures/commands.md").replace(
         "](../figures/", f"]({up}figures/"

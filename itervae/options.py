@@ -89,8 +89,8 @@ def asks_help(args: Sequence[str]) -> bool:
 def _explained(text: str, prog: str, hidden: int, examples: Collection[str]) -> str:
     """The help that tyro wrote, the target first, its summary in lines, with what it leaves out and
     examples."""
-    text = re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", text, count=1)
     usage, _, rest = text.rstrip().partition("\n\n")
+    usage = re.sub(r"(\[-h\] \[OPTIONS\]) (.+)", r"\2 \1", _uncoloured(usage), count=1)
     summary, blank, boxes = rest.partition("\n\n")
     width = shutil.get_terminal_size().columns
     usage = textwrap.fill(usage, width, subsequent_indent="    ", break_on_hyphens=False)
@@ -101,6 +101,11 @@ def _explained(text: str, prog: str, hidden: int, examples: Collection[str]) -> 
     if examples:
         parts.append("\n".join(["examples:", *(f"  {example}" for example in examples)]))
     return "\n\n".join(parts)
+
+
+def _uncoloured(text: str) -> str:
+    """The same without what a terminal takes for colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def _advanced(kind: Any) -> list[str]:
@@ -255,7 +260,7 @@ def _reason(kind: type, prog: str, args: Sequence[str], said: str) -> str:
     tyro's own."""
     hints, required, positional = _options(kind)
     found = given(kind, args)
-    said = re.sub(r"\x1b\[[0-9;]*m", "", said)  # of a terminal
+    said = _uncoloured(said)
     for name in found:
         if name not in hints:
             hint = nearest(name, hints)

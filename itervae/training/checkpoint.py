@@ -89,7 +89,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except _UNREADABLE as error:
         if path.suffix == ".npz":
             raise InputError(
-                f"{path} is no checkpoint; a dictionary file is read by itervae.load_dictionary"
+                f"{path} is no checkpoint; expected a run of itervae train: itervae.load_dictionary reads dictionaries"
             ) from error
         if data.startswith(b"PK"):  # a zip archive, as torch writes them
             raise _damaged(path, f"{len(data)} bytes") from error

@@ -76,6 +76,18 @@ def test_a_command_line_is_refused_on_a_terminal_as_in_a_pipe(given, monkeypatch
     assert ("no target was named" if not given else "two.npz was given too") in said[1]
 
 
+def test_the_usage_is_on_a_terminal_as_in_a_pipe(monkeypatch, capsys):
+    said = []
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        with pytest.raises(SystemExit):
+            run("gap", "--help")
+        said.append(capsys.readouterr().out)
+    assert "\x1b[" in said[1]
+    assert said[1].splitlines()[0] == said[0].splitlines()[0] == "usage: itervae gap TARGET [-h] [OPTIONS]"
+
+
 def test_results_are_written_before_anything_is_printed(bracketed, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("no terminal")

@@ -104,7 +104,7 @@ def test_files_that_are_no_checkpoints(tmp_path, run):
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
         archive.writestr("notes.txt", "hello")
     np.savez(tmp_path / "phi.npz", dictionary=np.eye(4))
-    with pytest.raises(InputError, match=r"phi.npz is no checkpoint; a dictionary .* itervae.load_dictionary"):
+    with pytest.raises(InputError, match=r"phi.npz is no checkpoint; expected a run .* itervae.load_dictionary"):
         itervae.load(tmp_path / "phi.npz")
     (tmp_path / "text.pt").write_text("this is text\n" * 20)
     (tmp_path / "empty.pt").write_bytes(b"")
