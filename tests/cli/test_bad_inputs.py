@@ -88,7 +88,6 @@ BAD = {
     # commands and options
     "gaps": "'gaps' is not a command; did you mean gap?",
     "nothing": "'nothing' is not a command; expected one of train",
-    "report a b": "b was given too; expected one target, and then options: see itervae report --help",
     "gap": "no target was named; expected one, before the options: see itervae gap --help",
     "evaluate": "no run",
     "sequence": "no run",
@@ -103,7 +102,7 @@ BAD = {
     "gap run --num=1e3": "--num is '1e3'; expected a whole number",
     "gap run --split tets": "--split is 'tets'; did you mean test?|--split is 'tets'; expected one of train",
     "gap run --contrast high": "--contrast is 'high'; expected a number",
-    "gap run folder": "folder.*expected",
+    "gap run folder": "folder was given too; expected one target, and then options: see itervae gap --help",
     "evaluate run --split training": "--split is 'training'; .*expected one of validation, test",
     "rate-distortion run --thresholds a b": "--thresholds is 'a b'; expected a number",
     "figure": "no figure was named; expected one first, of gap-steps, .*: see itervae figure --help",
