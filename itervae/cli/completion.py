@@ -38,7 +38,8 @@ def run(args: Sequence[str]) -> None:
         print("\n".join([USAGE, "", *(f"  {shell:5} {line}" for shell, line in HOW.items())]))
         raise SystemExit(0)
     if len(args) != 1:
-        raise InputError(f"{len(args)} words were given; expected the name of one shell, of {', '.join(HOW)}")
+        found = f"{len(args)} shells were named" if args else "no shell was named"
+        raise InputError(f"{found}; expected one of {', '.join(HOW)}")
     check_choice("the shell", args[0], HOW)
     print(shtab.complete(parser(), args[0]))
 

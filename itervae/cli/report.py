@@ -42,7 +42,7 @@ PICTURES = {
     "samples": "What codes drawn from the prior decode to.",
 }
 """The pictures of a run by name, and what each shows, in the order of the page."""
-ESTIMATED = 100
+ESTIMATED = 30
 """Data at most of which a gap is measured whose optimum is an estimate, which takes long."""
 
 

@@ -59,7 +59,8 @@ def gap_figure(
     if unit == "nats":
         axes.axvline(1.0, color=QUIET, linewidth=0.6, linestyle=":")
         axes.text(1.0, 0.98, " 1 nat", color=QUIET, fontsize=7, va="top", transform=axes.get_xaxis_transform())
-    axes.set(xscale="log", yscale="log", xlim=(floor, None), ylim=(None, 1.05))
+    least = 0.7 / max(len(np.atleast_1d(values)) for values in gaps.values())  # below one datum of the most
+    axes.set(xscale="log", yscale="log", xlim=(floor, None), ylim=(least, 1.05))
     unit = unit or "squared units of the data"
     estimated = "" if certified else f", {symbol}* an estimate"
     axes.set_xlabel(f"amortization gap {symbol} − {symbol}* ({unit}){estimated}", color=INK)

@@ -257,7 +257,7 @@ def test_the_python_example_of_the_readme(tmp_path, monkeypatch):
     """As it stands, but for its length."""
     text = (Path(__file__).parents[2] / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    for long, short in (("minutes=1", "updates=20, threads=1"), ("256", "12"), ("[:500]", "[:50]")):
+    for long, short in (("minutes=0.5", "updates=20, threads=1"), ("256", "12"), ("[:500]", "[:50]")):
         assert long in code
         code = code.replace(long, short)
     monkeypatch.chdir(tmp_path)
