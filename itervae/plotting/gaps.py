@@ -51,7 +51,8 @@ def gap_figure(
         bad = int((~np.isfinite(ordered)).sum())
         below = int((ordered <= floor).sum())
         more = f"; all at most {floor:.0e}" * (below == len(gap)) + f"; {bad} not finite" * bool(bad)
-        label = f"{name} (mean {np.nanmean(gap):.2g} {unit}".rstrip() + f"{more})"
+        mean = np.nan if np.isnan(gap).all() else np.nanmean(gap)
+        label = f"{name} (mean {mean:.2g} {unit}".rstrip() + f"{more})"
         known = slice(below, len(ordered) - bad)  # what is not known any finer is no line
         at, height = ordered[known], share[known]
         axes.step([floor, *at], [*height[:1], *height] if len(at) else [np.nan], where="pre", color=colour, label=label)
