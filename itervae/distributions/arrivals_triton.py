@@ -82,7 +82,8 @@ def _add_window(
 ) -> Tensor:
     pathwise = torch.empty_like(z)
     kernel: Any = _window[(triton.cdiv(len(z), BLOCK),)]
-    kernel(rate, z, pathwise, seed, len(z), start, end, temperature, cubic, integer, BLOCK)
+    with torch.cuda.device_of(z):  # which need not be the current one
+        kernel(rate, z, pathwise, seed, len(z), start, end, temperature, cubic, integer, BLOCK)
     return pathwise
 
 
