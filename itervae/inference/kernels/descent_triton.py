@@ -11,7 +11,7 @@ it. A row of more latents than `MOST` is gone through in blocks, and read again 
 """
 
 import math
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -26,6 +26,7 @@ PER_WARP = 128
 
 
 @triton.jit
+@no_type_check
 def log_lambertw_exp(s, LEAST: tl.constexpr):
     """ℓ with ℓ + e^ℓ = s: the first guess and the iterations of `energies/lambertw.py`."""
     inside = tl.maximum(s, LEAST)
@@ -47,22 +48,26 @@ def log_lambertw_exp(s, LEAST: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _load(array_at, at, here):
     return tl.load(array_at + at, mask=here, other=0.0)
 
 
 @triton.jit
+@no_type_check
 def _three(u_at, mean_at, slope_at, at, here):
     return _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
 
 
 @triton.jit
+@no_type_check
 def _longer(momentum):
     """The next of Nesterov's sequence."""
     return 0.5 + tl.sqrt(0.25 + momentum * momentum)
 
 
 @triton.jit
+@no_type_check
 def _propose(
     u_at, mean_at, slope_at, gradient_at, damping_at, momentum_at, velocity_at, turned_at, diagonal_at, metric_at,
     prior_at, beta_at, new_u_at, new_mean_at, prior_stride,
@@ -97,11 +102,13 @@ def _propose(
 
 
 @triton.jit
+@no_type_check
 def _leak(u, log_r, beta):
     return beta * (u - log_r)
 
 
 @triton.jit
+@no_type_check
 def _square(residual_at, row, total, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     for first in range(0, SIZE, BLOCK):
         i = first + tl.arange(0, BLOCK)
@@ -111,6 +118,7 @@ def _square(residual_at, row, total, SIZE: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _cut(fraction, u, mean, slope, new_u, new_mean, new_slope, TINY: tl.constexpr):
     """The point (1 − t)·old + t·new for 0 < t < 1 (`PoissonEnergy.between`), the new one for t =
     1."""
@@ -125,6 +133,7 @@ def _cut(fraction, u, mean, slope, new_u, new_mean, new_slope, TINY: tl.constexp
 
 
 @triton.jit
+@no_type_check
 def _gained(u, mean, slope, new_u, new_mean, new_slope, log_r, beta):
     """By how much F rises: the trapezium rule is exact for the reconstruction term."""
     gained = 0.5 * (new_mean - mean) * (new_slope + slope)
@@ -132,12 +141,14 @@ def _gained(u, mean, slope, new_u, new_mean, new_slope, log_r, beta):
 
 
 @triton.jit
+@no_type_check
 def _repeat(at, here, stopped, old, new, velocity_at):
     """The step taken, for the next one to repeat."""
     tl.store(velocity_at + at, tl.where(stopped, 0.0, new - old), mask=here)
 
 
 @triton.jit
+@no_type_check
 def _settle(
     u_at, mean_at, slope_at, value_at, damping_at, momentum_at, velocity_at, turned_at, diagonal_at, prior_at, beta_at,
     offset_at, mass_at, shift_at, weight_at, precision_at, residual_at,
@@ -231,6 +242,7 @@ def _settle(
 
 
 @triton.jit
+@no_type_check
 def _gaps(
     u_at, mean_at, slope_at, norm_at, prior_at, spread_at, relative_at, precision_at, gap_at, prior_stride,
     LATENTS: tl.constexpr, SINGLE: tl.constexpr, BLOCK: tl.constexpr,
@@ -251,7 +263,7 @@ def _gaps(
         d = tl.where(d > error, away, -away)
         series = 1.0 + 0 * d  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels
         for turn in tl.static_range(12):
-            series = 1.0 - d * series * (1 / (14 - turn))
+            series = 1.0 - d * series / (14 - turn)
         called_for = tl.exp(u - d)
         far = tl.where(called_for == float("inf"), called_for, called_for - rate + rate * d)
         total += tl.sum(tl.where(here, tl.where(tl.abs(d) > 0.3, far, rate * d * d * series * 0.5), 0.0))
