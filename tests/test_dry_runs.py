@@ -129,7 +129,7 @@ FAKE = [
 ] + [(case, "amortized") for case in MODELS if not case.startswith(("sparse", "poisson-bernoulli"))]
 
 
-FUSED = {"lca-unrolled", "ista-unrolled", "fista-unrolled"}
+FUSED = {"lca-unrolled", "ista-unrolled", "fista-unrolled", "semi-amortized"}
 KERNELS = {"propose", "settle", "gaps"}
 
 

@@ -55,8 +55,11 @@ def _load(array_at, at, here):
 
 @triton.jit
 @no_type_check
-def _three(u_at, mean_at, slope_at, at, here):
-    return _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
+def _tried(u_at, product_at, shift, at, here):
+    """u, mean and data gradient at the end of the whole step; the mean is made again, as fast as it
+    is read."""
+    u = _load(u_at, at, here)
+    return u, tl.where(here, tl.exp(u), 0.0), _load(product_at, at, here) - shift
 
 
 @triton.jit
@@ -80,16 +83,15 @@ def _propose(
     for first in range(0, LATENTS, BLOCK):
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
-        mean = _load(mean_at, at, here)
         if FLOW:
+            u = _load(u_at, at, here)
             gradient = _load(gradient_at, at, here)
             diagonal = _load(diagonal_at, k, here)
-            step = -gradient / (LEAK * beta + kappa * diagonal * mean)
+            step = -gradient / (LEAK * beta + kappa * diagonal * tl.exp(u))
             step = tl.where(step > LARGEST, LARGEST, tl.where(step < -LARGEST, -LARGEST, step))  # NaN stays
-            v = _load(u_at, at, here) + step
-            v += inertia * _load(velocity_at, at, here)
+            v = u + step + inertia * _load(velocity_at, at, here)
         else:
-            slope = _load(slope_at, at, here)
+            mean, slope = _load(mean_at, at, here), _load(slope_at, at, here)
             if INERTIAL:
                 mean += inertia * _load(velocity_at, at, here)
                 slope += inertia * _load(turned_at, at, here)
@@ -166,13 +168,13 @@ def _settle(
     for first in range(0, LATENTS, BLOCK):  # F at the end of the whole step, and its slopes along it
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
-        u, mean, slope = _three(u_at, mean_at, slope_at, at, here)
-        v, end, new_slope = _three(new_u_at, new_mean_at, new_slope_at, at, here)
+        u, mean, slope = _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
         log_r, shift = _load(prior_at, row * prior_stride + k, here), _load(shift_at, row * shift_stride + k, here)
+        v, end, new_slope = _tried(new_u_at, new_slope_at, shift, at, here)
         moved, leak = end - mean, _leak(v, log_r, beta)
         before += tl.sum((slope + _leak(u, log_r, beta)) * moved)
-        after += tl.sum((new_slope - shift + leak) * moved)
-        total += tl.sum((weight * new_slope - shift + leak - beta) * end)
+        after += tl.sum((new_slope + leak) * moved)
+        total += tl.sum((weight * (new_slope + shift) - shift + leak - beta) * end)
     if SIZE == 0:
         total += offset
     else:
@@ -187,11 +189,11 @@ def _settle(
     for first in range(0, LATENTS, BLOCK):  # the step that is taken
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
-        u, mean, slope = _three(u_at, mean_at, slope_at, at, here)
-        v, end, new_slope = _three(new_u_at, new_mean_at, new_slope_at, at, here)
+        u, mean, slope = _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
         log_r, shift = _load(prior_at, row * prior_stride + k, here), _load(shift_at, row * shift_stride + k, here)
+        v, end, new_slope = _tried(new_u_at, new_slope_at, shift, at, here)
         diagonal = _load(diagonal_at, k, here)
-        v, end, new_slope = _cut(fraction, u, mean, slope, v, end, new_slope - shift, TINY)
+        v, end, new_slope = _cut(fraction, u, mean, slope, v, end, new_slope, TINY)
         gained += tl.sum(_gained(u, mean, slope, v, end, new_slope, log_r, beta))
         if INERTIAL and not LCA:  # the LCA linearizes at the point itself
             mean += inertia * _load(velocity_at, at, here)
@@ -214,10 +216,10 @@ def _settle(
     for first in range(0, LATENTS, BLOCK):  # the state after the step
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
-        u, mean, slope = _three(u_at, mean_at, slope_at, at, here)
-        v, end, new_slope = _three(new_u_at, new_mean_at, new_slope_at, at, here)
+        u, mean, slope = _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
         log_r, shift = _load(prior_at, row * prior_stride + k, here), _load(shift_at, row * shift_stride + k, here)
-        v, end, new_slope = _cut(fraction, u, mean, slope, v, end, new_slope - shift, TINY)
+        v, end, new_slope = _tried(new_u_at, new_slope_at, shift, at, here)
+        v, end, new_slope = _cut(fraction, u, mean, slope, v, end, new_slope, TINY)
         v, end, new_slope = (
             tl.where(accepted, v, u),
             tl.where(accepted, end, mean),
