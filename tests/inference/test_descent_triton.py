@@ -1,8 +1,10 @@
 """Steps and certificates by the GPU kernels against those in tensors: by Triton's interpreter where
 there is no GPU, in one process for all; and the kernels compiled for a GPU that is not there."""
 
+import inspect
 import math
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -19,7 +21,7 @@ from itervae import devices
 from itervae.distributions import RelaxedPoisson
 from itervae.inference import FISTAUnrolled, ISTAUnrolled, LCAUnrolled, State, infer
 from itervae.inference.energies import poisson
-from itervae.inference.engines import descent
+from itervae.inference.engines import descent, fused
 from itervae.inference.problem import Problem
 
 triton = pytest.importorskip("triton")
@@ -108,9 +110,10 @@ def answers(name, device="cpu", count=1, latents=48):
         found = infer(problem.model, KINDS[name](10), problem.x, prior=problem.prior, record=("free_energy",))
         return found.trace["free_energy"].cpu(), found.stats["certificate"].cpu()
 
-    fused = answer()
+    with torch.inference_mode():
+        compiled_code = answer()
     with in_tensors():
-        return fused, answer()
+        return compiled_code, answer()
 
 
 def certificates(device="cpu"):
@@ -171,7 +174,7 @@ def check_lambertw(pairs):
         assert ell[-1].isnan()
         s, ell, eps = s[:-3].double(), ell[:-3].double(), torch.finfo(s.dtype).eps
         off = (ell + ell.exp() - s) / (1 + ell.exp())
-        assert (off.abs() <= 2 * eps * s.abs().clamp_min(1)).all()
+        assert (off.abs() <= 4 * eps * s.abs().clamp_min(1)).all()
 
 
 def check_steps(pairs, dtype):
@@ -234,6 +237,14 @@ def test_certificates_and_lambertw_on_a_gpu():
     check_lambertw(lambertw("cuda"))
 
 
+def test_names_are_those_of_the_table():
+    """Of steps in tensors and in compiled code."""
+    table = inspect.getdoc(fused).split("\n\n")[2]
+    names = re.findall(r"\b(?:_?[a-z_]+)\b", " ".join(line[60:] for line in table.splitlines()[1:]))
+    assert {"propose", "settle", "gaps", "_cut", "_gained", "_repeat", "log_lambertw_exp"} <= set(names)
+    assert all(hasattr(descent_triton, name) for name in set(names) - {"in", "and", "where", "flow", "otherwise"})
+
+
 def launches(name, dtype):
     """What a step after the first, and a certificate, launch: kernels with their arguments."""
     found = []
@@ -268,12 +279,19 @@ def launches(name, dtype):
 )
 def test_it_compiles_for_a_gpu(name, dtype, tmp_path, monkeypatch):
     """What the interpreter lets pass and a GPU would not: every kernel that is launched has machine
-    code, which reads each number once."""
+    code, which reads and writes each row once, as many as the roofline counts."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from benchmarks.roofline import PROPOSED, SETTLED
+
+    # beside rows of the state: c, log r and `shift`
+    rows = {"_propose": (PROPOSED[0] + 1, PROPOSED[1]), "_settle": (SETTLED[0] + 3, SETTLED[1])}
     found = launches(name, dtype)
     assert [kernel.fn.__name__ for kernel, _, _ in found] == ["_propose", "_settle"] * 2 + ["_gaps"]
     for kernel, given, constants in found[2:]:
         made = compiled(kernel, given, constants)
         assert made.asm["cubin"]
-        arrays = sum(isinstance(value, torch.Tensor) for value in given)
-        assert made.asm["ttgir"].count("tt.load") <= arrays
+        if name == "LCAUnrolled" and kernel.fn.__name__ in rows:
+            lines = [line for line in made.asm["ttgir"].splitlines() if "tensor<" in line]
+            counts = tuple(sum(f"tt.{what} " in line for line in lines) for what in ("load", "store"))
+            assert counts == rows[kernel.fn.__name__]

@@ -1,7 +1,7 @@
-"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code.
+"""The steps of `Descent` on a Poisson model, without gradient: in compiled code.
 
-Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of
-both:
+Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
+`kernels/descent_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
