@@ -54,6 +54,8 @@ def summarized(value: Any) -> str:
         return repr(value).splitlines()[0].rstrip("(")
     if isinstance(value, list | tuple) and len(value) > 6:
         return f"{len(value)} values"
+    if isinstance(value, type):
+        return value.__name__
     if isinstance(value, str | int | list | tuple) or hasattr(value, "__fspath__"):
         return str(value)
     return described(value)

@@ -46,7 +46,7 @@ def test_what_is_inferred_of_an_array_is_that_of_the_tensor(model, x, kind):
         lambda each: model.free_energy(each, expected.posterior).total,
         lambda each: certificate(model, each, expected.posterior),
         lambda each: encode(model, LCAUnrolled(3), each).mean,
-        lambda each: amortization_gap(model, {"lca": (LCAUnrolled(3), 3)}, each).engines["lca"].mean,
+        lambda each: amortization_gap(model, {"lca": (LCAUnrolled(3), 3)}, each).engines["lca"].gap_mean,
         lambda each: rate_points(model, LCAUnrolled(3), each, family="f", setting="s", order=1.0)[0].error,
     ):
         torch.testing.assert_close(measure(given), measure(tensor), rtol=0, atol=0)

@@ -22,7 +22,7 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.options import HELP_ALL, asks_help, given, parse
 from itervae.paths import check_path
-from itervae.plotting.files import FORMATS
+from itervae.plotting.formats import FORMATS
 from itervae.training import choose_device
 
 

@@ -36,7 +36,7 @@ def run(args: Sequence[str]) -> None:
     """Print the script of the shell that the first word names."""
     if args and args[0] in ("-h", "--help", "--help-all"):
         print("\n".join([USAGE, "", *(f"  {shell:5} {line}" for shell, line in HOW.items())]))
-        return
+        raise SystemExit(0)
     if len(args) != 1:
         raise InputError(f"{len(args)} words were given; expected the name of one shell, of {', '.join(HOW)}")
     check_choice("the shell", args[0], HOW)

@@ -150,6 +150,8 @@ class Infer(Measurement):
         num = len(inputs.x)
         which = "none" if known == num else f"of {known} none"
         bound = f"; {which} is more than {worst:.2g}{unit} above its least, which is proved" if known else ""
+        if worst > 1 and self.inference is None:
+            bound += ": a bound, which more --steps or --inference optimal lower"
         said = f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
         return Encoded(said, model.shape, model.prior.symbol, shown)
 

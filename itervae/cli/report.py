@@ -20,7 +20,7 @@ from itervae.data import DataSettings, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import GapReport, amortization_gap, encode
 from itervae.files import write_bytes
-from itervae.plotting.files import drawn
+from itervae.plotting.formats import drawn
 from itervae.training.metrics import METRICS, read_metrics
 from itervae.training.pictures import pictures
 
@@ -58,8 +58,8 @@ class Report(Measurement):
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run folder, or checkpoint."""
     data: DataSettings
-    output: Path = Path("report.html")
-    """File to write, .html."""
+    output: Path | None = None
+    """File to write, .html; by default report.html in the folder of the run."""
     num: int = 500
     """Number of held-out data that are measured."""
     seed: int = 0
@@ -71,6 +71,8 @@ class Report(Measurement):
 
     def check(self) -> None:
         check_whole("--num", self.num, 2)
+        if self.output is None:
+            self.output = self._folder / "report.html"
 
     def open_targets(self) -> dict[str, Target]:
         target = open_target(self.target, self.own())
@@ -78,14 +80,18 @@ class Report(Measurement):
             raise InputError(f"{self.target} is a dictionary file; expected a run of itervae train: use itervae gap")
         return {str(self.target): target}
 
+    @property
+    def _folder(self) -> Path:
+        """The folder of the run."""
+        return self.target if self.target.is_dir() else self.target.parent
+
     def work(self) -> str:
         (target,) = self.targets.values()
         source = load_stills(self.data, self.seed, fitted=target.prepare.fitted)
         check_widths(source, [target])
         x = source.validation[: self.num].to(self.device)
         model, engine = target.model.to(self.device), target.engine.to(self.device)
-        folder = self.target if self.target.is_dir() else self.target.parent
-        drawings = dict(pictures(model, engine, x, read_metrics(folder / METRICS), self.seed))
+        drawings = dict(pictures(model, engine, x, read_metrics(self._folder / METRICS), self.seed))
         steps = "an engine without steps" if not engine.steps else f"{engine.steps} steps"
         parts = [
             f"<h1>{escape(str(self.target))}</h1>",

@@ -31,7 +31,7 @@ from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import GenerativeModel
 from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
-from itervae.plotting.files import FORMATS
+from itervae.plotting.formats import FORMATS
 from itervae.sequence import Carryover, NoCarryover, filter_sequence
 from itervae.training import LoadedRun
 

@@ -11,6 +11,9 @@ from itervae.training.folder import default_folder
 from itervae.training.interrupt import answered, how_to_go_on
 from itervae.training.monitor import weighted
 
+LOOSE = 1.0
+"""A mean certificate above which it is said what one is, and what to do."""
+
 
 def run(args: list[str]) -> None:
     settings, run_dir, resume = parse_train(args)
@@ -50,8 +53,14 @@ def _tell(summary: Summary) -> None:
         "share of zeros": f"{found['share_zero']:.3f}",
     }
     if np.isfinite(found["certificate"]):
-        rows["certificate (bound of the gap)"] = f"{found['certificate']:.2g} {unit}"
+        rows["certificate, a bound of the gap"] = f"{found['certificate']:.2g} {unit}"
     for name, value in rows.items():
         table.add_row(name, value.rstrip())
     console.print(table)
+    if found["certificate"] > LOOSE:
+        console.print(
+            "the certificate is a bound, and may be far above the gap: itervae gap measures that; more --steps, or "
+            "--inference optimal where codes are inferred, come nearer to the best",
+            highlight=False,
+        )
     console.print(f"run folder: {summary.run_dir}", highlight=False, markup=False, soft_wrap=True)

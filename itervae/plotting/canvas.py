@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itervae.plotting.formats import DPI
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 200
 WIDTH = 1600
 """The width aimed at: twice that of a README, for sharp text."""
 MARGIN = 16
@@ -80,7 +81,7 @@ def picture(image: np.ndarray, title: str, note: str, largest_scale: int) -> "Fi
 
 def blank(width: int, height: int) -> "Figure":
     """An empty white figure of that many pixels."""
-    from matplotlib.figure import Figure  # takes a second to import
+    from itervae.plotting.shown import Figure  # takes a second to import
 
     # a thousandth of a pixel more, since the number of pixels is rounded down
     return Figure(figsize=((width + 1e-3) / DPI, (height + 1e-3) / DPI), dpi=DPI, facecolor="white")

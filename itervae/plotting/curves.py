@@ -56,7 +56,7 @@ def _panels(names: tuple[str, str, str], unit: str) -> tuple[Panel, ...]:
         Panel(f"{total} ({each})", ((("free_energy",), total, BLUE),)),
         Panel(each, ((("reconstruction",), "reconstruction", BLUE), (("kl",), cost, ORANGE))),
         Panel(f"{activity} per datum", ((("spikes",), activity, BLUE),)),
-        Panel(f"inference residual ({bound})", ((("residual", "certificate"), "residual", BLUE),), log=True),
+        Panel(f"certificate of inference ({bound})", ((("residual", "certificate"), "residual", BLUE),), log=True),
     )
 
 
@@ -64,11 +64,12 @@ SCHEDULES = ((("lr",), "learning rate", BLUE), (("beta",), "β", ORANGE), (("tem
 
 
 def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit: str = "nats") -> "Figure":
-    """Free energy, its parts, spikes, inference residual and schedules against parameter updates.
+    """Free energy, its parts, spikes, the certificate of inference and schedules against
+    parameter updates.
 
     Limits leave the first 5 % of the run and rare outliers out of account. A value that is missing
     is left out, and so is a panel without any. One that is not finite (null in the file) is a red
-    tick at the bottom of its panel, except for the residual, which not every engine has.
+    tick at the bottom of its panel, except for the certificate, which not every engine has.
 
     Args:
         records: lines of `metrics.jsonl`: an `update` each and any of `free_energy`,
@@ -81,8 +82,9 @@ def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit:
     Raises:
         InputError: no record holds an update and a finite value of any of these.
     """
-    from matplotlib.figure import Figure  # takes a second to import
     from matplotlib.lines import Line2D
+
+    from itervae.plotting.shown import Figure  # takes a second to import
 
     train = [record for record in records if record.get("split", "train") == "train"]
     validation = [record for record in records if record.get("split") == "validation"]
@@ -115,7 +117,9 @@ def training_figure(records: Records, names: tuple[str, str, str] = NAMES, unit:
         marks.append(Line2D([], [], color="#444444", lw=1.2, marker="o", ms=3, label="validation"))
     if any(line.bad for line in everything):
         marks.append(Line2D([], [], color=RED, lw=0, marker="|", ms=6, label="not finite"))
-    if marks:
+    if marks and count < len(grid):
+        grid[count].legend(handles=marks, loc="center left", frameon=False, fontsize=8, labelcolor=INK)
+    elif marks:
         figure.legend(
             handles=marks, loc="outside upper right", ncols=3, frameon=False, fontsize=8, labelcolor=INK, borderpad=0
         )

@@ -29,7 +29,7 @@ def dictionaries_figure(
     Raises:
         InputError: no dictionary, or atoms that do not fit the shape.
     """
-    from matplotlib.figure import Figure  # takes a second to import
+    from itervae.plotting.shown import Figure  # takes a second to import
 
     if not dictionaries:
         raise InputError("there is no dictionary to draw; expected at least one")

@@ -74,7 +74,7 @@ def estimators_figure(
         InputError: no estimator, shapes that do not fit, or a column for a rate or temperature that
             was not measured.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     if not errors:
         raise InputError("there is no estimator to draw; pass the errors of at least one")

@@ -159,7 +159,7 @@ def evaluation_figure(runs: Sequence[str], panels: Sequence[Panel], reference: s
     Raises:
         InputError: no run, no panel, or counts that do not fit their bins.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     if not runs or not panels:
         raise InputError(

@@ -1,22 +1,15 @@
 """Writing a figure."""
 
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.paths import check_path
-from itervae.plotting.canvas import DPI
+from itervae.plotting.formats import FORMATS, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-FORMATS = (".png", ".pdf", ".svg")
-"""Endings of the names of pictures, which say what is written."""
-_EDITABLE: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "itervae"}
-"""Settings of matplotlib for files whose text stays text, and that are the same each time."""
 
 
 def save(figure: "Figure", path: str | Path) -> None:
@@ -34,30 +27,3 @@ def save(figure: "Figure", path: str | Path) -> None:
     if kind not in FORMATS:
         raise InputError(f"the picture's name is {path}; expected one that ends in {', '.join(FORMATS)}")
     write_bytes(path, drawn(figure, kind))
-
-
-def drawn(figure: "Figure", kind: str = ".png") -> bytes:
-    """A picture as the bytes of a file of that kind, one of `FORMATS`."""
-    _as_written(figure)
-    content = io.BytesIO()
-    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(kind)
-    with _settings():
-        figure.savefig(content, format=kind[1:], dpi=DPI, metadata=dated)
-    return content.getvalue()
-
-
-def _settings() -> Any:
-    """matplotlib's settings while a file is written."""
-    from matplotlib import rc_context
-
-    return rc_context(_EDITABLE)
-
-
-def _as_written(figure: "Figure") -> None:
-    """Take nothing for a formula, as runs and files may be called anything; but for ticks, which
-    have powers of ten."""
-    from matplotlib.text import Text
-
-    ticks = {text for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for text in axis.findobj(Text)}
-    for text in set(figure.findobj(Text)) - ticks:
-        text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]

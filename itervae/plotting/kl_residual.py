@@ -31,7 +31,7 @@ def kl_residual_figure() -> "Figure":
     a unit more the more it is expected to fire. Near δ = 1 it is quadratic; silence costs r nats,
     and no more.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     figure = Figure(figsize=(WIDTH / DPI, 3.4), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})

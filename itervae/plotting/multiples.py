@@ -30,8 +30,9 @@ def line_panels(
         title: a title, if any.
         note: a line of explanation.
     """
-    from matplotlib.figure import Figure  # takes a second to import
     from matplotlib.ticker import MaxNLocator
+
+    from itervae.plotting.shown import Figure  # takes a second to import
 
     count, size = next(iter(lines.values()))[0].shape
     columns = min(COLUMNS, count)

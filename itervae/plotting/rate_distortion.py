@@ -66,8 +66,9 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
         InputError: no curve, lengths that do not fit, an unknown kind, or a variance that is not
             positive.
     """
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+
+    from itervae.plotting.shown import Figure
 
     if not curves:
         raise InputError("there is no curve to draw; pass at least one")
@@ -83,10 +84,10 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
         for axes, at in zip(panels, (curve.lifetime_sparsity, curve.share_zero), strict=False):
             if np.isfinite(at).any():
                 _draw(axes, name, curve, at, styles[name])
-    tops = [np.nanmax(curve.error) for curve in checked.values() if np.isfinite(curve.error).any()]
-    top = max(tops, default=1.0)
-    panels[0].set_ylim(0, 1.08 * top if top > 0 else 1.0)
-    panels[0].set_ylabel("squared error, summed over pixels", color=INK)
+    ends = np.concatenate([curve.error + np.nan_to_num(curve.error_se) for curve in checked.values()])
+    top = np.nanmax(ends, initial=0.0) or 1.0
+    panels[0].set_ylim(-0.02 * top, 1.08 * top)  # with markers and bars whole
+    panels[0].set_ylabel("squared error, summed over pixels (units of the data, squared)", color=INK, fontsize=9)
     for axes, label in zip(panels, ("lifetime sparsity", "share of zeros"), strict=False):
         axes.set_xlabel(label, color=INK)
         axes.margins(x=0.08)

@@ -30,7 +30,7 @@ MOST = 32
 COLUMNS = 8
 LABELS = 0.14
 """Share of the width for the names of the rows."""
-NAMES = {"reconstruction": "reconstruction\nof mean rate", "sampled counts": "reconstruction of\nsampled counts"}
+NAMES = {"reconstruction": "reconstruction\nof the mean code", "sampled counts": "reconstruction of\nsampled counts"}
 
 
 def reconstructions_figure(
@@ -128,9 +128,9 @@ def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, 
 
 
 def _explain(rows: dict[str, np.ndarray], signed: bool) -> str:
-    note = f"grey scale of a column: {'−m' if signed else '0'} to m = max |datum|"
+    note = f"grey: {'−m' if signed else '0'} to m, the largest |value| of each datum"
     if "residual" in rows and not signed:
-        note += ", of its residual −m to m"
+        note += ", residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):
         note += "; red: not finite"
     return note

@@ -48,7 +48,7 @@ def relaxed_poisson_figure(samples: Mapping[float, np.ndarray], rate: float) -> 
     Raises:
         InputError: no temperature, no draws, or a rate that is not positive.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     if not samples:
         raise InputError("there is no temperature to draw; pass the samples of at least one")

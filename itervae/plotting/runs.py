@@ -33,8 +33,9 @@ def runs_figure(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], log_time: boo
     Raises:
         InputError: no run, shapes do not fit, or a run without a finite value.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    from itervae.plotting.shown import Figure
 
     if not runs:
         raise InputError("there is no run to draw; pass at least one")

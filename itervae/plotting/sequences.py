@@ -34,8 +34,9 @@ def sequence_figure(report: Mapping[str, Any]) -> "Figure":
     Raises:
         InputError: no sequence, or something else than numbers.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+    from itervae.plotting.shown import Figure
 
     sequences = report["sequences"]
     if not sequences:

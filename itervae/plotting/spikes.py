@@ -42,7 +42,7 @@ def spikes_figure(
     Raises:
         InputError: shapes that do not fit, or frames that are not images.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     strips, spikes = _checked(x, counts, reconstruction, shape)
     frames = len(spikes)
@@ -85,7 +85,8 @@ def sequence_animation(
     Args and Raises: as of `spikes_figure`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from itervae.plotting.shown import Figure
 
     strips, spikes = _checked(x, counts, reconstruction, shape)
     figure = Figure(figsize=(8.0, 2.6), dpi=100, layout="constrained")

@@ -62,7 +62,7 @@ def gap_steps_figure(traces: Mapping[str, Trace], floor: float, certified: bool 
     Raises:
         InputError: no engine, lengths that do not fit, or a floor that is not positive.
     """
-    from matplotlib.figure import Figure
+    from itervae.plotting.shown import Figure
 
     if not traces:
         raise InputError("there is no engine to draw; pass the trace of at least one")

@@ -19,6 +19,9 @@ from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, es
 from itervae.sequence import CARRYOVERS, SequenceSettings
 from itervae.training.settings import RunSettings, TrainingSettings
 
+WITHOUT_TEMPERATURE = ("exact", "pathwise", "score")
+"""Estimators whose samples have no temperature."""
+
 
 def check_settings(settings: RunSettings) -> None:
     """Refuse numbers out of range before anything is made."""
@@ -90,7 +93,7 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
         raise InputError(f"--estimator {estimator} {why}; use one of {', '.join(offered)}")
     unused = {
         "samples": estimator == "exact",
-        "temperature": estimator in ("exact", "pathwise", "score"),
+        "temperature": estimator in WITHOUT_TEMPERATURE,
         # a frozen model brings its own
         "indicator": estimator not in ("eat", "straight-through") and options.freeze is None,
     }

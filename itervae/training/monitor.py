@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
 
 from itervae.errors import InputError
 from itervae.training.checkpoint import LAST
@@ -53,11 +54,12 @@ class Monitor:
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task("training", total=1.0, text="")
+        self._task = self._progress.add_task("training", total=1.0, left="", text="")
         self._printed = time.monotonic()
 
     @property
@@ -93,19 +95,20 @@ class Monitor:
             self._events.histogram(name, values, update)
 
     def show(self, progress: float, left: float, values: dict[str, float]) -> None:
-        """Refresh the bar: free energy, its parts, spikes, inference residual, speed, time left
-        (seconds)."""
+        """Refresh the bar: time left (seconds), which is shown however narrow the terminal is, free
+        energy, its parts, spikes, mean certificate of inference, speed."""
         total, cost, activity = self._terms
         beta = values.get("beta", 1.0)
         text = (
             f"{total} {values['free_energy']:.1f} = rec {values['reconstruction']:.1f} + {weighted(cost, beta)} "
-            f"{values['kl']:.1f} · {activity} {values['spikes']:.1f} · residual {values['residual']:.1g}"
-            f" · {values['data_per_s']:.0f}/s · {_clock(left)} left"
+            f"{values['kl']:.1f} · {activity} {values['spikes']:.1f} · certificate {values['residual']:.1g}"
+            f" · {values['data_per_s']:.0f}/s"
         )
-        self._progress.update(self._task, completed=progress, text=text)
+        remaining = f"{_clock(left)} left"
+        self._progress.update(self._task, completed=progress, left=remaining, text=text)
         if not self._console.is_terminal and time.monotonic() - self._printed > PRINT_EVERY:
             self._printed = time.monotonic()
-            self.say(f"{100 * progress:3.0f}%  {text}")
+            self.say(f"{100 * progress:3.0f}%  {remaining}  {text}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

@@ -56,7 +56,7 @@ def pictures(
     posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
     energy = model.free_energy(x[shown], posterior, generator=generator).total
-    captions = [f"{model.prior.symbol} {value:.0f}" for value in energy.tolist()]
+    captions = [f"{model.prior.symbol} {value:.0f} {model.prior.unit}".rstrip() for value in energy.tolist()]
     yield (
         "reconstructions",
         reconstructions_figure(_numpy(x[shown]), _numpy(reconstruction), model.shape, captions=captions),

@@ -20,6 +20,7 @@ from itervae.errors import InputError
 from itervae.inference import Engine, infer
 from itervae.model import GenerativeModel
 from itervae.training.checkpoint import BEST, LAST, write_checkpoint
+from itervae.training.choices import WITHOUT_TEMPERATURE
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
@@ -141,7 +142,9 @@ class Session:
             "data_per_s": self._clock.speed(at.update) * len(step.free_energy.total),
         }
         if "variational posterior" in run.model.capabilities:
-            values |= {"beta": run.schedule.beta_at(now), "temperature": run.schedule.temperature_at(now)}
+            values["beta"] = run.schedule.beta_at(now)
+            if (self._options.estimator or run.model.estimators[0]) not in WITHOUT_TEMPERATURE:
+                values["temperature"] = run.schedule.temperature_at(now)
         for name in ("rejected", "clamped"):
             if name in step.stats:
                 values[name] = step.stats[name].float().mean().item()

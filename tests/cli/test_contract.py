@@ -143,8 +143,9 @@ def test_outputs_are_checked_before_a_target_is_opened(command, output, capsys, 
     monkeypatch.setattr(runs, "load", lambda *_, **__: pytest.fail("opened the target"))
     suffix = outputs[output].rpartition(".")[2]
     (tmp_path / f"folder.{suffix}").mkdir()
+    beside = [word for name in outputs if name != output for word in (f"--{name}", tmp_path / outputs[name])]
     with pytest.raises(SystemExit) as stopped:
-        run(command, target, *needed, f"--{output}", tmp_path / f"folder.{suffix}")
+        run(command, target, *needed, *beside, f"--{output}", tmp_path / f"folder.{suffix}")
     assert stopped.value.code == 2
     assert f"--{output} is {tmp_path}/folder.{suffix}, a folder; expected" in capsys.readouterr().err
 
@@ -172,7 +173,7 @@ def test_help_after_a_target_shows_what_holds_for_it(command, capsys):
 
     def shown(*args):
         with pytest.raises(SystemExit) as stopped:
-            run(command, *args, "--help")
+            run(command, *args, "--help-all")
         assert stopped.value.code == 0
         return " ".join(capsys.readouterr().out.replace("│", " ").split())
 

@@ -307,7 +307,7 @@ def test_errors_name_value_expectation_and_remedy():
         ({"x": x[:, :10]}, "x has 10 values per datum; this model explains data of 64"),
         ({"x": bad}, "NaN or infinite values in 1 of 3 data"),
         ({"steps": -1}, "steps is -1"),
-        ({"x": x.long()}, "x holds torch.int64; expected floating-point"),
+        ({"x": x.cfloat()}, "x holds torch.complex64; expected real numbers"),
         ({"record": ("energy",)}, "cannot record energy; expected some of free_energy"),
         ({"state": State(torch.zeros(2, 128))}, r"the state has shape \(2, 128\); expected \(3, 128\)"),
         ({"prior": RelaxedPoisson(torch.zeros(5))}, r"the prior has parameters of shape \(5,\)"),

@@ -6,6 +6,7 @@ import typing
 
 import pytest
 
+from itervae.arguments import listed, setting_kinds
 from itervae.inference import ENGINES, LCAODE, LISTA, Amortized, Recurrent, SemiAmortized
 from itervae.inference.engines.encoders import ENCODERS
 from itervae.inference.engines.ode import ATOL, RTOL
@@ -32,7 +33,8 @@ def test_an_engine_made_without_settings_has_the_default_ones(name):
     [(Amortized, "encoder", ENCODERS), (SemiAmortized, "start_encoder", ENCODERS), (SemiAmortized, "refine", REFINERS)],
 )
 def test_choices_are_the_registry(kind, setting, registry):
-    hint = typing.get_type_hints(kind.Settings)[setting]
+    (hint, *_) = setting_kinds(typing.get_type_hints(kind.Settings, include_extras=True)[setting])
+    hint = listed(hint)
     choices = [choice for part in (typing.get_args(hint) or (hint,)) for choice in (typing.get_args(part) or (part,))]
     assert [choice for choice in choices if isinstance(choice, str)] == list(registry)
 

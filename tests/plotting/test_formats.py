@@ -37,3 +37,7 @@ def test_another_ending_is_refused_and_nothing_is_written(figure, tmp_path):
     with pytest.raises(InputError, match=r"a.jpg; expected one that ends in .png, .pdf, .svg"):
         save(figure, tmp_path / "a.jpg")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_a_figure(figure):
+    assert figure._repr_png_().startswith(BEGINS[".png"])

@@ -42,7 +42,7 @@ def test_points_and_bars_are_those_given():
             np.testing.assert_array_equal(line.get_ydata(), expected.error)
             ends = np.array([segment[:, 1] for segment in bars.get_segments()])
             np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * expected.error_se)
-    assert left.get_ylim()[0] == 0
+    assert left.get_ylim()[0] < 0
     assert left.get_ylim()[1] > 200
 
 

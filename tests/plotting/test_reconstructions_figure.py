@@ -35,7 +35,7 @@ def test_rows_are_data_reconstruction_counts_and_residual_on_one_scale():
     words = [text.get_text() for text in figure.texts]
     assert [word.replace("\n", " ") for word in words[1:5]] == [
         "data",
-        "reconstruction of mean rate",
+        "reconstruction of the mean code",
         "reconstruction of sampled counts",
         "residual",
     ]

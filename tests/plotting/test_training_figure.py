@@ -43,7 +43,7 @@ def test_lines_hold_the_records():
         "free energy (nats per datum)",
         "nats per datum",
         "spikes per datum",
-        "inference residual (nats)",
+        "certificate of inference (nats)",
         "schedule / its largest value",
     ]
     for label, line, split, key in [
@@ -52,8 +52,8 @@ def test_lines_hold_the_records():
         ("nats per datum", "reconstruction, train", "train", "reconstruction"),
         ("nats per datum", "KL, validation", "validation", "kl"),
         ("spikes per datum", "spikes, train", "train", "spikes"),
-        ("inference residual (nats)", "residual, train", "train", "residual"),
-        ("inference residual (nats)", "residual, validation", "validation", "certificate"),
+        ("certificate of inference (nats)", "residual, train", "train", "residual"),
+        ("certificate of inference (nats)", "residual, validation", "validation", "certificate"),
     ]:
         of_split = [record for record in records if record["split"] == split]
         drawn = lines(found[label])[line]
@@ -61,7 +61,7 @@ def test_lines_hold_the_records():
         np.testing.assert_array_equal(drawn.get_ydata(), [record[key] for record in of_split])
     beta = lines(found["schedule / its largest value"])["β, largest 1"]
     np.testing.assert_array_equal(beta.get_ydata(), [min(1.0, update / 50) for update in range(1, 201)])
-    assert found["inference residual (nats)"].get_yscale() == "log"
+    assert found["certificate of inference (nats)"].get_yscale() == "log"
     assert all(axes.get_xlabel() == "updates" for axes in found.values())
 
 
@@ -89,7 +89,7 @@ def test_values_that_are_not_finite_are_left_out_and_marked():
     np.testing.assert_array_equal(energy["free energy, train"].get_xdata(), [0, 5])
     np.testing.assert_array_equal(energy["free energy, train"].get_ydata(), [3, 1])
     np.testing.assert_array_equal(energy["not finite"].get_xdata(), [1, 2, 3])
-    residual = lines(found["inference residual (nats)"])
+    residual = lines(found["certificate of inference (nats)"])
     assert list(residual) == ["residual, train"]
     np.testing.assert_array_equal(residual["residual, train"].get_ydata(), [3, 1])
 

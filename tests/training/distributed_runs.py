@@ -65,7 +65,7 @@ class Watched:
         return cls.clip(parameters, largest)
 
     @classmethod
-    def train_run(cls, run, folder, last, **options):
+    def train(cls, run, folder, last, **options):
         cls.updates, cls.last = 0, last
         train_run(run, folder, **options)
 
