@@ -245,8 +245,8 @@ def test_names_are_those_of_the_table():
     assert all(hasattr(descent_triton, name) for name in named)
 
 
-def launches(name, dtype):
-    """What a step after the first, and a certificate, launch: kernels with their arguments."""
+def launches(name, dtype, latents):
+    """What two steps and a certificate launch: kernels with their arguments."""
     found = []
 
     class Recorder:
@@ -261,7 +261,7 @@ def launches(name, dtype):
             stack.enter_context(patch.object(descent_triton, kernel, Recorder(getattr(descent_triton, kernel))))
         stack.enter_context(patch.object(devices, "on_cpu", lambda value: False))
         stack.enter_context(patch.object(devices, "takes_triton", lambda value: True))
-        problem = problem_of(480, 2, False, dtype, "cpu", size=256)
+        problem = problem_of(latents, 2, False, dtype, "cpu", size=256)
         engine = KINDS[name](5)
         state = engine.step(problem, engine.step(problem, engine.init(problem, None)))
         problem.energy.certificate(state.u)
@@ -269,15 +269,15 @@ def launches(name, dtype):
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"),
+    ("name", "dtype", "latents"),
     [
-        ("LCAUnrolled", torch.float32),
-        pytest.param("FISTAUnrolled", torch.float32, marks=pytest.mark.slow),
-        pytest.param("LCAUnrolled", torch.float64, marks=pytest.mark.slow),
-        pytest.param("FISTAUnrolled", torch.float64, marks=pytest.mark.slow),
+        ("LCAUnrolled", torch.float32, 480),
+        pytest.param("FISTAUnrolled", torch.float32, 512, marks=pytest.mark.slow),
+        pytest.param("LCAUnrolled", torch.float64, 3000, marks=pytest.mark.slow),
+        pytest.param("FISTAUnrolled", torch.float64, 480, marks=pytest.mark.slow),
     ],
 )
-def test_it_compiles_for_a_gpu(name, dtype, tmp_path, monkeypatch):
+def test_it_compiles_for_a_gpu(name, dtype, latents, tmp_path, monkeypatch):
     """What the interpreter lets pass and a GPU would not: every kernel that is launched has machine
     code, which reads and writes each row once, as many as the roofline counts."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -286,12 +286,12 @@ def test_it_compiles_for_a_gpu(name, dtype, tmp_path, monkeypatch):
 
     # beside rows of the state: c, log r and `shift`
     rows = {"_propose": (PROPOSED[0] + 1, PROPOSED[1]), "_settle": (SETTLED[0] + 3, SETTLED[1])}
-    found = launches(name, dtype)
+    found = launches(name, dtype, latents)
     assert [kernel.fn.__name__ for kernel, _, _ in found] == ["_propose", "_settle"] * 2 + ["_gaps"]
-    for kernel, given, constants in found[2:]:
+    for number, (kernel, given, constants) in enumerate(found):
         made = compiled(kernel, given, constants)
         assert made.asm["cubin"]
-        if name == "LCAUnrolled" and kernel.fn.__name__ in rows:
+        if latents == 480 and dtype == torch.float32 and number in (2, 3):  # a flow step, in one block
             lines = [line for line in made.asm["ttgir"].splitlines() if "tensor<" in line]
             counts = tuple(sum(f"tt.{what} " in line for line in lines) for what in ("load", "store"))
             assert counts == rows[kernel.fn.__name__]
