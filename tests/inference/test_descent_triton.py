@@ -32,7 +32,7 @@ from itervae.inference.kernels import descent_triton  # noqa: E402
 KINDS = {kind.__name__: kind for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled)}
 CASES = {  # latents, data, a prior for each datum, precision, largest block
     "gram": (48, 2, True, torch.float64, 2048),
-    "residual, in blocks": (72, 2, False, torch.float64, 32),
+    "residual, in blocks": (72, 1, False, torch.float64, 32),
     "one datum": (72, 1, True, torch.float32, 2048),
 }
 PAIRS = [(name, case) for name in KINDS for case in CASES if name != "ISTAUnrolled" or case == "gram"]
