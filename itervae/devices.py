@@ -9,6 +9,7 @@ is put off there and looked at together, once: at the end of `infer`, or every s
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -19,6 +20,11 @@ from itervae.errors import InputError
 def on_cpu(value: Tensor) -> bool:
     """Whether to look at the numbers of a tensor waits for nothing."""
     return value.device.type == "cpu"
+
+
+def takes_triton(value: Tensor) -> bool:
+    """Whether kernels of Triton run where a tensor is."""
+    return value.is_cuda and find_spec("triton") is not None
 
 
 class Checks:

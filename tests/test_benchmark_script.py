@@ -19,7 +19,7 @@ from families import seeded
 from itervae.inference import certificate
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark"
-PARTS = ("lasso", "machine", "peers", "report", "sampler", "scaling", "timing", "train")
+PARTS = ("goals", "lasso", "machine", "peers", "report", "roofline", "sampler", "scaling", "timing", "train")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,52 @@ def test_the_floor_is_the_larger_of_two(script):
     assert found["over the device"]["median"] == 2
     assert script.machine.achieved([2.0], 1e8, 1e10, setup)["over the device"]["median"] == 2
     assert script.machine.version("no-such-package-at-all") == "absent"
+
+
+def test_the_roofline_of_an_h200(script):
+    """6.4 million patches/s in FP32 and 47 million in TF32 by the products; 59 million by memory if
+    steps are fused."""
+    roofline, h200 = script.roofline, script.roofline.H200
+    assert roofline.operations(512, 256, 20) == pytest.approx(10.5e6, rel=0.01)
+    assert roofline.operations(256, 256, 1) == 2 * 256**2  # by the Gram matrix
+    single, half = (roofline.limits(h200, name, latents=512, size=256, steps=20) for name in ("flop/s", "flop/s, TF32"))
+    assert single["limit by products"] == pytest.approx(6.4e6, rel=0.01)
+    assert half["limit by products"] == pytest.approx(47e6, rel=0.01)
+    assert h200["bytes/s"] / roofline.moved("fused", 512, 256, 20) == pytest.approx(59e6, rel=0.01)
+    assert single["limit by kernels"] < single["limit if fused"] == single["limit by products"]
+    assert roofline.moved("kernels", 256, 256, 1) == 4 * 15 * 256
+    assert roofline.moved("kernels", 512, 256, 1) == 4 * (15 * 512 + 4 * 256)
+
+
+def test_bytes_of_tensor_operations_are_counted(script):
+    a, b = torch.zeros(10, 8), torch.zeros(8)
+    assert script.roofline.counted(lambda: a + b) == 4 * (80 + 8 + 80)
+    assert script.roofline.counted(lambda: a.mT[1:].unsqueeze(0)) == 0
+    assert script.roofline.counted(lambda: b.expand(10, 8) + 0) == 4 * (8 + 80)
+    model, x = script.roofline.random_problem(64, 128)
+    assert script.roofline.in_tensors(model, x) > 3 * script.roofline.moved("kernels", 64, 32, 1)
+
+
+def test_goals_say_what_was_measured_and_where(script):
+    def spread(value):
+        return {"median": value, "low": value, "high": value}
+
+    about = {"passed": True, "machine": {"device": "cpu"}}
+    cells = [
+        {"ours over floor": spread(over), "detail": {"cell": {"indicator": name}}}
+        for over, name in ((1.2, "cubic"), (9.0, "sigmoid"))
+    ]
+    results = {
+        "roofline": {**about, "rows": [{"what": "FP32", "patches/s": spread(1.6e6), "largest gap": 1e-4}]},
+        "draws": {**about, "rows": cells},
+        "train": {"passed": False, "why": "not done"},
+    }
+    rows = {row["goal"]: row for row in script.goals.goals(results)}
+    speed = rows["patches/s, FP32, 20 LCA steps"]
+    assert (speed["achieved over asked"], speed["where"]) == (0.5, "measured on cpu, not reached")
+    assert rows["largest gap, FP32, nats"]["reached"]
+    assert rows["the sampler over torch.poisson, cubic"]["achieved"] == 1.2
+    assert all("achieved" not in rows[name] for name in rows if "TF32" in name or "update" in name)
 
 
 def test_tables(script):

@@ -10,6 +10,7 @@ numbers. In both, each look at a number is counted: it is where the host would w
 import dataclasses
 import traceback
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from itervae.model import (
 )
 from itervae.sequence import CARRYOVERS, SequenceSettings, filter_step
 
+triton = find_spec("triton")
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 MODELS = {
@@ -66,10 +68,12 @@ class Waits(TorchDispatchMode):
 
     def __init__(self, numbers: bool) -> None:
         super().__init__()
-        self.numbers, self.places = numbers, []
+        self.numbers, self.places, self.kernels = numbers, [], set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         masks = func is torch.ops.aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if func.namespace == "itervae":
+            self.kernels.add(func.__name__.partition(".")[0])
         if func in LOOKS or masks:
             stack = traceback.extract_stack()
             own = [frame for frame in stack if "/itervae/" in frame.filename]
@@ -125,6 +129,10 @@ FAKE = [
 ] + [(case, "amortized") for case in MODELS if not case.startswith(("sparse", "poisson-bernoulli"))]
 
 
+FUSED = {"lca-unrolled", "ista-unrolled", "fista-unrolled", "semi-amortized"}
+KERNELS = {"propose", "settle", "gaps"}
+
+
 @pytest.mark.parametrize(("case", "name"), FAKE, ids="-".join)
 def test_everything_is_on_the_device(case, name):
     """Without gradient, on tensors of a GPU that is not there; one look at the end of the call."""
@@ -137,6 +145,7 @@ def test_everything_is_on_the_device(case, name):
         assert found.state.u.device.type == found.posterior.mean.device.type == "cuda"
         assert all(value.device.type == "cuda" for value in found.stats.values())
         assert len(waits.places) == 1, waits.places
+        assert (waits.kernels >= KERNELS) == (triton is not None and name in FUSED)
         with pytest.raises(InputError, match="x is on cpu and the model is on cuda"):
             infer(model, engine, torch.randn(5, 64, device="cpu"))
 

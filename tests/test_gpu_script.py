@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "gpu"
 
 
@@ -36,6 +38,25 @@ def test_parts_are_kept_and_not_done_twice(tmp_path):
     assert results["gap"]["relative difference"]["free_energy_optimal"] == 0
     assert results["gap"]["certificate"] <= 1e-6
     assert "| gap | passed |" in (tmp_path / "cpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_suites_are_held_against_the_device_and_the_goals(tmp_path):
+    suites = ("roofline", "solve", "draws", "train", "memory")
+    found = call(tmp_path, "--parts", *suites)
+    assert found.returncode == 0, found.stdout + found.stderr
+    results = json.loads((tmp_path / "cpu.json").read_text())
+    for suite in suites[:4]:
+        held = [row for row in results[suite]["rows"] if "over the device" in row]
+        assert held
+        assert all(row["GB/s"] > 0 for row in held)
+        assert suite == "draws" or all(row["TFLOP/s"] > 0 for row in held)
+    lines = (tmp_path / "cpu.md").read_text().splitlines()
+    goals = [line for line in lines if "≥" in line or "≤" in line]
+    assert [("measured on cpu" in line, "not measured" in line) for line in goals if "TF32" in line] == [
+        (False, True)
+    ] * 2
+    assert all("measured on cpu" in line for line in goals if "TF32" not in line)
 
 
 def test_a_part_that_fails_is_said_and_does_not_stop_the_others(tmp_path):

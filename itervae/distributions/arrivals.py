@@ -15,7 +15,6 @@ counted. Same joint law of (z, ∂z/∂log λ); memory O(number of units), work 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -135,7 +134,7 @@ class _FirstOrder(torch.autograd.Function):
 
 def _in_one_kernel(rate: Tensor) -> bool:
     """Whether the arrivals are drawn by one kernel on a GPU, without a look at their number."""
-    return rate.is_cuda and rate.dtype == torch.float32 and find_spec("triton") is not None
+    return rate.dtype == torch.float32 and devices.takes_triton(rate)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ start of the window to its end (see `itervae.distributions.arrivals`, which coun
 Imported where there is a GPU; under TRITON_INTERPRET=1 it runs on a CPU.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -16,6 +16,7 @@ BLOCK = 512
 
 
 @triton.jit
+@no_type_check
 def _arrive(bits, time, alive, rate, z, pathwise, end, temperature, CUBIC: tl.constexpr, INTEGER: tl.constexpr):
     """The next arrival of each unit that is alive, if it comes before the end."""
     uniform = tl.uint_to_uniform_float(bits)
@@ -39,6 +40,7 @@ def _arrive(bits, time, alive, rate, z, pathwise, end, temperature, CUBIC: tl.co
 
 
 @triton.jit
+@no_type_check
 def _window(
     rate_at,
     z_at,
@@ -82,7 +84,8 @@ def _add_window(
 ) -> Tensor:
     pathwise = torch.empty_like(z)
     kernel: Any = _window[(triton.cdiv(len(z), BLOCK),)]
-    kernel(rate, z, pathwise, seed, len(z), start, end, temperature, cubic, integer, BLOCK)
+    with torch.cuda.device_of(z):  # which need not be the current one
+        kernel(rate, z, pathwise, seed, len(z), start, end, temperature, cubic, integer, BLOCK)
     return pathwise
 
 

@@ -13,8 +13,8 @@ def compile_steps(engine: Engine) -> Engine:
     """The engine itself, whose steps torch.compile compiles at their first use: about a minute, and
     again for other kinds of input.
 
-    Steps that numba has compiled (`engines/fused.py`) are left as they are. Answers differ by
-    rounding. Where compiling fails, for want of a C++ compiler, say, a warning says so and the
+    Steps that are compiled code already (`engines/fused.py`) are left as they are. Answers differ
+    by rounding. Where compiling fails, for want of a C++ compiler, say, a warning says so and the
     steps stay as they were. What pays is a large batch and many steps; `scripts/benchmark` has
     figures per step of the LCA.
     """

@@ -92,3 +92,12 @@ def achieved(seconds: list[float], moved: float, operations: float, setup: Setup
         **({"TFLOP/s": operations / found["median"] / 1e12} if operations else {}),
         "over the device": spread(seconds, 1 / least),
     }
+
+
+def free_memory(device: str) -> float:
+    """Bytes."""
+    if device != "cpu":
+        torch.cuda.empty_cache()  # what earlier cells left is free too
+        return float(torch.cuda.mem_get_info()[0])
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])

@@ -2,7 +2,10 @@
 random ones else."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -35,3 +38,13 @@ def random_problem(latents: int, batch: int) -> tuple[GenerativeModel, Tensor]:
     counts = torch.poisson(model.prior().rate.expand(batch, -1), generator=generator)
     noise = model.likelihood.variance.sqrt() * torch.randn(batch, latents // 2, generator=generator)
     return model, 3 * counts @ model.dictionary.mT + noise
+
+
+@contextmanager
+def steps_in_tensors() -> Iterator[None]:
+    """Steps and certificates are those in tensors, without compiled code."""
+    with (
+        patch("itervae.inference.engines.descent.fusible", lambda value: False),
+        patch("itervae.inference.energies.poisson.fusible", lambda value: False),
+    ):
+        yield

@@ -9,13 +9,12 @@ unit, which any sampler with a gradient reads and writes.
 import math
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from benchmarks.apart import growth, measured
 from benchmarks.figures import Point, ratios_figure
-from benchmarks.machine import Setup, achieved
+from benchmarks.machine import Setup, achieved, free_memory
 from benchmarks.timing import alternate, ratio, spread
 from published_sampler import published_n_exp, published_sample
 from torch import Tensor
@@ -136,15 +135,6 @@ def too_large(units: int, n_exp: int, support: int, free: float) -> dict[str, st
         elif side == "gumbel-softmax" and length * units > MOST:
             found[side] = f"left out: refused, more than {MOST} choices"
     return found
-
-
-def free_memory(device: str) -> float:
-    """Bytes."""
-    if device != "cpu":
-        torch.cuda.empty_cache()  # what earlier cells left is free too
-        return float(torch.cuda.mem_get_info()[0])
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
 
 
 def figure(rows: list[dict[str, Any]]) -> "Figure":

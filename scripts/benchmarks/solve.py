@@ -1,19 +1,19 @@
 """An iteration of each solver over the bare matrix products in it, K from 512 to 4096 and batches
 from 1 to 65536; and seconds per 1000 data until every datum has its certificate. `over the device`:
 over the larger of two floors, the products at the device's speed in float32 and the engine's state
-read and written once at its bandwidth. On a CPU steps without gradient are code compiled by numba;
-`in tensors` are the same steps as they are elsewhere, `compiled` those by torch.compile.
+read and written once at its bandwidth. Steps without gradient are compiled code, by numba on a CPU
+and by Triton on a GPU; `in tensors` are the same steps without it, `compiled` those by
+torch.compile.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 from benchmarks.figures import Point, ratios_figure
 from benchmarks.machine import Setup, achieved
-from benchmarks.problems import random_problem, real_problem
+from benchmarks.problems import random_problem, real_problem, steps_in_tensors
 from benchmarks.timing import alternate, ratio, spread
 
 from itervae.inference import (
@@ -70,9 +70,8 @@ def _iterations(latents: int, batch: int, setup: Setup) -> Iterator[dict[str, An
     for kind in KINDS:
         name = kind.__name__
         kinds[name], sides[name] = kind, partial(_solve, model, kind(STEPS), x)
-        if setup.device == "cpu":
-            name = f"{kind.__name__}, in tensors"
-            kinds[name], sides[name] = kind, partial(_solve_in_tensors, model, kind(STEPS), x)
+        name = f"{kind.__name__}, in tensors"
+        kinds[name], sides[name] = kind, partial(_solve_in_tensors, model, kind(STEPS), x)
         if kind is LCAUnrolled or (setup.device == "cpu" and not setup.quick):  # compiling takes a GPU minutes
             name = f"{kind.__name__}, compiled"
             kinds[name], sides[name] = kind, partial(_solve_in_tensors, model, compile_steps(kind(STEPS)), x)
@@ -129,16 +128,9 @@ def _solve(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
 
 
 def _solve_in_tensors(model: GenerativeModel, engine: Engine, x: torch.Tensor) -> None:
-    """Without the code compiled by numba."""
-    with (
-        patch("itervae.inference.engines.descent.fusible", _never),
-        patch("itervae.inference.energies.poisson.fusible", _never),
-    ):
+    """Without compiled code."""
+    with steps_in_tensors():
         _solve(model, engine, x)
-
-
-def _never(value: torch.Tensor) -> bool:
-    return False
 
 
 def _steps_to(model: GenerativeModel, kind, x: torch.Tensor, tolerance: float) -> int | None:

@@ -3,16 +3,19 @@ amortized update of the same model: linear encoder and decoder, K = 512, 256 pix
 posterior log-normal with mean 0.1 and σ 1.5. `eat, published sampler` draws by the plain published
 algorithm with its own n_exp in place of ours. Then each engine with its exact objective, as
 `itervae train` has it. The learning rate is next to nothing, so that all rounds do the same work.
+`over its products`: over as many bare matrix products of the same shapes as the update needs.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from benchmarks.figures import Point, ratios_figure
-from benchmarks.machine import Setup
+from benchmarks.machine import Setup, achieved
+from benchmarks.roofline import moved
 from benchmarks.sampler import MEAN
-from benchmarks.timing import alternate, ratio, spread
+from benchmarks.timing import Times, alternate, ratio, spread
 from published_sampler import published_n_exp, published_sample
 from torch import Tensor
 
@@ -41,7 +44,13 @@ STEPS: dict[str, int | None] = {
     "recurrent": 5,
     "semi-amortized": 3,
 }
+LCA = "lca-unrolled, 20 steps, exact"
 EXACT, OURS, PUBLISHED = "amortized, exact", "amortized, eat", "amortized, eat, published sampler"
+PRODUCTS = {EXACT: 5, LCA: 2 * 21 + 2}
+"""Products of a batch with a matrix (D, K) in an update: with the encoder and with Φ, and back to
+two matrices and the rates; two for each step and the start, and Φμ and back to Φ."""
+KEPT = 7
+"""Numbers that Adamax reads or writes a parameter: its gradient, and both ways it and two means."""
 
 
 class Published(RelaxedPoisson):
@@ -72,8 +81,9 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
         sides[PUBLISHED] = updater("amortized", "eat", batch, setup.device, published=True)
         for name in list(STEPS)[1:]:
             sides[f"{name}, {STEPS[name]} steps, exact"] = updater(name, "exact", batch, setup.device)
-        times = alternate(sides, setup.rounds, setup.device)
-        for name, seconds in times.items():
+        bare = {f"products, {name}": partial(products, batch, count, setup.device) for name, count in PRODUCTS.items()}
+        times = alternate({**sides, **bare}, setup.rounds, setup.device)
+        for name, seconds in ((name, times[name]) for name in sides):
             yield {
                 "suite": "train",
                 "what": name,
@@ -83,8 +93,25 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
                 f"over {EXACT}": ratio(times, name, EXACT),
                 f"over {OURS}": ratio(times, name, OURS),
                 "n_exp": sides[name].n_exp() if name == PUBLISHED else None,
+                **(_held_against_the_device(name, batch, sides[name], times, setup) if name in PRODUCTS else {}),
                 "rounds": len(seconds),
             }
+
+
+def products(batch: int, count: int, device: str) -> None:
+    """As many products of a batch with a matrix (D, K), there and back."""
+    rows, matrix = torch.ones(batch, SIZE, device=device), torch.ones(SIZE, LATENTS, device=device)
+    for done in range(count):
+        rows = rows @ (matrix if done % 2 == 0 else matrix.mT)
+
+
+def _held_against_the_device(name: str, batch: int, update: "Updater", times: Times, setup: Setup) -> dict[str, object]:
+    """An update over its bare products, and over the least that the device could take."""
+    rows = batch * moved("kernels", LATENTS, SIZE, 20) if name == LCA else 4.0 * batch * (SIZE + 2 * LATENTS)
+    least = rows + 4.0 * KEPT * sum(value.numel() for value in update.parameters)
+    operations = 2.0 * PRODUCTS[name] * batch * SIZE * LATENTS
+    own = {"over its products": ratio(times, name, f"products, {name}")}
+    return own | achieved(times[name], least, operations, setup)
 
 
 def updater(name: str, estimator: str, batch: int, device: str, published: bool = False) -> "Updater":

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from compiled_kernels import compiled
 from test_relaxed_moments import ERRORS, assert_within, estimates, theory
 
 from itervae.distributions import relaxed_poisson_sample
@@ -49,6 +50,16 @@ def test_the_law_of_the_kernel(tmp_path):
             assert_within(found, expected, error / math.sqrt(UNITS), f"{name} {temperature} {rate}")
         independent = torch.corrcoef(torch.stack([z.reshape(3, -1)[2], z.reshape(3, -1)[1]]))[0, 1]
         assert independent.abs() < ERRORS / math.sqrt(UNITS)
+
+
+@needs_triton
+def test_it_compiles_for_a_gpu(tmp_path, monkeypatch):
+    from itervae.distributions import arrivals_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    z, seed = torch.zeros(512), torch.zeros(1, dtype=torch.int64)
+    given = (z, z, z, seed, 512, 0.0, 2.0, 1.0, True, False, 512)
+    assert compiled(arrivals_triton._window, given, {}).asm["cubin"]
 
 
 @pytest.mark.gpu

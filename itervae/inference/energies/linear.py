@@ -143,7 +143,7 @@ class Quadratic:
     def weight(self) -> Float[Tensor, ""]:
         """The weight of `product`: ½ with the Gram matrix, where the value is a quadratic form,
         else 0, as the misfit has all of it."""
-        return self.offset.new_tensor(0.0 if self.gram is None else 0.5)
+        return self.offset.new_full((), 0.0 if self.gram is None else 0.5)
 
     def drive(self) -> Float[Tensor, "batch latents"]:
         """The drive Φᵀx/σ² − s (B, K): minus the gradient at μ = 0."""

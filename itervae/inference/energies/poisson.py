@@ -12,7 +12,7 @@ from itervae.inference.energies.base import Point, dense
 from itervae.inference.energies.lambertw import log_lambertw_exp
 from itervae.inference.energies.linear import LinearEnergy, decoder_terms, metric
 from itervae.inference.energies.rounding import HALF, SPARE, residual
-from itervae.inference.kernels.launch import fusible, numbers, run
+from itervae.inference.kernels.launch import fusible, operand, run
 from itervae.model import GenerativeModel, full_precision
 
 LEAK = 4.0
@@ -48,7 +48,7 @@ class PoissonEnergy(LinearEnergy):
         prior, mass = self.prior_log_rate.view(-1, len(data.diagonal)), self._prior_mass.expand_as(data.offset)
         products = data.shift(), data.weight(), 0.5 / data.variance
         return tuple(
-            map(numbers, (data.diagonal, metric(data.diagonal), prior, self.beta, data.offset, mass, *products))
+            map(operand, (data.diagonal, metric(data.diagonal), prior, self.beta, data.offset, mass, *products))
         )
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
@@ -142,7 +142,7 @@ class PoissonEnergy(LinearEnergy):
         if fusible(u):
             gap = torch.empty_like(r.norm)
             given = u, rate, r.slope, r.norm, prior.view(-1, len(relative)), spread, relative, 1 / (variance * beta)
-            run("gaps", u, *map(numbers, given), single, gap.numpy())
+            run("gaps", u, *map(operand, given), single, operand(gap))
         else:
             d = spread - r.slope / (variance * beta) + (u - prior)
             error = r.norm[:, None] * relative + single * (2 * spread + u.abs() + prior.abs())

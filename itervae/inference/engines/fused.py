@@ -1,7 +1,7 @@
-"""The steps of `Descent` on a Poisson model, without gradient on a CPU: in compiled code.
+"""The steps of `Descent` on a Poisson model, without gradient: in compiled code.
 
-Each function of `kernels/descent_numba.py` is one in tensors, and a change of either is one of
-both:
+Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
+`kernels/descent_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
@@ -14,7 +14,7 @@ both:
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import ROUNDING
 from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.kernels.launch import numbers, run
+from itervae.inference.kernels.launch import operand, run
 
 
 class Rule(NamedTuple):
@@ -48,7 +48,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     old, memory, (size, latents) = state.point, state.memory, state.u.shape
     repeats = rule.momentum and "velocity" in memory
     diagonal, metric, prior, beta, offset, mass, shift, weight, precision = energy.constants
-    point = tuple(numbers(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
+    point = tuple(operand(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
     before = _memory(memory, old.mean)
 
     def rows(*shape: int) -> Tensor:
@@ -56,8 +56,9 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
 
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
-    run("propose", u, rule.lca and repeats, repeats, point, before, terms, u.numpy(), mean.numpy())
-    data_gradient, residual = energy.quadratic.product(mean)
+    run("propose", u, rule.lca and repeats, repeats, point, before, terms, operand(u), operand(mean))
+    product, residual = energy.quadratic.product(mean)
+    data_gradient = product.contiguous()  # else what is put into it would be put into a copy
 
     found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
     if rule.momentum:
@@ -71,20 +72,20 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
         "settle",
         u,
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
-        (*point, numbers(old.value)),
+        (*point, operand(old.value)),
         before,
         (diagonal, prior, beta, offset, mass, shift, weight, precision),
-        numbers(residual),
+        operand(residual),
         (decay, least, most, still * eps, ROUNDING * eps),
-        tuple(part.numpy() for part in (u, mean, data_gradient, gradient, value)),
+        tuple(operand(part) for part in (u, mean, data_gradient, gradient, value)),
         _memory(found, mean),
-        rejected.numpy(),
+        operand(rejected),
     )
     new = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
     return replace(state, u=u, memory=found, point=new, diagnostics={**state.diagnostics, "rejected": rejected})
 
 
-def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ...]:
+def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[Any, ...]:
     """Damping, momentum and the last step of a memory, as arrays; `stand_in` for what is not
     there."""
     size, found = len(stand_in), []
@@ -94,5 +95,5 @@ def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[np.ndarray, ..
             raise ValueError(
                 f"{name} is {value.dtype} of {len(value)} data; expected {stand_in.dtype} of {size}, those of the state"
             )
-        found.append(numbers(value))
+        found.append(operand(value))
     return found[0][:, 0], found[1][:, 0], found[2], found[3]

@@ -1,5 +1,5 @@
-"""How code compiled by numba is found and run: the `*_numba.py` of this package, imported where
-they are needed."""
+"""How compiled code is found and run: the `*_numba.py` of this package on a CPU, the `*_triton.py`
+on a GPU, imported where they are needed."""
 
 import threading
 from functools import cache
@@ -24,23 +24,31 @@ def numba_module(name: str) -> Any:
 
 
 def fusible(value: Tensor) -> bool:
-    """Whether a step on this tensor can be one of `descent_numba`: numbers on a CPU through which
-    no gradient goes back."""
-    if not devices.on_cpu(value) or torch.compiler.is_compiling():
+    """Whether a step on this tensor can be one of compiled code, `descent_numba` or
+    `descent_triton`: numbers on a CPU, or on a GPU for which there is Triton, through which no
+    gradient goes back."""
+    if torch.compiler.is_compiling() or not (devices.on_cpu(value) or devices.takes_triton(value)):
         return False
     if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
         return False
     return forward_ad.unpack_dual(value).tangent is None
 
 
-def numbers(value: Tensor) -> Any:
-    """The numbers of a tensor in a contiguous NumPy array, or the number where it is only one."""
-    return value.detach().contiguous().numpy()[()]
+def operand(value: Tensor) -> Any:
+    """What compiled code takes of a tensor: on a CPU its numbers in a contiguous NumPy array, or
+    the number where it is only one; on a GPU a contiguous tensor."""
+    value = value.detach().contiguous()
+    return value.numpy()[()] if devices.on_cpu(value) else value
 
 
 def run(name: str, like: Tensor, *given: Any) -> None:
-    """Run a kernel of `descent_numba` on all data, in as many threads as torch has where (B, K) is
-    worth it."""
+    """Run a kernel on all data: of `descent_triton` on a GPU; on a CPU of `descent_numba`, in as
+    many threads as torch has where (B, K) is worth it."""
+    if not devices.on_cpu(like):
+        from itervae.inference.kernels import descent_triton
+
+        getattr(descent_triton, name)(*given)
+        return
     code = numba_module("descent_numba")
     torch_threads = torch.get_num_threads()
     threads = 1 if like.numel() <= SERIAL else min(torch_threads, len(like))
