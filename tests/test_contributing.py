@@ -46,6 +46,7 @@ NAMES = {
 """What the printed diffs leave out: their imports."""
 
 
+@pytest.mark.slow
 def test_the_example_engine_passes_the_contract(tmp_path):
     """In 30 lines, listed as any other: the contract is that of
     `tests/inference/test_engines.py`."""

@@ -85,6 +85,7 @@ def test_pieces_do_not_change_the_number_of_gradients(script):
         script.gradients.__globals__["LARGEST"] = script.LARGEST
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     report, picture, phi = tmp_path / "report.json", tmp_path / "picture.png", tmp_path / "phi.npz"
     np.savez(phi, dictionary=np.random.default_rng(0).normal(size=(9, 12)) / 3)

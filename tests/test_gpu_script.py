@@ -59,6 +59,7 @@ def test_suites_are_held_against_the_device_and_the_goals(tmp_path):
     assert all("measured on cpu" in line for line in goals if "TF32" not in line)
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_said_and_does_not_stop_the_others(tmp_path):
     (tmp_path / "phi.npz").write_bytes(b"no dictionary")
     found = call(tmp_path, "--parts", "gap", "--dictionary", str(tmp_path / "phi.npz"))

@@ -191,7 +191,7 @@ def wait_for(path, process):
     raise AssertionError(f"{path} did not appear")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupt_saves_and_says_how_to_resume(rows, tmp_path, number):
     folder = tmp_path / "run"
     process = start(rows, folder, "--updates", "1000000", "--validate-every", "20")

@@ -89,6 +89,7 @@ def test_estimators_that_do_not_fit_are_refused(capsys, rows, tmp_path, options,
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_from_training_to_codes_and_gap(capsys, rows, tmp_path):
     folder = tmp_path / "run"

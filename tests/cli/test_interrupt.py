@@ -80,6 +80,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_second_one_ends_a_process_that_waits_for_ever(rows, tmp_path):
     folder = tmp_path / "run"
     args = ("train", "--data", "array", "--data-path", rows, "--run-dir", folder, "--updates", 10**7, *TRAIN)

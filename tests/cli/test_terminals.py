@@ -48,7 +48,7 @@ def measured(command, *args, **environment):
     )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_without_the_characters_gets_escapes(bracketed, tmp_path, encoding):
     done = measured("gap", bracketed[0], "--num", 5, "--json", tmp_path / "j.json", PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr

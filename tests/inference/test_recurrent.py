@@ -131,6 +131,7 @@ def test_training_closes_the_gap_of_other_families(family):
     assert (free_energy(model, x, engine) - best).mean() < 0.5 * before
 
 
+@pytest.mark.slow
 def test_a_network_decoder_gains_by_training_and_keeps_it_beyond_the_trained_steps():
     model = any_model("mlp", latents=8).requires_grad_(False)
     with torch.no_grad():

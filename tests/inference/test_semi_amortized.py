@@ -88,6 +88,7 @@ def drawn(model):
         return model.decode(counts)
 
 
+@pytest.mark.slow
 def test_trained_with_a_linear_decoder_it_needs_fewer_steps():
     model = any_model("linear", latents=12).requires_grad_(False)
     x = drawn(model)

@@ -102,6 +102,7 @@ def test_another_number_of_processes_goes_on_with_the_same_batches(runs, tmp_pat
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun(tmp_path):
     """The same command line; one table and one run folder."""
     options = ["--patch-size", "6", "--latents", "8", "--updates", "4", "--batch-size", "6", "--device", "cpu"]

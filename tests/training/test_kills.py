@@ -150,6 +150,7 @@ def test_ctrl_c_in_a_validation_has_it_done_first_of_all(rows, whole, tmp_path, 
     assert_same(whole, run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_a_run_whose_pictures_are_missing_gets_them(rows, tmp_path):
     run = tmp_path / "run"

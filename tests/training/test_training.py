@@ -321,6 +321,7 @@ def test_best_is_the_least_free_energy_after_the_ramp(rows, tmp_path):
     assert read_checkpoint(run / LAST)["model"]["beta"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.usefixtures("pictures")
 def test_nonlinear_decoders_train_at_the_default_rate(rows, tmp_path):
