@@ -22,6 +22,7 @@ print(usual, min(faults() for _ in range(5)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
 def test_pages_are_kept():
     giving_back = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "131072"}  # as glibc does anyway, but not in every process

@@ -56,7 +56,11 @@ def rows(tmp_path_factory):
     return folder / "x.npy"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = ("gaussian", "hard")
+"""Kinds of which the page is made in the slow tests."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
 def test_the_page_of_a_run(kind, rows, tmp_path, capsys):
     run = tmp_path / "<run>"  # escaped
     quick = ["--updates", "4", "--latents", "8", "--batch-size", "20", "--threads", "1", "--validate-every", "2"]

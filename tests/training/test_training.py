@@ -225,6 +225,7 @@ def test_metrics_of_a_killed_run_are_cut_at_its_checkpoint(rows, tmp_path):
     assert all(line["update"] != 25 for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_a_run_killed_in_its_last_validation_is_finished_by_resuming(rows, tmp_path, monkeypatch):
     from itervae.training import session
