@@ -107,4 +107,7 @@ def test_answers_have_a_gradient_where_something_asks_for_one(model, x, tmp_path
     assert asks(saved, torch.tensor(x, requires_grad=True))
     prior = saved.prior()
     assert asks(saved, x, prior=prior.like(prior.u.clone().requires_grad_()))
+    saved.likelihood.log_variance.requires_grad_()  # a buffer
+    assert asks(saved, x)
+    saved.likelihood.log_variance.requires_grad_(False)
     assert asks(saved.requires_grad_(), x)

@@ -61,8 +61,8 @@ def infer(
     """Infer the posterior of each datum.
 
     The answer has a gradient where gradients are on (`torch.enable_grad`) and something that it
-    depends on asks for one: a parameter of the model or the engine, x, the prior or the state. What
-    `itervae.load` and `load_dictionary` give does not ask.
+    depends on asks for one: a parameter or a buffer of the model or the engine, x, the prior or the
+    state. What `itervae.load` and `load_dictionary` give does not ask.
 
     Args:
         model: generative model with K latents and data of dimension D.
@@ -142,7 +142,8 @@ def _asks_gradient(
 ) -> bool:
     """Whether anything that the answer depends on has a gradient to come."""
     given = () if state is None else (state.u, *state.memory.values())
-    return any(value.requires_grad for value in (x, prior.u, *given, *model.parameters(), *engine.parameters()))
+    kept = [value for part in (model, engine) for value in (*part.parameters(), *part.buffers())]
+    return any(value.requires_grad for value in (x, prior.u, *given, *kept))
 
 
 def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
