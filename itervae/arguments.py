@@ -7,13 +7,14 @@ import numbers
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from itervae.errors import InputError, described
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEEDS = 2**63
 """So many seeds are taken: what is made beside the model has the seeds that follow, and torch knows
@@ -61,7 +62,7 @@ def check_finite(name: str, value: Any) -> float:
 def as_number(value: Any) -> float | None:
     """A real number, or an array or tensor of one without dimensions, as a float; None for anything
     else."""
-    if isinstance(value, Tensor | np.ndarray) and not value.ndim:
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of NumPy or torch
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
@@ -93,7 +94,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
+def check_devices(x: "Tensor", others: Mapping[str, Any]) -> None:
     """Refuse tensors and generators on another device than x, by what they are called; None
     passes."""
     for name, other in others.items():
@@ -107,6 +108,8 @@ def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
 def check_generator(generator: Any) -> None:
     """Refuse a seed, or anything else, for a generator."""
     if generator is not None:
+        import torch
+
         how = "a torch.Generator: use torch.Generator().manual_seed(seed)"
         check_kind("generator", generator, torch.Generator, how)
 

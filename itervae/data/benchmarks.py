@@ -14,7 +14,7 @@ from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
 from itervae.data.photographs import shared_source
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
 from itervae.formats import read_array
@@ -164,7 +164,3 @@ def fetching(what: str, folder: Path) -> Iterator[None]:
 def _intensities(images: Tensor) -> Tensor:
     """(N, 28, 28) uint8 to (N, 784) float32 in [0, 1]."""
     return images.flatten(1).float().div_(255)
-
-
-MNIST = SourceKind(mnist_source, reads=())
-CIFAR16 = SourceKind(cifar16_source, reads=("val_share", "whiten", "local_contrast"))

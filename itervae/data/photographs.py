@@ -14,7 +14,7 @@ from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.patches import PatchPool, PatchSource
 from itervae.data.pixels import keep_pixels
 from itervae.data.progress import watched
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, held_out
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
 from itervae.errors import InputError
@@ -171,19 +171,3 @@ def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | 
         "content": images.content,
         **_fitted(images),
     }
-
-
-PHOTOS = SourceKind(photos_source, reads=("val_share", "patch_size", "whiten", "local_contrast"))
-IMAGES = SourceKind(
-    images_source,
-    reads=(
-        "data_path",
-        "data_key",
-        "val_path",
-        "val_key",
-        "val_share",
-        "patch_size",
-        "whiten",
-        "local_contrast",
-    ),
-)

@@ -2,44 +2,15 @@
 configs."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from itervae.arguments import OneOf, nearest
-from itervae.data.source import Fitted, Source
+from itervae.data.kinds import SOURCES, SourceKind, source_kind
 from itervae.errors import InputError
 
-
-@dataclass(frozen=True)
-class SourceKind:
-    """A kind of data: how it is read, and which settings that takes.
-
-    Attributes:
-        load: makes the source of some settings, a seed, a device, and what was fitted on training
-            data.
-        reads: the settings that it reads, beside `data` and `download`; others are refused.
-        member: what follows the name and a colon, such as the CLASS of torchvision:CLASS; None
-            where nothing does.
-        place: whether `data_path` has to be given, where it is read.
-    """
-
-    load: Callable[["DataSettings", int, str | torch.device, Fitted], Source]
-    reads: tuple[str, ...]
-    member: str | None = None
-    place: bool = True
-
-    @property
-    def sequential(self) -> bool:
-        """Whether these are sequences of frames."""
-        return "frames" in self.reads
-
-
-SOURCES: dict[str, SourceKind] = {}
-"""The kinds of data by name, as `itervae.data.registry` lists them."""
 ALWAYS = ("data", "download")
 """Settings that every kind of data has."""
 _PLACES = (
@@ -47,13 +18,6 @@ _PLACES = (
     "labels", "labels_key", "val_labels", "val_labels_key",
 )  # fmt: skip
 """Settings that name a file, or a part of one."""
-
-
-def source_kind(data: str) -> SourceKind | None:
-    """The kind of data of a name, NAME or NAME:MEMBER; None where there is none."""
-    name, _, member = data.partition(":")
-    kind = SOURCES.get(name)
-    return kind if kind is not None and bool(member) == (kind.member is not None) else None
 
 
 @dataclass(frozen=True)
@@ -259,3 +223,9 @@ class DataSettings:
                 f"'{self.val_sequences},' for the sequence of that name."
             )
         return share
+
+
+def check_window(window: int, frames: int) -> None:
+    """Refuse a window outside 1 .. T."""
+    if not 1 <= window <= frames:
+        raise InputError(f"--window {window} does not fit sequences of {frames} frames; give 1 to {frames}.")

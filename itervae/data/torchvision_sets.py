@@ -13,7 +13,7 @@ from torch import Tensor
 from itervae.data.arrays import content_hash
 from itervae.data.benchmarks import data_root, fetching
 from itervae.data.pictures import to_grey
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, RowSource, held_out
 from itervae.errors import InputError
 
@@ -115,6 +115,3 @@ def _unfit(name: str, why: str) -> InputError:
         f"--data torchvision:{name} {why}; expected labelled pictures of one size, such as torchvision:FashionMNIST, "
         "or save it as an array for --data array"
     )
-
-
-TORCHVISION = SourceKind(torchvision_source, reads=("data_path", "val_share"), member="CLASS", place=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
+from itervae.data.settings import check_window
 from itervae.data.source import (
     FIXED_SEED,
     NOTHING_FITTED,
@@ -250,12 +251,6 @@ class Streams:
         on[1] += self.window
         begins = self.pool.left(on[0], on[1]) < self.window
         return torch.where(begins, new, on), begins
-
-
-def check_window(window: int, frames: int) -> None:
-    """Refuse a window outside 1 .. T."""
-    if not 1 <= window <= frames:
-        raise InputError(f"--window {window} does not fit sequences of {frames} frames; give 1 to {frames}.")
 
 
 def typical(tubes: Tensor) -> int:

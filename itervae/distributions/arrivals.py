@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from itervae import devices
+from itervae.distributions.registry import INDICATORS
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,11 @@ def _sigmoid_slope(v: Tensor) -> Tensor:
     return s * (1 - s)
 
 
-INDICATORS: dict[str, Indicator] = {
-    # s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 −
-    # 9τ/35).
-    "cubic": Indicator(1.0, _cubic, _cubic_slope),
-    # s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ}).
-    "sigmoid": Indicator(17.0, torch.sigmoid, _sigmoid_slope),
-}
+CUBIC = Indicator(1.0, _cubic, _cubic_slope)
+"""s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 −
+9τ/35)."""
+SIGMOID = Indicator(17.0, torch.sigmoid, _sigmoid_slope)
+"""s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ})."""
 
 ARRIVALS_AT_ONCE = 1 << 18
 """Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there
@@ -157,7 +156,7 @@ def _draw(
         from itervae.distributions.arrivals_triton import add_window
 
         z = torch.poisson(rate * start, generator=generator)
-        cubic = indicator is INDICATORS["cubic"]
+        cubic = indicator is CUBIC
         pathwise = add_window(z, rate, (start, end), temperature, cubic, integer, generator)
         z = z.view_as(log_rate).to(log_rate.dtype)
         return z, pathwise.view_as(log_rate).to(log_rate.dtype) if slope else None

@@ -128,10 +128,6 @@ class LogNormal(Gaussian):
         return torch.cat([soft_clamp(part, limit) for part, limit in parts], -1), hits  # pyright: ignore[reportReturnType]
 
 
-ACTIVATIONS: dict[str, type[Gaussian]] = {"none": Gaussian, "relu": RectifiedGaussian, "exp": LogNormal}
-"""Gaussian families by what is applied to the sample."""
-
-
 def _below(a: Tensor) -> Tensor:
     """Φ(a), accurate in the lower tail, where `torch.special.ndtr` is not."""
     return 0.5 * torch.erfc(-a / math.sqrt(2))

@@ -16,9 +16,10 @@ from itervae import devices
 from itervae.arguments import as_number, check_choice
 from itervae.arrays import as_tensor
 from itervae.devices import check_value
-from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
+from itervae.distributions.arrivals import relaxed_poisson_sample
 from itervae.distributions.family import Family, soft_clamp
 from itervae.distributions.gumbel import gumbel_poisson_sample
+from itervae.distributions.registry import INDICATORS
 from itervae.errors import InputError, described
 
 MAX_LOG_RATE = 10.0

@@ -15,12 +15,13 @@ from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
 from itervae.formats import array_names, is_array_file, read_array
-from itervae.model.families.poisson import PoissonPrior, check_log_rate
-from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
+from itervae.model.build import sparse_coding_model
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
 from itervae.model.operators import LinearDecoder
-from itervae.model.settings import sparse_coding_model
+from itervae.model.priors.poisson import PoissonPrior, check_log_rate
+from itervae.model.priors.sparse_code import SparsityPrior
+from itervae.model.settings import SparseCodingSettings
 from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0

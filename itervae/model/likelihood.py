@@ -13,9 +13,8 @@ from torch.nn import functional
 from itervae.arguments import check_choice, check_positive, check_whole
 from itervae.devices import check_value
 from itervae.errors import InputError
+from itervae.model.settings import LINKS
 
-LINKS = ("softplus", "exp")
-"""Names of the links of the Poisson likelihood."""
 LEAST = 1e-3
 """The least rate that training starts from."""
 FAR = -12.0

@@ -18,8 +18,9 @@ from itervae.model import (
     load_dictionary,
 )
 from itervae.training.checkpoint import find_checkpoint, read_checkpoint
+from itervae.training.groups import read_group
 from itervae.training.loading import load
-from itervae.training.settings import RunSettings, read_group
+from itervae.training.settings import RunSettings
 
 
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:

@@ -17,14 +17,16 @@ from itervae.training.choices import check_settings, choose_device
 from itervae.training.distributed import Processes
 from itervae.training.folder import check_data, check_free, check_new, make_ready
 from itervae.training.freeze import fitted_with
+from itervae.training.groups import read_group
 from itervae.training.interrupt import Interrupt
 from itervae.training.lock import locked
 from itervae.training.metrics import METRICS, read_metrics, until
 from itervae.training.monitor import Monitor, Silent
+from itervae.training.options import TrainingSettings
 from itervae.training.reports import has_finished
 from itervae.training.run import Position, Run, prepare
 from itervae.training.session import Clock, Session
-from itervae.training.settings import RunSettings, TrainingSettings, read_group
+from itervae.training.settings import RunSettings
 
 
 @contextmanager

@@ -11,8 +11,6 @@ Poisson rate cancels the Jacobian. Its fixed point is the posterior of least fre
 coding, du/dt = Φᵀx − u − (ΦᵀΦ − I)a, a = T(u) (`LassoEnergy`).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -26,19 +24,12 @@ from itervae.inference.engine import Engine, State
 from itervae.inference.engines.descent import START_CURVATURE, Descent
 from itervae.inference.engines.fused import Rule
 from itervae.inference.problem import Problem
+from itervae.inference.settings import LCASettings
 
 LARGEST_SAMPLED = 2.0
 """Largest change of a log-rate in one step, nats, where the gradient is sampled."""
 NEWEST = 0.2
 """Weight of the newest draw in the running means of sampled gradients."""
-
-
-@dataclass
-class LCASettings:
-    """Settings of `lca-unrolled`."""
-
-    steps: int = 20
-    """Number of inference steps."""
 
 
 class LCADescent(Descent):

@@ -1,0 +1,17 @@
+"""The soft indicators of relaxed counts, and what makes Gaussian latents non-negative, by name."""
+
+from typing import Any
+
+from itervae.registry import Listed, Registry
+
+HERE = "itervae.distributions"
+INDICATORS: Registry[Any] = Registry(
+    {"cubic": Listed(f"{HERE}.arrivals:CUBIC"), "sigmoid": Listed(f"{HERE}.arrivals:SIGMOID")}
+)
+ACTIVATIONS: Registry[Any] = Registry(
+    {
+        "none": Listed(f"{HERE}.gaussian:Gaussian"),
+        "relu": Listed(f"{HERE}.gaussian:RectifiedGaussian"),
+        "exp": Listed(f"{HERE}.gaussian:LogNormal"),
+    }
+)
