@@ -9,11 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from itervae.arrays import check_real
 from itervae.errors import InputError
 from itervae.formats.hdf5 import HDF5
 from itervae.formats.idx import IDX, NAME
-from itervae.formats.kinds import Format
+from itervae.formats.kinds import Format, check_real
 from itervae.formats.matlab import matlab_format
 from itervae.formats.numpy_files import numpy_format
 from itervae.formats.text import CSV

@@ -5,14 +5,9 @@ from typing import TYPE_CHECKING
 from itervae.lazy import lazily
 
 if TYPE_CHECKING:
-    from itervae.training.checkpoint import (
-        BEST,
-        LAST,
-        load_settings,
-        read_checkpoint,
-        write_checkpoint,
-    )
+    from itervae.training.checkpoint import load_settings, read_checkpoint, write_checkpoint
     from itervae.training.choices import choose_device
+    from itervae.training.files import BEST, LAST
     from itervae.training.given import train
     from itervae.training.loading import LoadedRun, load, load_sequence
     from itervae.training.options import TrainingSettings

@@ -8,15 +8,9 @@ import yaml
 
 from itervae.errors import InputError
 from itervae.files import TEMPORARY, clear_temporaries, write_bytes
-from itervae.training.checkpoint import LAST
-from itervae.training.lock import LOCK, check_unlocked
-from itervae.training.metrics import METRICS
-from itervae.training.reports import FAILURE, SUMMARY
+from itervae.training.files import CONFIG, FAILURE, LAST, LOCK, SUMMARY
+from itervae.training.lock import check_unlocked
 from itervae.training.settings import RunSettings
-
-CONFIG = "config.yaml"
-OWN = (CONFIG, SUMMARY, FAILURE, METRICS, LOCK)
-"""Files of a run that are no checkpoints and no pictures."""
 
 
 def default_folder(settings: RunSettings) -> Path:
@@ -24,12 +18,6 @@ def default_folder(settings: RunSettings) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     engine = settings.engine_name.replace(":", ".")  # MODULE:CLASS
     return Path("runs") / f"{stamp}-{settings.data.data}-{engine}"
-
-
-def is_of_run(path: Path) -> bool:
-    """Whether a file, there or not, would be one by which a run goes on or is looked at."""
-    mine = path.name in OWN or path.suffix == ".pt" or path.name.startswith("events.out.")
-    return mine and ((path.parent / CONFIG).is_file() or (path.parent / LAST).is_file())
 
 
 def check_free(run_dir: Path) -> None:

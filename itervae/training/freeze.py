@@ -17,7 +17,8 @@ from itervae.model import (
     is_dictionary,
     load_dictionary,
 )
-from itervae.training.checkpoint import find_checkpoint, read_checkpoint
+from itervae.training.checkpoint import read_checkpoint
+from itervae.training.files import find_checkpoint
 from itervae.training.groups import read_group
 from itervae.training.loading import load
 from itervae.training.settings import RunSettings

@@ -18,12 +18,12 @@ from itervae.showing import Shown
 from itervae.training.checkpoint import (
     build,
     check_keys,
-    find_checkpoint,
     load_settings,
     load_values,
     make_carryover,
     read_checkpoint,
 )
+from itervae.training.files import find_checkpoint
 from itervae.training.settings import RunSettings
 
 

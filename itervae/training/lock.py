@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from itervae.errors import InputError
+from itervae.training.files import LOCK
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-LOCK = ".lock"
 
 
 @contextlib.contextmanager

@@ -19,10 +19,8 @@ from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import Prior
 from itervae.showing import Shown
-from itervae.training.checkpoint import LAST
+from itervae.training.files import FAILURE, LAST, SUMMARY
 from itervae.training.settings import RunSettings
-
-SUMMARY, FAILURE = "summary.json", "failure.json"
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,15 +12,16 @@ from itervae.data import load_source
 from itervae.devices import put_off
 from itervae.errors import InputError
 from itervae.inference import infer
-from itervae.training.checkpoint import LAST, build, make_carryover, read_checkpoint
+from itervae.training.checkpoint import build, make_carryover, read_checkpoint
 from itervae.training.choices import check_settings, choose_device
 from itervae.training.distributed import Processes
+from itervae.training.files import LAST, METRICS
 from itervae.training.folder import check_data, check_free, check_new, make_ready
 from itervae.training.freeze import fitted_with
 from itervae.training.groups import read_group
 from itervae.training.interrupt import Interrupt
 from itervae.training.lock import locked
-from itervae.training.metrics import METRICS, read_metrics, until
+from itervae.training.metrics import read_metrics, until
 from itervae.training.monitor import Monitor, Silent
 from itervae.training.options import TrainingSettings
 from itervae.training.reports import has_finished
