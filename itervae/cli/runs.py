@@ -6,8 +6,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.formats import named
@@ -20,54 +18,6 @@ from itervae.training import LoadedRun, load
 
 DEFAULT_ENGINE = "lca-unrolled"
 """What comes with the dictionary file of a Poisson model."""
-
-
-@dataclass(frozen=True)
-class DictionarySettings:
-    """What a dictionary file is taken for, where it does not say."""
-
-    model: Literal["poisson-vae", "sparse-coding"] | None = None
-    """Model of a dictionary file: a Poisson VAE by default, or sparse coding, which needs
-    --threshold."""
-    log_rate: float | None = None
-    """Prior log-rate of a Poisson dictionary that has none; -5 by default."""
-    observation_variance: float | None = None
-    """Observation variance of a Poisson dictionary that has none; 0.5 by default."""
-    threshold: float | None = None
-    """Threshold of sparse coding: E(a) = ½‖x − Φa‖² + threshold Σ|a|, atoms as they are in the
-    file."""
-    shrinkage: Literal["soft", "hard"] | None = None
-    """Soft threshold (the lasso) by default, or hard."""
-    signed: bool = False
-    """Coefficients of any sign, of sparse coding; by default they are non-negative."""
-    dictionary_key: str | None = None
-    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
-    or the only array."""
-    atoms: Literal["columns", "rows"] = "columns"
-    """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
-    scikit-learn do."""
-
-    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> GenerativeModel:
-        """The model of a file, with atoms of a shape.
-
-        Raises:
-            InputError: as `load_dictionary`; settings of the other model.
-        """
-        sparse = {"threshold": self.threshold, "shrinkage": self.shrinkage, "signed": self.signed or None}
-        if self.model != "sparse-coding":
-            for name, value in sparse.items():
-                if value is not None:
-                    raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
-        layout: Any = {"key": self.dictionary_key, "atoms": self.atoms, "shape": shape}
-        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, **layout)
-        found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
-        if self.model not in (None, found):
-            if found == "poisson-vae":
-                raise InputError(
-                    f"--model sparse-coding was given for {path}, which has no threshold; give one with --threshold"
-                )
-            raise InputError(f"--model {self.model} was given for {path}, a dictionary of sparse coding; leave it out")
-        return model
 
 
 def _taken(model: GenerativeModel) -> str:
@@ -251,30 +201,6 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
             f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "
             "and --data-path, or another --patch-size"
         )
-
-
-def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]:
-    """The classes that a user names with --own, and those among the engines, each ENGINE:STEPS,
-    that are the user's.
-
-    Raises:
-        InputError: no such class.
-    """
-    named = [name for name, _ in map(split_engine, engines) if ":" in name and not _is_run(name)]
-    return [import_class(name, nn.Module) for name in dict.fromkeys([*names, *named])]
-
-
-def split_engine(text: str) -> tuple[str, int | None]:
-    """ENGINE, MODULE:CLASS or the folder of a run, each with or without :STEPS, as a name and a
-    number of steps."""
-    return (text.strip(), None) if _is_run(text) else split_steps(text)  # the name of a folder may hold a colon
-
-
-def _is_run(name: str) -> bool:
-    if name.strip().partition(":")[0] in ("", *ENGINES):  # a folder of that name is ./NAME
-        return False
-    path = check_path(name)
-    return path.is_dir() or path.suffix == ".pt"
 
 
 def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple[Engine, int | None]:

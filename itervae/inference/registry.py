@@ -53,18 +53,23 @@ GRADIENTS: "Registry[type[Gradient]]" = Registry(
 """Ways back through inference by name."""
 
 
-def known_engine(name: Any) -> str | type:
-    """The name of an engine as it is, which imports nothing; of MODULE:CLASS the class, imported.
-
-    Raises:
-        InputError: no such engine.
-    """
+def check_engine_name(name: Any) -> None:
+    """Refuse what is neither the name of an engine nor MODULE:CLASS."""
     check_kind("inference engine", name, str, f"a name: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own")
     if name not in ENGINES and ":" not in name:
         raise InputError(
             f"inference engine {name!r} is unknown; {nearest(name, ENGINES)}expected one of {', '.join(ENGINES)}, or "
             "MODULE:CLASS of your own"
         )
+
+
+def known_engine(name: Any) -> str | type:
+    """The name of an engine as it is, which imports nothing; of MODULE:CLASS the class, imported.
+
+    Raises:
+        InputError: no such engine.
+    """
+    check_engine_name(name)
     if name in ENGINES:
         return name
     from itervae.inference.engine import Engine
