@@ -128,6 +128,27 @@ class OneOf:
     """Whether a name may be followed by a colon and the name of a member: NAME:MEMBER."""
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """What the annotation of a setting says of a whole number: Annotated[int, AtLeast(1)]."""
+
+    least: int
+
+    def check(self, name: str, value: Any) -> None:
+        check_whole(name, value, self.least)
+
+
+@dataclass(frozen=True)
+class Positive:
+    """What the annotation of a setting says of a positive number: Annotated[float, Positive()];
+    `more` ends the message."""
+
+    more: str = ""
+
+    def check(self, name: str, value: Any) -> None:
+        check_positive(name, value, self.more)
+
+
 def listed(hint: Any) -> Any:
     """The annotation of a setting, with Literal[NAMES] for a name of a registry, and text beside it
     for one with members."""
@@ -152,6 +173,12 @@ def setting_kinds(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+def _bounds(hint: Any) -> list[AtLeast | Positive]:
+    """What the annotation of a setting says of its numbers."""
+    found = [each for each in get_args(hint) if isinstance(each, AtLeast | Positive)]
+    return found + [bound for each in get_args(hint) for bound in _bounds(each)]
+
+
 def check_fields(settings: Any, kind: type) -> None:
     """Refuse what is no object of a settings class, or has a value that its annotation does not
     allow."""
@@ -172,3 +199,5 @@ def check_fields(settings: Any, kind: type) -> None:
             raise InputError(f"{name} is {described(value)}; expected a whole number")
         elif hint is float and as_number(value) is None:
             raise InputError(f"{name} is {described(value)}; expected a number")
+        for bound in _bounds(annotation):
+            bound.check(name, value)

@@ -41,7 +41,7 @@ class Output(NamedTuple):
 REPORT, FIGURE = Output("report"), Output("figure", FORMATS)
 
 
-class Command(ABC):
+class Command(ABC):  # noqa: B024 (subclasses of it have such)
     """A command: a dataclass of its options, and its work in parts that are called one after the
     other.
 
@@ -54,8 +54,8 @@ class Command(ABC):
     EXAMPLES: ClassVar[tuple[str, ...]] = ()
     """Command lines that its help ends with."""
     WORK: ClassVar[str] = ""
-    """Module with the functions `work(options)`, `files(options, found)` and `tell(options, found)`,
-    of a command that does not write these methods itself."""
+    """Module with functions `work(options)`, `files(options, found)` and `tell(options, found)`, of
+    a command that does not write these methods itself."""
 
     def reads(self) -> Sequence[Path]:
         """Files that no output may replace."""
@@ -128,9 +128,10 @@ class Measurement(Command):
     """
 
     shared: Shared = field(default_factory=Shared)
-    targets: "dict[str, Target]" = field(init=False, repr=False)
-    """By short names, once the work begins."""
-    device: "torch.device" = field(init=False, repr=False)
+    if TYPE_CHECKING:
+        targets: dict[str, Target] = field(init=False)
+        """By short names, once the work begins."""
+        device: torch.device = field(init=False)
 
     @property
     @abstractmethod
@@ -171,8 +172,9 @@ class Measurement(Command):
         """The targets by short names, each once."""
         from itervae.cli.runs import open_target, short_names
 
-        own, paths, reading = self.own(), list(dict.fromkeys(self.paths)), getattr(self, "reading", None)
-        return {name: open_target(path, own, reading) for name, path in zip(short_names(paths), paths, strict=True)}
+        own, paths = self.own(), list(dict.fromkeys(self.paths))
+        read = (getattr(self, "reading", None), getattr(self, "shape", None))
+        return {name: open_target(path, own, *read) for name, path in zip(short_names(paths), paths, strict=True)}
 
     @classmethod
     def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:

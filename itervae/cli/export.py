@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from itervae.cli.command import Command, Output
-from itervae.cli.runs import own_classes
-from itervae.model import GenerativeModel, save_dictionary
-from itervae.training import load
+from itervae.cli.targets import check_target, own_classes
+
+if TYPE_CHECKING:
+    from itervae.model import GenerativeModel
 
 
 @dataclass
@@ -34,13 +35,18 @@ class Export(Command):
     def reads(self) -> Sequence[Path]:
         return [self.target]
 
-    def work(self) -> GenerativeModel:
+    def work(self) -> "GenerativeModel":
+        check_target(self.target)
+        from itervae.training import load
+
         return load(self.target, own=own_classes(self.own)).model
 
-    def files(self, found: GenerativeModel) -> Mapping[str, Callable[[Path], object]]:
+    def files(self, found: "GenerativeModel") -> Mapping[str, Callable[[Path], object]]:
+        from itervae.model import save_dictionary
+
         return {"dictionary": lambda path: save_dictionary(found, path)}
 
-    def tell(self, found: GenerativeModel) -> None:
+    def tell(self, found: "GenerativeModel") -> None:
         size, latents = found.dictionary.shape
         lost = "" if found.prior.name in ("poisson", "sparse code") else f"; its {found.prior.name} prior is left out"
         print(f"{latents} atoms of {size} values{lost}")

@@ -4,15 +4,15 @@ engines by name."""
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from itervae.cli.targets import DictionarySettings, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.formats import named
-from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
+from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class
+from itervae.model import GenerativeModel, SparsityPrior, is_dictionary
 from itervae.options import flag
-from itervae.own import import_class
 from itervae.paths import check_path
 from itervae.training import LoadedRun, load
 
@@ -215,7 +215,7 @@ def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple
             to be trained.
     """
     name, steps = split_engine(text)
-    if _is_run(name):
+    if is_run(name):
         return load(check_path(name), own=own).engine, steps
     if name == target.inference:
         return target.engine, steps

@@ -100,6 +100,7 @@ def split_engine(text: str) -> tuple[str, int | None]:
 
 
 def is_run(name: str) -> bool:
+    """Whether a name stands for the folder or the checkpoint of a run, with or without :STEPS."""
     if name.strip().partition(":")[0] in ("", *ENGINES):  # a folder of that name is ./NAME
         return False
     path = check_path(name)

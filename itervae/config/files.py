@@ -14,6 +14,7 @@ import yaml
 from itervae.config.kinds import Kinds, named_model, spell_steps
 from itervae.errors import InputError
 from itervae.own import Module, class_name, given_class, is_class_name
+from itervae.training.files import LAST, check_there
 from itervae.training.groups import without_defaults
 
 OWN = ("inference", "decoder", "encoder", "start_encoder")
@@ -80,6 +81,7 @@ def resumed(run_dir: Path, own: Mapping[str, type]) -> dict[str, Any]:
     """
     if run_dir.is_file():
         raise InputError(f"--resume {run_dir} is a file; name the folder of the run, {run_dir.parent}")
+    check_there(run_dir / LAST)
     from itervae.training import resume_settings
 
     settings = resume_settings(run_dir, own.values()).flat()

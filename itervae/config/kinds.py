@@ -7,8 +7,7 @@ from typing import Any
 
 from itervae.data import DataSettings, source_kind
 from itervae.errors import InputError
-from itervae.inference import ENGINES, engine_name, split_steps
-from itervae.inference.registry import engine_settings, known_engine
+from itervae.inference.registry import ENGINES, engine_name, engine_settings, known_engine, split_steps
 from itervae.model import MODELS, families
 from itervae.sequence import CARRYOVERS, SequenceSettings
 from itervae.training.checks import without_order

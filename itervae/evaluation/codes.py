@@ -11,10 +11,10 @@ from torch import Tensor
 from itervae.arguments import check_seed
 from itervae.distributions import SparseCode, unit_kl
 from itervae.evaluation.checks import check_measured
+from itervae.evaluation.readouts import CODE_READOUTS, POINT_READOUTS
 from itervae.inference import Engine, certificate, infer
 from itervae.model import GenerativeModel
 from itervae.showing import Shown
-from itervae.evaluation.readouts import CODE_READOUTS, POINT_READOUTS
 
 BATCH = 1000
 FLOOR = -2.0

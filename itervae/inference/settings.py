@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from itervae.arguments import OneOf
+from itervae.arguments import AtLeast, OneOf, Positive
 from itervae.own import Module
 
 ENCODERS = ("linear", "mlp", "conv")
@@ -34,7 +34,7 @@ class AmortizedSettings:
 class LCASettings:
     """Settings of `lca-unrolled`."""
 
-    steps: int = 20
+    steps: Annotated[int, AtLeast(1)] = 20
     """Number of inference steps."""
 
 
@@ -42,7 +42,7 @@ class LCASettings:
 class ISTASettings:
     """Settings of `ista-unrolled` and `fista-unrolled`."""
 
-    steps: int = 20
+    steps: Annotated[int, AtLeast(1)] = 20
     """Number of inference steps."""
 
 
@@ -50,11 +50,11 @@ class ISTASettings:
 class LISTASettings:
     """Settings of `lista`."""
 
-    steps: int = 5
+    steps: Annotated[int, AtLeast(1)] = 5
     """Number of inference steps, and of learned layers."""
     tied: bool = False
     """The same parameters in every layer."""
-    hidden: int = 16
+    hidden: Annotated[int, AtLeast(0)] = 16
     """Width of the network that modulates the step of each latent; 0 for learned scalars alone."""
     matrices: bool = False
     """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits
@@ -65,9 +65,9 @@ class LISTASettings:
 class RecurrentSettings:
     """Settings of `recurrent`."""
 
-    steps: int = 5
+    steps: Annotated[int, AtLeast(1)] = 5
     """Number of inference steps."""
-    hidden: int = 16
+    hidden: Annotated[int, AtLeast(1)] = 16
     """Width of the memory of each latent."""
 
 
@@ -75,7 +75,7 @@ class RecurrentSettings:
 class SemiAmortizedSettings:
     """Settings of `semi-amortized`."""
 
-    steps: int = 3
+    steps: Annotated[int, AtLeast(1)] = 3
     """Number of inference steps after the encoder."""
     start_encoder: Annotated[str, OneOf(ENCODERS)] | type[Module] = "mlp"
     """Encoder that gives the start, as a residual on the prior; or a class of your own, see
@@ -89,19 +89,19 @@ class SemiAmortizedSettings:
 class LCAODESettings:
     """Settings of `lca-ode`."""
 
-    steps: int = 20
+    steps: Annotated[int, AtLeast(1)] = 20
     """Number of inference steps, each one unit of time; with --tolerance the largest number."""
     method: Method = "heun3"
     """Integrator: one step of a fixed method per unit of time, or as many substeps as an adaptive
     one needs."""
-    rtol: float | None = None
+    rtol: Annotated[float, Positive()] | None = None
     """Relative tolerance of an adaptive method, 1e-3 by default."""
-    atol: float | None = None
+    atol: Annotated[float, Positive()] | None = None
     """Absolute tolerance of an adaptive method, 1e-4 by default."""
     adjoint: bool = False
     """Gradients by the adjoint equation, with memory for the steps alone, in place of
     back-propagation through the substeps; adaptive methods only."""
-    tolerance: float | None = None
+    tolerance: Annotated[float, Positive()] | None = None
     """Certificate in nats at which a datum is at rest and leaves the batch; by default all data
     take all steps."""
 
@@ -110,9 +110,9 @@ class LCAODESettings:
 class SpikingLCASettings:
     """Settings of `spiking-lca`."""
 
-    steps: int = 16
+    steps: Annotated[int, AtLeast(1)] = 16
     """Number of inference steps."""
-    step_size: float = 0.05
+    step_size: Annotated[float, Positive()] = 0.05
     """Step size η, nats of log-rate per unit of drive."""
 
 
@@ -120,7 +120,7 @@ class SpikingLCASettings:
 class OptimalSettings:
     """Settings of `optimal`."""
 
-    steps: int = 1000
+    steps: Annotated[int, AtLeast(1)] = 1000
     """Largest number of inference steps."""
-    tolerance: float = 1e-6
+    tolerance: Annotated[float, Positive(" of nats")] = 1e-6
     """Certificate in nats at which a datum is finished."""

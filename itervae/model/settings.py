@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from itervae.arguments import OneOf
+from itervae.arguments import AtLeast, OneOf, Positive
 from itervae.distributions.registry import ACTIVATIONS, INDICATORS
 from itervae.own import Module
 from itervae.registry import Registry
@@ -23,7 +23,7 @@ class VAESettings:
     ADVANCED = ("learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
-    latents: int = 512
+    latents: Annotated[int, AtLeast(1)] = 512
     """Number of latent units K."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[Module] = "linear"
     """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A
@@ -35,13 +35,13 @@ class VAESettings:
     link: Annotated[str, OneOf(LINKS)] | None = None
     """What makes rates of the decoder's output under --likelihood poisson: softplus by default, or
     exp."""
-    observation_variance: float = 0.5
+    observation_variance: Annotated[float, Positive(" (the default is 0.5)")] = 0.5
     """Variance of the Gaussian likelihood, squared units of the data."""
     learn_variance: bool = False
     """Learn the observation variance; its normalizer then enters the free energy."""
     unit_norm: bool = False
     """Atoms of unit norm (linear decoder)."""
-    beta: float = 1.0
+    beta: Annotated[float, Positive(" (the free energy has no optimum at 0)")] = 1.0
     """Weight of the KL in the free energy."""
     prior: Literal["fixed", "learned"] = "fixed"
     """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0,
@@ -127,9 +127,9 @@ class CategoricalVAESettings(VAESettings):
 class SparseCodingSettings:
     """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
 
-    latents: int = 512
+    latents: Annotated[int, AtLeast(1)] = 512
     """Number of coefficients K."""
-    threshold: float = 1.0
+    threshold: Annotated[float, Positive(", in units of the data")] = 1.0
     """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard
     threshold."""
     shrinkage: Literal["soft", "hard"] = "soft"

@@ -4,7 +4,7 @@ imported."""
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from itervae.arguments import OneOf
+from itervae.arguments import AtLeast, OneOf
 from itervae.errors import InputError
 from itervae.registry import Listed, Registry
 
@@ -26,7 +26,7 @@ class LinearMapSettings:
 
     map: Annotated[str, OneOf(MAPS)] = "full"
     """Form of the map."""
-    rank: int | None = None
+    rank: Annotated[int, AtLeast(1)] | None = None
     """Rank of a map that is low-rank, by default 32."""
 
 

@@ -1,6 +1,6 @@
 """What a run refuses of its settings alone, before torch is imported."""
 
-from itervae.arguments import check_kind, check_seed
+from itervae.arguments import check_fields, check_kind, check_seed
 from itervae.data.kinds import SOURCES
 from itervae.data.settings import check_window
 from itervae.errors import InputError
@@ -12,6 +12,8 @@ from itervae.training.settings import RunSettings
 def check_values(settings: RunSettings) -> None:
     """Refuse numbers out of range before anything is made."""
     options = settings.training
+    for group in (settings.model, settings.engine, settings.carryover):
+        check_fields(group, type(group))
     check_seed(options.seed, "--seed")
     positive = {
         "updates": options.updates,
@@ -47,8 +49,9 @@ def check_values(settings: RunSettings) -> None:
     if not settings.data.sequential and settings.sequence != SequenceSettings():
         values = vars(settings.sequence).items()
         raise without_order(next(n for n, v in values if v != getattr(SequenceSettings, n)), settings.data.data)
-    if settings.data.sequential:
+    if settings.given is None:
         settings.data.check()
+    if settings.data.sequential:
         check_window(settings.sequence.window, settings.data.frames)
     if options.freeze is not None and options.beta_ramp is not None:
         raise InputError(

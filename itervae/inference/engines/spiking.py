@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from itervae.arguments import check_positive, check_whole
-from itervae.distributions.poisson import MAX_LOG_RATE
+from itervae.distributions.registry import MAX_LOG_RATE
 from itervae.inference.energies.base import SolvableEnergy
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import Engine, Recipe, State
