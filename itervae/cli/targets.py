@@ -78,8 +78,9 @@ def check_target(path: Path) -> None:
 
 def check_engine(text: str) -> None:
     """Refuse ENGINE:STEPS of a name that no engine and no run can have."""
-    if not is_run(text):
-        check_engine_name(split_engine(text)[0])
+    name, _ = split_engine(text)
+    if not is_run(name):
+        check_engine_name(name)
 
 
 def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]:

@@ -1,6 +1,7 @@
 """Settings: one name, one meaning; choices that are what is registered; what was given is known;
 files of earlier versions."""
 
+from collections.abc import MutableMapping
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -16,26 +17,26 @@ from itervae.arguments import OneOf, listed
 from itervae.cli import main
 from itervae.config import parse_train
 from itervae.data import SOURCES, DataSettings
-from itervae.distributions import ACTIVATIONS
-from itervae.distributions.arrivals import INDICATORS
+from itervae.distributions import ACTIVATIONS, INDICATORS
 from itervae.inference import ENGINES, GRADIENTS
 from itervae.model import DECODERS, ESTIMATORS, MODELS, GaussianVAESettings, PoissonVAESettings, SparseCodingSettings
 from itervae.sequence import CARRYOVERS, STARTS, LinearMapSettings, SequenceSettings
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run, write_checkpoint
 from itervae.training.choices import check_settings
-from itervae.training.settings import COMMAND_NAMES, DEFAULTS, groups_of
+from itervae.training.groups import COMMAND_NAMES, groups_of
+from itervae.training.options import DEFAULTS
 
 
 def test_the_names_of_all_groups_differ():
     """Whatever engine, model and carryover a run has: its settings are written side by side."""
-    for engine, model, carryover in product(ENGINES.values(), MODELS, CARRYOVERS.values()):
+    for engine, model, carryover in product(ENGINES, MODELS, CARRYOVERS):
         names = [setting.name for group in groups_of(engine, model, carryover) for setting in fields(group)]
         names += COMMAND_NAMES
         assert len(names) == len(set(names)), (engine, model, carryover)
 
 
 def test_every_setting_can_be_left_out_and_read_from_text():
-    for engine, model, carryover in product(ENGINES.values(), MODELS, CARRYOVERS.values()):
+    for engine, model, carryover in product(ENGINES, MODELS, CARRYOVERS):
         for group in groups_of(engine, model, carryover):
             assert group() == group(), group
 
@@ -62,7 +63,7 @@ def test_choices_are_what_is_registered(group, name, registry, monkeypatch, caps
         return next(list(get_args(part)) for part in parts if get_origin(part) is Literal)
 
     assert choices() == list(registry)
-    if isinstance(registry, dict):
+    if isinstance(registry, MutableMapping):
         monkeypatch.setitem(registry, "newest", next(iter(registry.values())))
         assert choices()[-1] == "newest"
     with pytest.raises(SystemExit):
