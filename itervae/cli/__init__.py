@@ -65,15 +65,12 @@ def _run(args: list[str]) -> None:
             print(f"itervae {_version('itervae')}, torch {_version('torch')}")
             return
         if args[0] not in COMMANDS:
-            from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
+            from itervae.arguments import nearest
 
             near = nearest(args[0], COMMANDS)
             raise InputError(f"{args[0]!r} is not a command; {near}expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
-        command = import_module(f"itervae.cli.{args[0].replace('-', '_')}")
-        if signal.getsignal(signal.SIGINT) is _stop:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        command.run(args[1:])
+        import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
         print(f"itervae: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -91,6 +88,12 @@ def _run(args: list[str]) -> None:
         raise SystemExit(130) from None
     finally:
         warnings.formatwarning = shown
+
+
+def interruptible() -> None:
+    """Let Ctrl-C raise an exception: all is imported, and the work begins."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 import tyro
 
 from itervae.arguments import check_whole
+from itervae.cli import interruptible
 from itervae.cli.outputs import check_outputs
 from itervae.cli.targets import check_engine, check_target, own_classes
 from itervae.data import DataSettings
@@ -98,6 +99,9 @@ class Command(ABC):  # noqa: B024 (subclasses of it have such)
         options.check()
         outputs = check_outputs(options, {name: output.suffix for name, output in cls.OUTPUTS.items()}, options.reads())
         with options.prepare(given(cls, args).keys()):
+            if options.WORK:
+                import_module(options.WORK)
+            interruptible()
             found = options.work()
         for name, write in options.files(found).items():
             if name in outputs:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itervae.cli import interruptible
 from itervae.cli.targets import check_target
 from itervae.config import parse_train
 from itervae.training.checks import check_values
@@ -27,6 +28,7 @@ def run(args: list[str]) -> None:
     from itervae.training.interrupt import answered
 
     folder = resume or run_dir or default_folder(settings)
+    interruptible()
     with answered(folder):
         summary = train_run(settings, folder, resume=resume is not None)
         if leads():

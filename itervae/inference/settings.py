@@ -94,14 +94,14 @@ class LCAODESettings:
     method: Method = "heun3"
     """Integrator: one step of a fixed method per unit of time, or as many substeps as an adaptive
     one needs."""
-    rtol: Annotated[float, Positive()] | None = None
+    rtol: Annotated[float | None, Positive()] = None
     """Relative tolerance of an adaptive method, 1e-3 by default."""
-    atol: Annotated[float, Positive()] | None = None
+    atol: Annotated[float | None, Positive()] = None
     """Absolute tolerance of an adaptive method, 1e-4 by default."""
     adjoint: bool = False
     """Gradients by the adjoint equation, with memory for the steps alone, in place of
     back-propagation through the substeps; adaptive methods only."""
-    tolerance: Annotated[float, Positive()] | None = None
+    tolerance: Annotated[float | None, Positive()] = None
     """Certificate in nats at which a datum is at rest and leaves the batch; by default all data
     take all steps."""
 

@@ -26,7 +26,7 @@ class LinearMapSettings:
 
     map: Annotated[str, OneOf(MAPS)] = "full"
     """Form of the map."""
-    rank: Annotated[int, AtLeast(1)] | None = None
+    rank: Annotated[int | None, AtLeast(1)] = None
     """Rank of a map that is low-rank, by default 32."""
 
 
