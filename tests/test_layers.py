@@ -14,8 +14,8 @@ from itervae.cli import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
 SHARED = {
-    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "lazy", "memory", "own", "paths",
-    "registry", "showing",
+    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "kernels", "lazy", "memory", "own",
+    "paths", "registry", "showing",
 }  # fmt: skip
 MAY_IMPORT = {
     "distributions": set(),
@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "files": set(),
     "formats": {"errors", "memory"},
     "lazy": set(),
+    "kernels": {"devices"},
     "memory": set(),
     "options": set(),
     "own": {"arguments", "errors"},

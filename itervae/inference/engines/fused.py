@@ -24,7 +24,8 @@ from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import ROUNDING
 from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.kernels.launch import operand, run
+from itervae.inference.kernels import DESCENT
+from itervae.kernels.launch import operand, run
 
 
 class Rule(NamedTuple):
@@ -56,7 +57,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
 
     u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
     terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
-    run("propose", u, rule.lca and repeats, repeats, point, before, terms, operand(u), operand(mean))
+    run(DESCENT, "propose", u, rule.lca and repeats, repeats, point, before, terms, operand(u), operand(mean))
     product, residual = energy.quadratic.product(mean)
     data_gradient = product.contiguous()  # else what is put into it would be put into a copy
 
@@ -69,6 +70,7 @@ def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[fl
     decay, least, most, still = limits
     eps = torch.finfo(mean.dtype).eps
     run(
+        DESCENT,
         "settle",
         u,
         (rule.lca, rule.lca and repeats, repeats, rule.momentum),
