@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
-from itervae.errors import InputError
+from itervae.errors import InputError, as_options
 
 COMMANDS = {
     "train": "learn a model and its inference engine from images or arrays",
@@ -55,7 +55,8 @@ def _run(args: list[str]) -> None:
     _print_anything()
     shown = warnings.formatwarning
     try:
-        warnings.formatwarning = lambda message, *where, **more: f"{message}\n"  # what is said, not which line says it
+        # what is said, not which line says it
+        warnings.formatwarning = lambda message, *where, **more: f"{as_options(str(message))}\n"
         if not args or args[0] in ("-h", "--help"):
             width = max(map(len, COMMANDS))
             lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -72,7 +73,7 @@ def _run(args: list[str]) -> None:
         keep_freed_memory()
         import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
-        print(f"itervae: {error}", file=sys.stderr)
+        print(f"itervae: {as_options(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # nobody reads it any more, as after | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,13 +21,14 @@ class Export(Command):
     decoder. Of sparse coding the threshold is written in their place. The other families have no
     rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
-    EXAMPLES = ("itervae export runs/my-run --dictionary phi.npz",)
+    EXAMPLES = ("itervae export runs/my-run --output phi.npz",)
 
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
+    FORMER: ClassVar = {"dictionary": "output"}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("dictionary", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder or checkpoint."""
-    dictionary: Path
+    output: Path
     """File to write, .npz."""
     own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
     """Classes of your own that the run was trained with; no file is trusted to name code."""
@@ -44,7 +45,7 @@ class Export(Command):
     def files(self, found: "GenerativeModel") -> Mapping[str, Callable[[Path], object]]:
         from itervae.model import save_dictionary
 
-        return {"dictionary": lambda path: save_dictionary(found, path)}
+        return {"output": lambda path: save_dictionary(found, path)}
 
     def tell(self, found: "GenerativeModel") -> None:
         size, latents = found.dictionary.shape

@@ -80,7 +80,7 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
             "x.transpose(0, 3, 1, 2)."
         )
     if asked is not None and asked != shape:
-        flag = f"--shape {' '.join(map(str, asked))}"
+        flag = f"`shape={' '.join(map(str, asked))}`"
         if len(shape) > 1:
             raise InputError(f"{flag} was given for {where}, whose data have the shape {shape}; leave it out.")
         if prod(asked) != prod(shape):
@@ -183,5 +183,5 @@ def _say(array: np.ndarray, shape: tuple[int, ...], divide_by: float, where: str
     if divide_by != 1:
         line += f", divided by {divide_by:g}"
     elif array.dtype == np.uint8 and divide_by == 1:
-        line += ", bytes as they are; --divide-by 255 takes them to [0, 1]"
+        line += ", bytes as they are; `divide_by=255` takes them to [0, 1]"
     warnings.warn(line, stacklevel=2)

@@ -99,7 +99,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
     else:
         raise InputError(
             f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
-            "ITERVAE_DATA and --no-download to have it fetched."
+            "ITERVAE_DATA and `download=False` to have it fetched."
         )
     images = images_from_array(pixels, where, CIFAR_PATCH, quiet=True)
     facts = {
@@ -118,7 +118,7 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
     if missing and not download:
         raise InputError(
             f"MNIST is not there: {folder / missing[0]} was not found; put torchvision's files there, or leave out "
-            "ITERVAE_DATA and --no-download to have them fetched."
+            "ITERVAE_DATA and `download=False` to have them fetched."
         )
     from torchvision.datasets import MNIST  # imported here: it takes seconds that other data need not wait
 

@@ -163,7 +163,7 @@ class TubeSource(PoolSource):
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
         check_window(window, self.frames)
         if stream and not isinstance(self.pool, TubePool):
-            raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
+            raise InputError(f"`stream` follows scenes of a video, and `data={self.name}` has none; leave it out.")
 
     def windows(
         self, index: int, size: int, window: int, stream: bool = False, rows: slice = slice(None)

@@ -118,7 +118,7 @@ def video_source(
                 raise InputError(
                     f"the only scene, of {name}, has {len(scenes[0])} frames; {cut} to train on and "
                     f"{len(scenes[0]) - cut} held out do not give tubes of {frames} frames both: give a longer or a "
-                    "second clip, fewer frames or another share in --val-sequences."
+                    "second clip, fewer frames or another share in `val_sequences`."
                 )
             scenes, held = [scenes[0][:cut], scenes[0][cut:]], [f"{name}#1"]
         sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}

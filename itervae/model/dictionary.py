@@ -200,7 +200,7 @@ def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
         if len(rest) != 1:
             raise InputError(
                 f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one "
-                "alone: name it with --dictionary-key of infer and gap, or key in Python"
+                "alone: name it with `dictionary_key`, in Python key"
             )
         found["dictionary"] = read_array(path, rest[0])
     return found

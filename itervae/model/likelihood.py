@@ -71,7 +71,7 @@ class Likelihood(nn.Module):
         """The error of data of which the first is row `start` of all."""
         row, column = (~self.fits(x)).nonzero()[0].tolist()
         return InputError(
-            f"--likelihood {self.name} needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
+            f"`likelihood={self.name}` needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
             f"column {column}; use gaussian, or other data"
         )
 

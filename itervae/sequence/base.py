@@ -112,6 +112,6 @@ def check_family(static: Any) -> Family:
     """The static prior, refused where it is the cost of a sparse code."""
     if not isinstance(static, Family):
         raise InputError(
-            "a sparse code has no posterior to hand to the next frame; use a VAE, such as --model poisson-vae"
+            "a sparse code has no posterior to hand to the next frame; use a VAE, such as `model=poisson-vae`"
         )
     return static

@@ -109,7 +109,7 @@ class LinearMap(Carryover):
     def build(cls, settings: LinearMapSettings, model: GenerativeModel) -> "LinearMap":
         check_fields(settings, LinearMapSettings)
         if settings.rank is not None and settings.map != "low-rank":
-            raise InputError(f"--rank {settings.rank} needs --carryover linear --map low-rank; add it, or leave it out")
+            raise InputError(f"`rank={settings.rank}` needs `carryover=linear` `map=low-rank`; add it, or leave it out")
         static = check_family(model.prior())
         carryover = cls(static.u.shape[-1], settings.map, RANK if settings.rank is None else settings.rank)
         carryover.check(static)

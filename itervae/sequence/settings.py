@@ -74,4 +74,4 @@ class SequenceSettings:
             InputError: a window below 1.
         """
         if self.window < 1:
-            raise InputError(f"--window is {self.window}; expected a number ≥ 1")
+            raise InputError(f"`window` is {self.window}; expected a number ≥ 1")

@@ -106,7 +106,7 @@ def _damaged(path: Path, how: str) -> InputError:
     other = path.with_name(BEST if path.name == LAST else LAST)
     remedy = f"use {other}" if other.is_file() else "train again"
     if other.is_file() and path.name == LAST:
-        remedy += f"; a copy of it in place of {path} is what --resume can go on from"
+        remedy += f"; a copy of it in place of {path} is what `resume` can go on from"
     return InputError(
         f"checkpoint {path} is truncated or corrupt ({how}); expected a file as itervae train wrote it: {remedy}"
     )

@@ -14,7 +14,7 @@ def check_values(settings: RunSettings) -> None:
     options = settings.training
     for group in (settings.model, settings.engine, settings.carryover):
         check_fields(group, type(group))
-    check_seed(options.seed, "--seed")
+    check_seed(options.seed, "`seed`")
     positive = {
         "updates": options.updates,
         "minutes": options.minutes,
@@ -30,18 +30,18 @@ def check_values(settings: RunSettings) -> None:
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
     if options.truncate_steps is not None and options.gradient != "truncate":
-        raise InputError(f"--truncate-steps {options.truncate_steps} needs --gradient truncate; add it")
+        raise InputError(f"`truncate_steps={options.truncate_steps}` needs `gradient=truncate`; add it")
     model = settings.model
     for name in ("estimator", "beta_ramp"):
         if isinstance(model, SparseCodingSettings) and getattr(options, name) is not None:
             raise InputError(
-                f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
+                f"`{name}={getattr(options, name)}` does not apply to sparse coding, which has an "
                 "exact energy and no beta; leave it out"
             )
     if isinstance(model, SparseCodingSettings) and not model.unit_norm and options.freeze is None:
         raise InputError(
-            "--no-unit-norm was given for a dictionary that is learned, whose atoms would grow without bound; add "
-            "--freeze TARGET, or leave it out"
+            "`unit_norm=False` was given for a dictionary that is learned, whose atoms would grow without bound; add "
+            "`freeze=TARGET`, or leave it out"
         )
     settings.sequence.check()
     memory = CARRYOVERS.settings(settings.sequence.carryover)
@@ -55,7 +55,7 @@ def check_values(settings: RunSettings) -> None:
         check_window(settings.sequence.window, settings.data.frames)
     if options.freeze is not None and options.beta_ramp is not None:
         raise InputError(
-            f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"
+            f"`beta_ramp={options.beta_ramp}` changes the model, which `freeze` keeps as it is; leave one of them out"
         )
     if not 0 <= options.used("beta_ramp") < 1:
         raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
@@ -65,5 +65,5 @@ def check_values(settings: RunSettings) -> None:
 
 def without_order(name: str, data: str) -> InputError:
     """The error of a setting of sequences that is given for data that are none."""
-    kinds = " or ".join(f"--data {name}" for name, kind in SOURCES.items() if kind.sequential)
-    return InputError(f"--{name} is for sequences, and --data {data} has no order; use {kinds}")
+    kinds = " or ".join(f"`data={name}`" for name, kind in SOURCES.items() if kind.sequential)
+    return InputError(f"`{name}` is for sequences, and `data={data}` has no order; use {kinds}")

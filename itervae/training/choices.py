@@ -37,7 +37,7 @@ def _check_estimator(settings: RunSettings) -> None:
         why = "does not fit this model"
         if estimator == "exact" and isinstance(model, VAESettings):
             why = f"needs a linear decoder and a Gaussian likelihood, not {model.decoder_name} and {model.likelihood}"
-        raise InputError(f"--estimator {estimator} {why}; use one of {', '.join(offered)}")
+        raise InputError(f"`estimator={estimator}` {why}; use one of {', '.join(offered)}")
     unused = {
         "samples": estimator == "exact",
         "temperature": estimator in WITHOUT_TEMPERATURE,
@@ -48,11 +48,11 @@ def _check_estimator(settings: RunSettings) -> None:
         group = model if name == "indicator" else options
         if idle and getattr(group, name, None) is not None:
             what = "the exact free energy, which draws no samples" if estimator == "exact" else f"estimator {estimator}"
-            remedy = f", or add --estimator {offered[1]}" if estimator == "exact" and len(offered) > 1 else ""
-            raise InputError(f"--{name} {getattr(group, name)} does not apply to {what}; leave it out{remedy}")
+            remedy = f", or add `estimator={offered[1]}`" if estimator == "exact" and len(offered) > 1 else ""
+            raise InputError(f"`{name}={getattr(group, name)}` does not apply to {what}; leave it out{remedy}")
     if estimator == "score" and options.used("samples") < 2:
         raise InputError(
-            f"--samples is {options.used('samples')}; --estimator score needs at least 2, each a baseline of the rest"
+            f"`samples` is {options.used('samples')}; `estimator=score` needs at least 2, each a baseline of the rest"
         )
 
 
@@ -68,11 +68,11 @@ def choose_device(name: str, number: int | None = None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and number is not None:
         if name != "cuda":
-            raise InputError(f"--device {name} is one GPU for several processes; give --device cuda, or auto")
+            raise InputError(f"`device={name}` is one GPU for several processes; give `device=cuda`, or auto")
         if number >= torch.cuda.device_count():
             raise InputError(
                 f"there are {torch.cuda.device_count()} GPUs for at least {number + 1} processes on this machine; "
-                "start one process a GPU, or give --device cpu"
+                "start one process a GPU, or give `device=cpu`"
             )
         name = f"cuda:{number}"
     try:
@@ -91,13 +91,13 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
-            f"--gradient {settings.training.gradient} does not apply to {settings.engine_name}, whose gradient has one "
+            f"`gradient={settings.training.gradient}` does not apply to {settings.engine_name}, whose gradient has one "
             "way back; leave it out"
         )
     if settings.training.gradient == "implicit":
         if learned:
             raise InputError(
-                f"--gradient implicit gives the parameters of {settings.engine_name} no gradient, as the optimum does "
+                f"`gradient=implicit` gives the parameters of {settings.engine_name} no gradient, as the optimum does "
                 "not depend on them; use unroll, checkpoint or truncate"
             )
         check_implicit(model, engine)
@@ -113,19 +113,19 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
     loss, target = settings.training.loss or engine.recipe.loss, settings.training.target
     if loss != "final" and (not engine.steps or engine.tolerance is not None):
         raise InputError(
-            f"--loss {loss} needs an engine with a fixed number of steps, and {settings.engine_name} has none; "
+            f"`loss={loss}` needs an engine with a fixed number of steps, and {settings.engine_name} has none; "
             "leave it out"
         )
     if loss != "final" and not isinstance(gradient, Unroll | Checkpoint):
         raise InputError(
-            f"--loss {loss} trains every step, and --gradient {settings.training.gradient} lets no "
-            "gradient through to them; add --gradient unroll or checkpoint"
+            f"`loss={loss}` trains every step, and `gradient={settings.training.gradient}` lets no "
+            "gradient through to them; add `gradient=unroll` or checkpoint"
         )
     if target == "optimal-rates" and settings.training.freeze is None:
-        raise InputError("--target optimal-rates needs a model that stays as it is; add --freeze TARGET")
+        raise InputError("`target=optimal-rates` needs a model that stays as it is; add `freeze=TARGET`")
     if target == "optimal-rates" and not Optimal.requires <= model.capabilities:
         raise InputError(
-            "--target optimal-rates needs a model whose best posterior can be proved (a linear decoder under a "
+            "`target=optimal-rates` needs a model whose best posterior can be proved (a linear decoder under a "
             "Gaussian likelihood; Poisson, Gaussian or categorical); leave it out"
         )
 

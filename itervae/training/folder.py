@@ -28,7 +28,7 @@ def check_free(run_dir: Path) -> None:
             process trains.
     """
     if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"--run-dir {run_dir} is a file; name a folder")
+        raise InputError(f"`run_dir={run_dir}` is a file; name a folder")
     if not run_dir.exists():
         return
     check_unlocked(run_dir)
@@ -43,7 +43,7 @@ def check_new(run_dir: Path) -> None:
             left is none.
     """
     if (run_dir / LAST).exists():
-        raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: --resume {run_dir}")
+        raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: `resume={run_dir}`")
     others = [file for file in run_dir.iterdir() if file.name != LOCK and not TEMPORARY.fullmatch(file.name)]
     if others and not (run_dir / CONFIG).exists():
         raise InputError(f"run folder {run_dir} is not empty and holds no run; name another folder")
@@ -74,5 +74,5 @@ def check_data(settings: RunSettings, run_dir: Path) -> None:
         if path is not None and not path.exists():
             raise InputError(
                 f"the data of run {run_dir} are not at {path}, the {name} in its {CONFIG}; bring them back, or say "
-                f"where they are with --{name.replace('_', '-')}"
+                f"where they are with `{name}`"
             )

@@ -53,12 +53,12 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         asked = replace(asked, latents=described.latents, unit_norm=described.unit_norm)
     if asked not in (PoissonVAESettings(), described):
         raise InputError(
-            f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
+            f"settings of a model were given beside `freeze={target}`, which brings its own model; leave them out"
         )
     if model.size != math.prod(shape):
         raise InputError(
-            f"the model of --freeze {target} explains data of {model.size} values, and these have {math.prod(shape)}; "
-            "name data that fit, or another --patch-size"
+            f"the model of `freeze={target}` explains data of {model.size} values, and these have {math.prod(shape)}; "
+            "name data that fit, or another `patch_size`"
         )
     return replace(settings, model=described), model
 

@@ -123,5 +123,5 @@ def load_sequence(
     """
     run = load(target, device, own)
     if run.carryover is None:
-        raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
+        raise InputError(f"{target} was not trained on sequences; expected a run of `data=video` or `data=drift`")
     return run.model, run.engine, run.carryover

@@ -117,7 +117,7 @@ def _go_on(run: Run, run_dir: Path, saved: dict[str, Any]) -> tuple[Position, li
     if spent >= 1 and at.validated in (at.update, -1) and has_finished(run_dir):
         raise InputError(
             f"run {run_dir} has ended, after {at.update} updates and {at.seconds / 60:.1f} minutes; give it a larger "
-            "budget with --updates or --minutes"
+            "budget with `updates` or `minutes`"
         )
     notes = [differs] if differs else []
     was = read_group(TrainingSettings, saved["config"]).progress(at.update, at.seconds)
@@ -139,5 +139,5 @@ def _few_rows(run: Run) -> list[str]:
     if not isinstance(rows, int) or size <= rows:
         return []
     return [
-        f"--batch-size {size} is more than the {rows} rows to train on: every update sees some of them more than once"
+        f"a batch of {size} is more than the {rows} rows to train on: every update sees some of them more than once"
     ]

@@ -92,7 +92,7 @@ class LISTA(LearnedProximal):
         if len(mixing) != data_gradient.shape[1]:
             raise InputError(
                 f"the matrices of this engine are for {len(mixing)} latents and the model has "
-                f"{data_gradient.shape[1]}; train it on this model, or without --matrices"
+                f"{data_gradient.shape[1]}; train it on this model, or without `matrices`"
             )
         return data_gradient + data_gradient @ mixing.to(data_gradient.dtype)
 
