@@ -21,6 +21,7 @@ from itervae.cli.outputs import check_outputs
 from itervae.cli.targets import check_engine, check_target, own_classes
 from itervae.data import DataSettings
 from itervae.errors import InputError
+from itervae.formats import is_array_file
 from itervae.options import HELP_ALL, asks_help, given, parse
 from itervae.paths import check_path
 from itervae.plotting.formats import FORMATS
@@ -158,6 +159,9 @@ class Measurement(Command):
             check_target(path)
         for name in self.named:
             check_engine(name)
+        from itervae.cli.show import begin
+
+        begin(f"opening {', '.join(map(str, self.paths))}")
         from itervae.cli.runs import common_data
         from itervae.training import choose_device
 
@@ -177,8 +181,16 @@ class Measurement(Command):
         from itervae.cli.runs import open_target, short_names
 
         own, paths = self.own(), list(dict.fromkeys(self.paths))
-        read = (getattr(self, "reading", None), getattr(self, "shape", None))
-        return {name: open_target(path, own, *read) for name, path in zip(short_names(paths), paths, strict=True)}
+        reading, shape, files = getattr(self, "reading", None), getattr(self, "shape", None), self.dictionaries()
+        return {
+            # what is said of dictionary files is refused of a run, unless it is of another target
+            name: open_target(path, own, reading if path in files or not files else None, shape)
+            for name, path in zip(short_names(paths), paths, strict=True)
+        }
+
+    def dictionaries(self) -> list[Path]:
+        """The dictionary files that were named."""
+        return [*filter(is_array_file, self.paths)]
 
     @classmethod
     def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:

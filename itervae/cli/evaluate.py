@@ -2,7 +2,7 @@
 of many runs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -12,6 +12,7 @@ import tyro
 from itervae.arguments import OneOf
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.cli.suites import SUITES
+from itervae.cli.targets import DictionarySettings
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.evaluation.readouts import READOUTS
@@ -34,6 +35,7 @@ class Evaluate(Measurement):
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders, checkpoints, or dictionary files (.npz, .npy, .mat, ...)."""
     data: DataSettings
+    reading: DictionarySettings = field(default_factory=DictionarySettings)
     suite: tuple[Annotated[str, OneOf(SUITES)], ...] | None = None
     """What is measured; by default all that fit the data (knn, shattering and readout need
     labels)."""

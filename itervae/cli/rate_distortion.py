@@ -3,7 +3,7 @@ coding."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
+from itervae.cli.targets import DictionaryLayout
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.formats import is_array_file
@@ -43,6 +44,7 @@ class RateDistortion(Measurement):
     dictionary: Path | None = None
     """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
     Poisson VAE among the runs whose beta is nearest to 1."""
+    reading: DictionaryLayout = field(default_factory=DictionaryLayout)
     coders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE:STEPS:hard|soft ...")] = CODERS
     """Sparse coding with non-negative coefficients, each an engine of the registry or MODULE:CLASS
     of your own, a number of steps, and hard or soft."""
@@ -86,7 +88,6 @@ class RateDistortion(Measurement):
             check_coder(coder)
 
     def dictionaries(self) -> list[Path]:
-        """The dictionaries that were named."""
         return [*filter(is_array_file, self.runs), *filter(None, [self.dictionary])]
 
 

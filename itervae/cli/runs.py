@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from itervae.cli.targets import DictionarySettings, is_run, split_engine
+from itervae.cli.targets import DictionaryLayout, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.formats import named
@@ -66,7 +66,7 @@ class Target:
 def open_target(
     path: Path,
     own: Collection[type] = (),
-    reading: DictionarySettings | None = None,
+    reading: DictionaryLayout | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> Target:
     """A trained run with its engine, or a dictionary file with the default one.
@@ -80,7 +80,7 @@ def open_target(
     Raises:
         InputError: nothing there, or something that is neither; a reading for a run.
     """
-    reading = DictionarySettings() if reading is None else reading
+    reading = DictionaryLayout() if reading is None else reading
     if is_dictionary(path):
         model = reading.load(path, shape)
         name = default_engine(model)
@@ -89,7 +89,7 @@ def open_target(
         prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():
-        if value != getattr(DictionarySettings, name, None):
+        if value != getattr(type(reading), name, None):
             words = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise InputError(f"{flag(name)} {words} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
@@ -195,7 +195,7 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
         if width == model.latents:
             raise InputError(
                 f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
-                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows of gap"
+                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows"
             )
         raise InputError(
             f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "

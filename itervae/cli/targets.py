@@ -19,7 +19,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DictionarySettings:
+class DictionaryLayout:
+    """Where the dictionary lies in a file."""
+
+    dictionary_key: str | None = None
+    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
+    or the only array."""
+    atoms: Literal["columns", "rows"] = "columns"
+    """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
+    scikit-learn do."""
+
+    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> "GenerativeModel":
+        """The model of a file, with atoms of a shape.
+
+        Raises:
+            InputError: as `load_dictionary`.
+        """
+        from itervae.model import load_dictionary
+
+        return load_dictionary(path, key=self.dictionary_key, atoms=self.atoms, shape=shape)
+
+
+@dataclass(frozen=True)
+class DictionarySettings(DictionaryLayout):
     """What a dictionary file is taken for, where it does not say."""
 
     model: Literal["poisson-vae", "sparse-coding"] | None = None
@@ -36,12 +58,6 @@ class DictionarySettings:
     """Soft threshold (the lasso) by default, or hard."""
     signed: bool = False
     """Coefficients of any sign, of sparse coding; by default they are non-negative."""
-    dictionary_key: str | None = None
-    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
-    or the only array."""
-    atoms: Literal["columns", "rows"] = "columns"
-    """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
-    scikit-learn do."""
 
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> "GenerativeModel":
         """The model of a file, with atoms of a shape.

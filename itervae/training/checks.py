@@ -6,6 +6,7 @@ from itervae.data.settings import check_window
 from itervae.errors import InputError
 from itervae.model.settings import SparseCodingSettings
 from itervae.sequence import CARRYOVERS, SequenceSettings
+from itervae.training.options import TrainingSettings
 from itervae.training.settings import RunSettings
 
 
@@ -29,6 +30,8 @@ def check_values(settings: RunSettings) -> None:
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
+    if options.freeze is None:
+        check_layout(options, "none is named")
     if options.truncate_steps is not None and options.gradient != "truncate":
         raise InputError(f"`truncate_steps={options.truncate_steps}` needs `gradient=truncate`; add it")
     model = settings.model
@@ -67,3 +70,10 @@ def without_order(name: str, data: str) -> InputError:
     """The error of a setting of sequences that is given for data that are none."""
     kinds = " or ".join(f"`data={name}`" for name, kind in SOURCES.items() if kind.sequential)
     return InputError(f"`{name}` is for sequences, and `data={data}` has no order; use {kinds}")
+
+
+def check_layout(options: TrainingSettings, why: str) -> None:
+    """Refuse what is said of a dictionary file where there is none."""
+    for name in ("dictionary_key", "atoms"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(f"`{name}={value}` is for the dictionary file of `freeze`, and {why}; leave it out")

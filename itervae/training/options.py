@@ -26,6 +26,8 @@ class TrainingSettings:
         "temperature",
         "loss",
         "target",
+        "dictionary_key",
+        "atoms",
         "beta_ramp",
         "clip",
         "mixed_precision",
@@ -68,6 +70,10 @@ class TrainingSettings:
     freeze: Path | None = None
     """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is
     trained on it."""
+    dictionary_key: str | None = None
+    """Name of the dictionary in the file of --freeze that holds several arrays."""
+    atoms: Literal["columns", "rows"] | None = None
+    """Where the atoms lie in the dictionary file of --freeze, by default columns."""
     beta_ramp: float | None = None
     """Share of the run over which beta rises linearly, from a ten-thousandth of its value
     (published: 0.5); by default it does not."""

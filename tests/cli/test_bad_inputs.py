@@ -227,7 +227,7 @@ BAD = {
     "infer run --input x.npy --data-key k --output o.npz": "key 'k' does not apply to .*x.npy.*; leave it out",
     "infer phi.npy --atoms row --input x.npy --output o.npz": "--atoms is 'row'; did you mean rows",
     "infer turned.npy --input x.npy --output o.npz": r"x.npy has shape \(40, 16\), .* \(N, 6\); .*say --atoms rows",
-    "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows of gap",
+    "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows",
     "infer run --atoms rows --input x.npy --output o.npz": "--atoms rows was given for run, a run that has its own",
     "infer run --shape 4 4 --input x.npy --output o.npz": "--shape 4 4 was given for run, a run that has its own",
     "infer phi.npy --shape 3 4 --input x.npy --output o.npz": r"phi.npy is \(3, 4\); expected one of 16 values",

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from itervae.cli.gap import DEFAULT_ENGINES, ESTIMATE_FLOOR, Gap
 from itervae.cli.runs import Target, check_widths, described, named_engine
-from itervae.cli.show import console, print_table, progress
+from itervae.cli.show import begin, console, print_table, progress
 from itervae.data import Source, load_stills
 from itervae.evaluation import GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def work(options: Gap) -> tuple[GapReport, str]:
     (target,) = options.targets.values()
     engines = {name: named_engine(name, target, options.own()) for name in _names(options, target)}
+    begin("reading the data")
     x, data = _data(options, target)
     stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
     with progress() as bar:

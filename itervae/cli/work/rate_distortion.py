@@ -18,6 +18,7 @@ from itervae.data import load_stills
 from itervae.errors import InputError
 from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
 from itervae.files import write_json
+from itervae.formats import is_array_file
 from itervae.inference import Engine, Optimal, check_named, engine_class
 from itervae.model import PoissonVAESettings, SparseCodingSettings, sparse_coding_model
 from itervae.plotting import Curve, rate_distortion_figure, save
@@ -81,7 +82,7 @@ def _dictionary(options: RateDistortion) -> Target | None:
     """What the coders use: what was named, or the Poisson VAE with a linear decoder and a
     Gaussian likelihood whose beta is nearest to 1."""
     if files := options.dictionaries():
-        return open_target(files[0], options.own())
+        return open_target(files[0], options.own(), options.reading if is_array_file(files[0]) else None)
     betas = {
         name: abs(run.settings.model.beta - 1)
         for name, target in options.targets.items()

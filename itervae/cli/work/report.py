@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itervae.cli.report import Report
 from itervae.cli.runs import Target, check_widths, described, named_engine
-from itervae.cli.show import progress
+from itervae.cli.show import begin, progress
 from itervae.cli.suites import SUITES, measure
 from itervae.cli.work.gap import default_engines, gaps_drawn
 from itervae.data import load_stills
@@ -43,10 +43,12 @@ ESTIMATED = 30
 
 def work(options: Report) -> str:
     (target,) = options.targets.values()
+    begin("reading the data")
     source = load_stills(options.data, options.seed, fitted=target.prepare.fitted)
     check_widths(source, [target])
     x = source.validation[: options.num].to(options.device)
     model, engine = target.model.to(options.device), target.engine.to(options.device)
+    begin("drawing pictures")
     drawings = dict(pictures(model, engine, x, read_metrics(options.folder / METRICS), options.seed))
     steps = "an engine without steps" if not engine.steps else f"{engine.steps} steps"
     parts = [
