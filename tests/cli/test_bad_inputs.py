@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from itervae import cli
+from itervae.errors import as_options
 
 QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu")
 
@@ -229,6 +230,10 @@ BAD = {
     "infer turned.npy --input x.npy --output o.npz": r"x.npy has shape \(40, 16\), .* \(N, 6\); .*say --atoms rows",
     "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows",
     "infer run --atoms rows --input x.npy --output o.npz": "--atoms rows was given for run, a run that has its own",
+    "evaluate run --atoms rows": "--atoms rows was given for run, a run that has its own",
+    "rate-distortion run --dictionary-key w": "--dictionary-key w was given for run, a run that has its own",
+    "train --atoms rows": "--atoms rows is for the dictionary file of --freeze, and none is named; leave it out",
+    "train DATA --freeze run --atoms rows --run-dir o": "--atoms rows is .*, and --freeze .*run is a run; leave it out",
     "infer run --shape 4 4 --input x.npy --output o.npz": "--shape 4 4 was given for run, a run that has its own",
     "infer phi.npy --shape 3 4 --input x.npy --output o.npz": r"phi.npy is \(3, 4\); expected one of 16 values",
     "infer phi.npy --input squares.npy --output o.npz": "give the shape of an atom, --shape 4 4",
@@ -334,3 +339,9 @@ def test_bad_input_is_one_line(the, line, capsys, monkeypatch):
     assert re.search(expected, error), error
     assert re.search(REMEDIES, error), error
     assert not list(Path().glob("o.*")), "nothing was written"
+
+
+def test_settings_in_a_message_are_options_on_the_command_line():
+    said = "`val_share=2.0` is no share, `whiten=False` nor `shape=4 4`; give `data_path`"
+    assert as_options(said) == "--val-share 2.0 is no share, --no-whiten nor --shape 4 4; give --data-path"
+    assert as_options("a `Module` stays, and so does x`y") == "a `Module` stays, and so does x`y"

@@ -17,6 +17,7 @@ from itervae.arguments import OneOf, listed
 from itervae.cli import main
 from itervae.config import parse_train
 from itervae.data import SOURCES, DataSettings
+from itervae.errors import as_options
 from itervae.distributions import ACTIVATIONS, INDICATORS
 from itervae.inference import ENGINES, GRADIENTS
 from itervae.model import DECODERS, ESTIMATORS, MODELS, GaussianVAESettings, PoissonVAESettings, SparseCodingSettings
@@ -88,16 +89,16 @@ SAMPLED = {"estimator": "eat"}
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"training": {"truncate_steps": 5}}, "--truncate-steps 5 needs --gradient truncate"),
-        ({"training": {"truncate_steps": 3}}, "--truncate-steps 3 needs --gradient truncate"),
-        ({"training": {"samples": 1}}, "--samples 1 does not apply to the exact free energy"),
-        ({"training": {"temperature": 0.05}}, "--temperature 0.05 does not apply to the exact free energy"),
-        ({"training": {"temperature": 0.05, "estimator": "score", "samples": 2}}, "--temperature 0.05 does not apply"),
-        ({"model": PoissonVAESettings(indicator="cubic")}, "--indicator cubic does not apply to the exact free energy"),
-        ({"model": SparseCodingSettings(), "training": {"beta_ramp": 0.0}}, "--beta-ramp 0.0 does not apply to sparse"),
-        ({"model": SparseCodingSettings(), "training": {"estimator": "exact"}}, "--estimator exact does not apply"),
-        ({"training": {"freeze": Path("run"), "beta_ramp": 0.0}}, "--beta-ramp 0.0 changes the model"),
-        ({"sequence": SequenceSettings(window=4)}, "--window is for sequences"),
+        ({"training": {"truncate_steps": 5}}, "`truncate_steps=5` needs `gradient=truncate`"),
+        ({"training": {"truncate_steps": 3}}, "`truncate_steps=3` needs `gradient=truncate`"),
+        ({"training": {"samples": 1}}, "`samples=1` does not apply to the exact free energy"),
+        ({"training": {"temperature": 0.05}}, "`temperature=0.05` does not apply to the exact free energy"),
+        ({"training": {"temperature": 0.05, "estimator": "score", "samples": 2}}, "`temperature=0.05` does not apply"),
+        ({"model": PoissonVAESettings(indicator="cubic")}, "`indicator=cubic` does not apply to the exact free energy"),
+        ({"model": SparseCodingSettings(), "training": {"beta_ramp": 0.0}}, "`beta_ramp=0.0` does not apply to sparse"),
+        ({"model": SparseCodingSettings(), "training": {"estimator": "exact"}}, "`estimator=exact` does not apply"),
+        ({"training": {"freeze": Path("run"), "beta_ramp": 0.0}}, "`beta_ramp=0.0` changes the model"),
+        ({"sequence": SequenceSettings(window=4)}, "`window` is for sequences"),
         ({"sequence": SequenceSettings(), "carryover": LinearMapSettings()}, "carryover is a LinearMapSettings"),
     ],
 )  # fmt: skip
@@ -122,8 +123,9 @@ def test_what_is_given_and_does_not_apply_is_refused_whatever_its_value(given, s
     ],
 )
 def test_options_that_do_not_apply_are_refused_whatever_their_value(args, said):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError) as refused:
         parse_train(args.split())
+    assert said in as_options(str(refused.value))
 
 
 def test_defaults_that_are_used_where_nothing_is_given():
