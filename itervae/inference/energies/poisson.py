@@ -1,7 +1,8 @@
 """The free energy of a Poisson posterior under a linear decoder, in closed form."""
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,11 @@ class PoissonEnergy(LinearEnergy):
         self.beta = model.beta.to(x.dtype)
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+        own = super().map(f)
+        vars(own).pop("constants", None)  # of the original's tensors
+        return own
 
     @cached_property
     def constants(self) -> tuple[Any, ...]:

@@ -1,28 +1,20 @@
 """What a step of `Descent` on a Poisson model does beside its products with Φ, as GPU kernels of
 Triton.
 
-A program takes one datum: it reads what there is of it once before the product (`propose`) and once
-after it (`settle`), and waits for nothing. The functions have the names and the arguments of those
-in `descent_numba.py`, as tensors in place of arrays, and the table there is that of these too.
-Imported where there is a GPU; under TRITON_INTERPRET=1 it runs on a CPU.
+A program takes one datum: it reads what there is of it once before the first product (`_propose`)
+and once after each (`_settle`), and waits for nothing. After a product that another step follows,
+`_settle` ends the one step and begins the next, so that a step is its products and one kernel.
+`launch_triton.py` launches them. The table in `engines/fused.py` says what each function is in
+tensors. Under TRITON_INTERPRET=1 they run on a CPU.
 
-A latent costs a step of the LCA 4 numbers read and 2 written before the product, and 6 and 5 after
-it. A row of more latents than `MOST` is gone through in blocks, and read again from caches.
+A latent costs the LCA 3 numbers read and 2 written before the first product, and 5 and 5 after
+each. A row of more latents than a block is gone through in blocks, and read again from caches.
 """
 
-import math
-from typing import Any, no_type_check
+from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-Arrays = tuple[Tensor, ...]
-MOST = 2048
-"""Largest block of latents."""
-PER_WARP = 128
-"""Latents of a block for each warp."""
 
 
 @triton.jit
@@ -71,6 +63,36 @@ def _longer(momentum):
 
 @triton.jit
 @no_type_check
+def _flowed(u, gradient, kappa, diagonal, beta, LEAK: tl.constexpr, LARGEST: tl.constexpr):
+    """The log-rates after a step of the flow (`PoissonEnergy.flow_step`)."""
+    step = -gradient / (LEAK * beta + kappa * diagonal * tl.exp(u))
+    return u + tl.where(step > LARGEST, LARGEST, tl.where(step < -LARGEST, -LARGEST, step))  # NaN stays
+
+
+@triton.jit
+@no_type_check
+def _shrunk(mean, slope, kappa, metric, log_r, beta, LEAST: tl.constexpr):
+    """The log-rates after a proximal step (`PoissonEnergy.proximal_step`)."""
+    curvature = kappa * metric
+    log_a = tl.log(beta) - tl.log(curvature)
+    return log_a + log_lambertw_exp((curvature * mean - slope) / beta + log_r - log_a, LEAST)
+
+
+@triton.jit
+@no_type_check
+def _metric(metric_at, k, here):
+    return tl.load(metric_at + k, mask=here, other=1.0)
+
+
+@triton.jit
+@no_type_check
+def _put_to_try(u_at, mean_at, at, here, v):
+    tl.store(u_at + at, v, mask=here)
+    tl.store(mean_at + at, tl.exp(v), mask=here)
+
+
+@triton.jit
+@no_type_check
 def _propose(
     u_at, mean_at, slope_at, gradient_at, damping_at, momentum_at, velocity_at, turned_at, diagonal_at, metric_at,
     prior_at, beta_at, new_u_at, new_mean_at, prior_stride,
@@ -84,23 +106,16 @@ def _propose(
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
         if FLOW:
-            u = _load(u_at, at, here)
-            gradient = _load(gradient_at, at, here)
-            diagonal = _load(diagonal_at, k, here)
-            step = -gradient / (LEAK * beta + kappa * diagonal * tl.exp(u))
-            step = tl.where(step > LARGEST, LARGEST, tl.where(step < -LARGEST, -LARGEST, step))  # NaN stays
-            v = u + step + inertia * _load(velocity_at, at, here)
+            u, gradient, diagonal = _load(u_at, at, here), _load(gradient_at, at, here), _load(diagonal_at, k, here)
+            v = _flowed(u, gradient, kappa, diagonal, beta, LEAK, LARGEST) + inertia * _load(velocity_at, at, here)
         else:
             mean, slope = _load(mean_at, at, here), _load(slope_at, at, here)
             if INERTIAL:
                 mean += inertia * _load(velocity_at, at, here)
                 slope += inertia * _load(turned_at, at, here)
-            curvature = kappa * tl.load(metric_at + k, mask=here, other=1.0)
-            log_a = tl.log(beta) - tl.log(curvature)
             log_r = _load(prior_at, row * prior_stride + k, here)
-            v = log_a + log_lambertw_exp((curvature * mean - slope) / beta + log_r - log_a, LEAST)
-        tl.store(new_u_at + at, v, mask=here)
-        tl.store(new_mean_at + at, tl.exp(v), mask=here)
+            v = _shrunk(mean, slope, kappa, _metric(metric_at, k, here), log_r, beta, LEAST)
+        _put_to_try(new_u_at, new_mean_at, at, here, v)
 
 
 @triton.jit
@@ -144,22 +159,25 @@ def _gained(u, mean, slope, new_u, new_mean, new_slope, log_r, beta):
 
 @triton.jit
 @no_type_check
-def _repeat(at, here, stopped, old, new, velocity_at):
+def _repeat(stopped, old, new):
     """The step taken, for the next one to repeat."""
-    tl.store(velocity_at + at, tl.where(stopped, 0.0, new - old), mask=here)
+    return tl.where(stopped, 0.0, new - old)
 
 
 @triton.jit
 @no_type_check
 def _settle(
     u_at, mean_at, slope_at, value_at, damping_at, momentum_at, velocity_at, turned_at, diagonal_at, prior_at, beta_at,
-    offset_at, mass_at, shift_at, weight_at, precision_at, residual_at,
+    offset_at, mass_at, shift_at, weight_at, precision_at, residual_at, metric_at,
     new_u_at, new_mean_at, new_slope_at, new_gradient_at, new_value_at, new_damping_at, new_momentum_at,
-    new_velocity_at, new_turned_at, rejected_at, prior_stride, shift_stride,
+    new_velocity_at, new_turned_at, rejected_at, next_u_at, next_mean_at, prior_stride, shift_stride,
     LATENTS: tl.constexpr, SIZE: tl.constexpr, LCA: tl.constexpr, FLOW: tl.constexpr, INERTIAL: tl.constexpr,
     REPEATED: tl.constexpr, DECAY: tl.constexpr, LOWEST: tl.constexpr, HIGHEST: tl.constexpr, STILL: tl.constexpr,
-    ROUNDING: tl.constexpr, LEAST_SQUARE: tl.constexpr, TINY: tl.constexpr, BLOCK: tl.constexpr,
+    ROUNDING: tl.constexpr, LEAST_SQUARE: tl.constexpr, TINY: tl.constexpr, NEXT: tl.constexpr, LEAK: tl.constexpr,
+    LARGEST: tl.constexpr, LEAST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """The end of a step and, where there is a NEXT one, what `_propose` does of it: its numbers are
+    at hand."""
     row = tl.program_id(0).to(tl.int64)
     beta, weight, offset = tl.load(beta_at), tl.load(weight_at), tl.load(offset_at + row)
     value, damping, momentum = tl.load(value_at + row), tl.load(damping_at + row), tl.load(momentum_at + row)
@@ -213,6 +231,10 @@ def _settle(
     if LCA:
         restart = restart | (after > 0)
 
+    kappa = tl.minimum(tl.maximum(kappa, LOWEST), HIGHEST)
+    momentum = tl.where(restart, 1.0, longer)
+    inertia = (momentum - 1) / _longer(momentum)
+
     for first in range(0, LATENTS, BLOCK):  # the state after the step
         k = first + tl.arange(0, BLOCK)
         here, at = k < LATENTS, row * LATENTS + k
@@ -225,20 +247,33 @@ def _settle(
             tl.where(accepted, end, mean),
             tl.where(accepted, new_slope, slope),
         )
+        gradient = new_slope + _leak(v, log_r, beta)
         tl.store(new_u_at + at, v, mask=here)
         tl.store(new_mean_at + at, end, mask=here)
         tl.store(new_slope_at + at, new_slope, mask=here)
-        tl.store(new_gradient_at + at, new_slope + _leak(v, log_r, beta), mask=here)
-        if REPEATED:
-            if LCA:  # its proximal step is no direction to go on in
-                _repeat(at, here, restart if FLOW else True, u, v, new_velocity_at)
+        if not NEXT:
+            tl.store(new_gradient_at + at, gradient, mask=here)
+        if LCA:
+            velocity = _repeat(restart if FLOW else True, u, v)  # its proximal step is no direction to go on in
+            if not NEXT:
+                tl.store(new_velocity_at + at, velocity, mask=here)
             else:
-                _repeat(at, here, restart, mean, end, new_velocity_at)
-                _repeat(at, here, restart, slope, new_slope, new_turned_at)
+                v = _flowed(v, gradient, kappa, _load(diagonal_at, k, here), beta, LEAK, LARGEST) + inertia * velocity
+        else:
+            if REPEATED:
+                velocity, turned = _repeat(restart, mean, end), _repeat(restart, slope, new_slope)
+                tl.store(new_velocity_at + at, velocity, mask=here)
+                tl.store(new_turned_at + at, turned, mask=here)
+                end += inertia * velocity
+                new_slope += inertia * turned
+            if NEXT:
+                v = _shrunk(end, new_slope, kappa, _metric(metric_at, k, here), log_r, beta, LEAST)
+        if NEXT:
+            _put_to_try(next_u_at, next_mean_at, at, here, v)
 
     # after the last read, so that what has been read of one block stays in registers
-    tl.store(new_damping_at + row, tl.minimum(tl.maximum(kappa, LOWEST), HIGHEST))
-    tl.store(new_momentum_at + row, tl.where(restart, 1.0, longer))
+    tl.store(new_damping_at + row, kappa)
+    tl.store(new_momentum_at + row, momentum)
     tl.store(new_value_at + row, tl.where(accepted, total, value))
     tl.store(rejected_at + row, tl.load(rejected_at + row) + tl.where(accepted, 0.0, 1.0))
 
@@ -270,70 +305,3 @@ def _gaps(
         far = tl.where(called_for == float("inf"), called_for, called_for - rate + rate * d)
         total += tl.sum(tl.where(here, tl.where(tl.abs(d) > 0.3, far, rate * d * d * series * 0.5), 0.0))
     tl.store(gap_at + row, total)
-
-
-def _launch(kernel: Any, given: list[Tensor], changed: list[Tensor], strides: list[int], **constants: Any) -> None:
-    """A program for each datum; the latents are those of the first tensor."""
-    size, latents = given[0].shape
-    block = min(MOST, triton.next_power_of_2(latents))
-    warps = max(1, min(8, block // PER_WARP))
-    with torch.cuda.device_of(given[0]):  # which need not be the current one
-        kernel[(size,)](*given, *changed, *strides, LATENTS=latents, BLOCK=block, num_warps=warps, **constants)
-
-
-def _stride(rows: Tensor) -> int:
-    """Numbers from one datum to the next, of an array (1 or B, K)."""
-    return rows.shape[1] if len(rows) > 1 else 0
-
-
-@torch.library.custom_op("itervae::propose", mutates_args={"changed"})
-def _run_propose(
-    given: list[Tensor], changed: list[Tensor], flow: bool, inertial: bool, leak: float, largest: float
-) -> None:
-    least = 0.9 * math.log(torch.finfo(given[0].dtype).tiny)
-    constants = {"FLOW": flow, "INERTIAL": inertial, "LEAK": leak, "LARGEST": largest, "LEAST": least}
-    _launch(_propose, given, changed, [_stride(given[10])], **constants)
-
-
-@torch.library.custom_op("itervae::settle", mutates_args={"changed"})
-def _run_settle(given: list[Tensor], changed: list[Tensor], rule: list[bool], limits: list[float]) -> None:
-    named = zip(("LCA", "FLOW", "INERTIAL", "REPEATED"), rule, strict=True)
-    bounds = zip(("DECAY", "LOWEST", "HIGHEST", "STILL", "ROUNDING"), limits, strict=True)
-    constants = {"SIZE": given[-1].shape[1], "TINY": torch.finfo(given[0].dtype).tiny, "LEAST_SQUARE": 1e-30}
-    _launch(
-        _settle, given, changed, [_stride(given[9]), _stride(given[13])], **constants, **dict(named), **dict(bounds)
-    )
-
-
-@torch.library.custom_op("itervae::gaps", mutates_args={"changed"})
-def _run_gaps(given: list[Tensor], changed: list[Tensor], single: float) -> None:
-    _launch(_gaps, given, changed, [_stride(given[4])], SINGLE=single)
-
-
-for _op in (_run_propose, _run_settle, _run_gaps):
-    _op.register_fake(lambda *given: None)  # what changes was there before
-
-
-def propose(
-    flow: bool, inertial: bool, point: Arrays, memory: Arrays, terms: tuple[Any, ...], new_u: Tensor, new_mean: Tensor
-) -> None:
-    """Put the log-rates to try, and the rates, into `new_u` and `new_mean`."""
-    *arrays, leak, largest = terms
-    _run_propose([*point, *memory, *arrays], [new_u, new_mean], flow, inertial, float(leak), float(largest))
-
-
-def settle(
-    rule: tuple[bool, ...], point: Arrays, memory: Arrays, terms: Arrays, residual: Tensor, limits: tuple[float, ...],
-    new: Arrays, new_memory: Arrays, rejected: Tensor,
-) -> None:  # fmt: skip
-    """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the
-    next step."""
-    u, mean, slope, _, value = point  # the gradient is made again of the slope: fewer bytes to read
-    given = [u, mean, slope, value, *memory, *terms, residual]
-    _run_settle(given, [*new, *new_memory, rejected], list(rule), list(limits))
-
-
-def gaps(*given: Any) -> None:
-    """Put Σ_k KL(Pois λ_k ‖ Pois λ_k e^−d_k) into the last argument (B,), all float64."""
-    *arrays, single, gap = given
-    _run_gaps(arrays, [gap], single)

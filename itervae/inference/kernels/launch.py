@@ -45,9 +45,9 @@ def run(name: str, like: Tensor, *given: Any) -> None:
     """Run a kernel on all data: of `descent_triton` on a GPU; on a CPU of `descent_numba`, in as
     many threads as torch has where (B, K) is worth it."""
     if not devices.on_cpu(like):
-        from itervae.inference.kernels import descent_triton
+        from itervae.inference.kernels import launch_triton
 
-        getattr(descent_triton, name)(*given)
+        getattr(launch_triton, name)(*given)
         return
     code = numba_module("descent_numba")
     torch_threads = torch.get_num_threads()
