@@ -150,6 +150,36 @@ def test_everything_is_on_the_device(case, name):
             infer(model, engine, torch.randn(5, 64, device="cpu"))
 
 
+class Launches(TorchDispatchMode):
+    """Counts the operations that launch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and func is not torch.ops.aten.new_empty.default:
+            self.counts[func.__name__.partition(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(triton is None, reason="without triton steps are in tensors")
+@pytest.mark.parametrize("name", sorted(FUSED))
+@pytest.mark.parametrize(("latents", "products"), [(64, {"mm": 1}), (200, {"mm": 2, "sub_": 1})])
+def test_a_step_launches_its_products_and_one_kernel(latents, products, name):
+    """By the Gram matrix, and by the residual Φμ − x; however many steps there are."""
+    counts = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"), torch.no_grad():
+        model = build_model(PoissonVAESettings(latents=latents), (8, 8))
+        for steps in (2, 5):
+            engine = build(model, name, steps=steps)
+            with Waits(numbers=False), Launches() as launches:
+                infer(model, engine, torch.randn(5, 64))
+            counts[steps] = launches.counts
+    a_step = {kernel: count / 3 for kernel, count in (counts[5] - counts[2]).items()}
+    assert a_step == products | {"settle": 1}
+
+
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("gradient", [None, *GRADIENTS])
 @pytest.mark.parametrize(("case", "name"), list(fitting_pairs()))

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 from weakref import WeakKeyDictionary
 
 import torch
@@ -211,7 +210,7 @@ class LinearEnergy(SolvableEnergy):
         value = self.quadratic.value(mean.detach(), slope.detach(), residual) + cost
         return Point(value, mean, slope, slope + leak, self.quadratic.diagonal)
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "LinearEnergy":
         """A copy of this energy with `f` of each tensor in its place."""
         own = copy(self)
         own.quadratic = copy(self.quadratic)
@@ -229,7 +228,7 @@ class LinearEnergy(SolvableEnergy):
         self.map(lambda value: found.append(value) or value)
         return found
 
-    def separated(self) -> tuple[Self, list[Tensor]]:
+    def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
         """A copy of this energy whose tensors are aliases of the originals, and the list of those
         aliases that require gradient.
 

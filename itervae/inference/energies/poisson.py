@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -40,8 +40,9 @@ class PoissonEnergy(LinearEnergy):
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, f: Callable[[Tensor], Tensor]) -> "PoissonEnergy":
         own = super().map(f)
+        assert isinstance(own, PoissonEnergy)
         vars(own).pop("constants", None)  # of the original's tensors
         return own
 

@@ -241,6 +241,7 @@ def _settle(
         u, mean, slope = _load(u_at, at, here), _load(mean_at, at, here), _load(slope_at, at, here)
         log_r, shift = _load(prior_at, row * prior_stride + k, here), _load(shift_at, row * shift_stride + k, here)
         v, end, new_slope = _tried(new_u_at, new_slope_at, shift, at, here)
+        diagonal, metric = _load(diagonal_at, k, here), _metric(metric_at, k, here)  # before anything is stored
         v, end, new_slope = _cut(fraction, u, mean, slope, v, end, new_slope, TINY)
         v, end, new_slope = (
             tl.where(accepted, v, u),
@@ -258,7 +259,7 @@ def _settle(
             if not NEXT:
                 tl.store(new_velocity_at + at, velocity, mask=here)
             else:
-                v = _flowed(v, gradient, kappa, _load(diagonal_at, k, here), beta, LEAK, LARGEST) + inertia * velocity
+                v = _flowed(v, gradient, kappa, diagonal, beta, LEAK, LARGEST) + inertia * velocity
         else:
             if REPEATED:
                 velocity, turned = _repeat(restart, mean, end), _repeat(restart, slope, new_slope)
@@ -267,7 +268,7 @@ def _settle(
                 end += inertia * velocity
                 new_slope += inertia * turned
             if NEXT:
-                v = _shrunk(end, new_slope, kappa, _metric(metric_at, k, here), log_r, beta, LEAST)
+                v = _shrunk(end, new_slope, kappa, metric, log_r, beta, LEAST)
         if NEXT:
             _put_to_try(next_u_at, next_mean_at, at, here, v)
 

@@ -48,7 +48,7 @@ def run(loop: Loop, given: Any, about: Hashable) -> Any:
     global _failed
     tensors, form = pytree.tree_flatten(given)
     key = about, str(form), _precision(), _stream(tensors[0]), *((v.dtype, v.shape, v.stride()) for v in tensors)
-    with _one_at_a_time:
+    with _one_at_a_time, torch.cuda.device_of(tensors[0]):
         used, graph = key in _kept, _kept.pop(key, None)
         if used and graph is None and not _failed:
             try:
@@ -83,8 +83,7 @@ def _recorded(loop: Loop, given: Any) -> Loop:
     into = pytree.tree_leaves(held)
 
     def graph(given: Any) -> Any:
-        for own, value in zip(into, pytree.tree_leaves(given), strict=True):
-            own.copy_(value.detach())
+        torch._foreach_copy_(into, pytree.tree_leaves(given))  # pyright: ignore[reportPrivateImportUsage]
         replay()
         return pytree.tree_map(Tensor.clone, found)
 
