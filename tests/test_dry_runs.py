@@ -126,7 +126,9 @@ FAKE = [
         "lca-ode",
         "spiking-lca",
     )
-] + [(case, "amortized") for case in MODELS if not case.startswith(("sparse", "poisson-bernoulli"))]
+] + [
+    (case, "amortized") for case in MODELS if case != "poisson" and not case.startswith(("sparse", "poisson-bernoulli"))
+]
 
 
 FUSED = {"lca-unrolled", "ista-unrolled", "fista-unrolled", "semi-amortized"}
