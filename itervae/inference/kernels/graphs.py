@@ -1,6 +1,6 @@
 """Loops as CUDA graphs: what a loop launches is recorded once and launched by one call after that.
 
-Some 50 µs of the host go into a step, launch by launch, and as many of the device into a step of
+Some 100 µs of the host go into a step, launch by launch, and as many of the device into a step of
 some thousand data; with fewer the device would wait for the host. A graph reads and writes the
 tensors that it was recorded with. So these are copies, made for it, and a call copies what it is
 given into them and what they hold out of them: nothing depends on where the caller's tensors lie.
@@ -55,7 +55,8 @@ def run(loop: Loop, given: Any, about: Hashable) -> Any:
                 graph = _recorded(loop, given)
             except Exception as error:
                 _failed = True
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                cause = error.__context__ or error  # of a recording that broke off, which is an error of its own
+                first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
                 warnings.warn(f"steps are not made a CUDA graph, and go on launch by launch: {first}", stacklevel=2)
         _kept[key] = graph
         while len(_kept) > KEPT:
