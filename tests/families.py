@@ -37,6 +37,12 @@ FAMILIES: dict[str, type[Family]] = {
 LOCATION_SCALE = ("gaussian", "rectified", "log-normal", "laplace")
 
 
+def output_variance(q: Family, dictionary: torch.Tensor) -> torch.Tensor:
+    """The trace of the covariance of Φz (B,)."""
+    mean, spread, _ = q.moments(q, dictionary.square().sum(0))
+    return spread - (mean @ dictionary.mT).square().sum(-1) if isinstance(q, Categorical) else spread
+
+
 def prior_of(name: str, latents: int, learned: bool = False) -> Prior:
     """The prior of that family."""
     if name == "poisson":

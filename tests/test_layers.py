@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
 SHARED = {
-    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "memory", "own", "paths", "showing",
+    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "kernels", "memory", "own", "paths", "showing",
 }  # fmt: skip
 MAY_IMPORT = {
     "distributions": set(),
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "formats": {"arrays", "errors", "memory"},
+    "kernels": {"devices"},
     "memory": set(),
     "options": set(),
     "own": {"arguments", "errors"},

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import register_kl
+from torch.distributions import kl_divergence, register_kl
 
 from itervae.arguments import as_number
 from itervae.arrays import as_tensor
-from itervae.distributions.family import Family, LinearMap
+from itervae.distributions.family import Family
 from itervae.distributions.gumbel import gumbel_softmax
-from itervae.distributions.poisson import poisson_kl
+from itervae.distributions.moments import Moments
+from itervae.distributions.poisson import RelaxedPoisson, poisson_kl
 from itervae.errors import InputError, described
 
 
@@ -58,7 +59,8 @@ class Categorical(Family):
 
     @property
     def variance(self) -> Tensor:
-        """p(1 − p) of each coordinate; the coordinates are not independent (see `spread`)."""
+        """p(1 − p) of each coordinate; the coordinates are not independent (see
+        `moments`)."""
         return self.mean * (1 - self.mean)
 
     @property
@@ -77,10 +79,15 @@ class Categorical(Family):
     def at(self, temperature: float) -> "Categorical":
         return Categorical(self.u, temperature)
 
-    def spread(self, operator: LinearMap) -> Tensor:
-        """E‖Φz‖² − ‖Φp‖² = c·p − ‖Φp‖²: the covariance of a one-hot is diag(p) − ppᵀ."""
+    def _in_tensors(self, prior: Any, norms: Tensor) -> Moments:
         mean = self.mean
-        return mean @ operator.atom_norms() - operator.forward(mean).square().sum(-1)
+        return mean, mean @ norms, kl_divergence(self, prior)
+
+    def _fused(self, prior: Any, norms: Tensor | None) -> Moments | None:
+        """That of Poisson counts of rates p: c·p, and Σ_k p_k log(p_k/π_k) − p_k + π_k."""
+        if not isinstance(prior, Categorical):
+            return None
+        return RelaxedPoisson(self.location)._fused(RelaxedPoisson(prior.location), norms)
 
     def unit_kl(self, prior: Family) -> Tensor:
         """KL(Bernoulli(p_k) ‖ Bernoulli(π_k)) (..., K): that of the marginals, whose sum is not the

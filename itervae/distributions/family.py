@@ -2,23 +2,16 @@
 family by name."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from itervae.arrays import as_tensor
+from itervae.distributions.moments import Moments, fused
 from itervae.errors import InputError
 from itervae.showing import of_tensor
-
-
-class LinearMap(Protocol):
-    """What a family needs of a linear decoder Φ: Φz and the squared norms of its atoms."""
-
-    def forward(self, z: Tensor, /) -> Tensor: ...
-
-    def atom_norms(self) -> Tensor: ...
 
 
 class Family(Distribution):
@@ -37,6 +30,8 @@ class Family(Distribution):
     """Ways in which `rsample` makes a sample differentiable, the default first."""
     discrete: ClassVar[bool] = False
     """Whether z is a count or a choice, so that the score estimator applies."""
+    compiled: ClassVar[str | None] = None
+    """The compiled code of its `moments`, if there is any."""
 
     def __init__(self, u: Tensor, batch_shape: Sequence[int], event_shape: Sequence[int] = ()) -> None:
         u = as_tensor("u", u, None, "of parameters (..., K)")
@@ -90,10 +85,35 @@ class Family(Distribution):
         """The same distribution, cut from the graph."""
         return self.like(self.u.detach())
 
-    def spread(self, operator: LinearMap) -> Tensor:
-        """The trace of the covariance of Φz, E‖Φz‖² − ‖ΦE z‖² (...); here of independent latents,
-        c·v, c_k = ‖φ_k‖²."""
-        return self.variance @ operator.atom_norms()
+    def moments(self, prior: Any, norms: Tensor | None = None) -> Moments:
+        """The mean (..., K), the spread c·v of independent latents (...), v their variance, and the
+        KL (...), together: what the exact free energy needs, by one pass where there is compiled
+        code for it (see `itervae.distributions.moments`). Of a one-hot, c·E z² takes the place of
+        c·v.
+
+        Args:
+            prior: of the same family.
+            norms: c_k = ‖φ_k‖² (K,) of a linear decoder; 0 where None.
+        """
+        found = self._fused(prior, norms)
+        return (
+            self._in_tensors(prior, torch.zeros_like(self.mean[0]) if norms is None else norms)
+            if found is None
+            else found
+        )
+
+    def _fused(self, prior: Any, norms: Tensor | None) -> Moments | None:
+        """`moments` by compiled code; None where that is not to be had."""
+        if self.compiled is None or type(prior) is not type(self):
+            return None
+
+        def in_tensors(u: Tensor, start: Tensor, norms: Tensor) -> Moments:
+            return self.like(u)._in_tensors(prior.like(start), norms)
+
+        return fused(self.compiled, self.u, prior.u, norms, in_tensors)
+
+    def _in_tensors(self, prior: Any, norms: Tensor) -> Moments:
+        return self.mean, self.variance @ norms, _sum_kl(self, prior)
 
     def unit_kl(self, prior: "Family") -> Tensor:
         """The KL of each latent's own (marginal) posterior to its own prior (..., K), nats."""
@@ -113,6 +133,11 @@ class Family(Distribution):
 
 def total_kl(posterior: Distribution, prior: Distribution) -> Tensor:
     """KL(posterior ‖ prior) of all latents together (...), nats."""
+    found = posterior._fused(prior, None) if isinstance(posterior, Family) else None
+    return _sum_kl(posterior, prior) if found is None else found[2]
+
+
+def _sum_kl(posterior: Distribution, prior: Distribution) -> Tensor:
     try:
         kl = kl_divergence(posterior, prior)
     except NotImplementedError as error:

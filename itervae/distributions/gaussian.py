@@ -34,6 +34,7 @@ class Gaussian(LocationScale):
     """
 
     scale_information = 2.0
+    compiled = "gaussian"
 
     @property
     def variance(self) -> Tensor:
@@ -54,6 +55,8 @@ class RectifiedGaussian(Gaussian):
 
         E z = μΦ(a) + sφ(a),      Var z = s²(Φ + a²Φ(1 − Φ) + aφ(1 − 2Φ) − φ²)
     """
+
+    compiled = None
 
     @property
     def mean(self) -> Tensor:
@@ -91,6 +94,8 @@ class LogNormal(Gaussian):
 
     An encoder's μ is soft-clamped above 5 and its log s above 0.
     """
+
+    compiled = None
 
     @property
     def mean(self) -> Tensor:

@@ -22,6 +22,7 @@ class Laplace(LocationScale):
     """
 
     scale_information = 1.0
+    compiled = "laplace"
 
     @property
     def variance(self) -> Tensor:

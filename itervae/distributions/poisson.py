@@ -54,6 +54,7 @@ class RelaxedPoisson(Family):
     has_rsample = True
     relaxations = ("eat", "straight-through", "gumbel-softmax")
     discrete = True
+    compiled = "poisson"
 
     def __init__(self, log_rate: Tensor, temperature: float = 0.1, indicator: str = "cubic") -> None:
         log_rate = as_tensor("log_rate", log_rate, None, "of any shape")

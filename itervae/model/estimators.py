@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from itervae.distributions import Family
+from itervae.distributions import Family, PriorDistribution
 from itervae.errors import InputError
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import LinearOperator
@@ -34,17 +34,20 @@ def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
 
 
 @full_precision
-def exact_reconstruction(
-    operator: LinearOperator, likelihood: GaussianLikelihood, x: Tensor, posterior: Family
-) -> Tensor:
-    """The closed form of the reconstruction term (B,), plus the normalizer where σ² is learned:
+def exact_terms(
+    operator: LinearOperator, likelihood: GaussianLikelihood, x: Tensor, posterior: Family, prior: PriorDistribution
+) -> tuple[Tensor, Tensor]:
+    """The closed form of the reconstruction term (B,), plus the normalizer where σ² is learned, and
+    the KL (B,):
 
     E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
     """
-    variance = likelihood.variance_in(posterior.u.dtype)
-    spread = posterior.spread(operator) / (2 * variance)  # first: the order decides how gradients are rounded
-    misfit = (x - operator.forward(posterior.mean)).square().sum(-1)
-    return misfit / (2 * variance) + likelihood.normalizer(x.shape[-1]) + spread
+    mean, spread, kl = posterior.moments(prior, operator.atom_norms())
+    residual = operator.residual(x, mean)
+    misfit = residual.square().sum(-1)
+    if posterior.event_shape:  # of a one-hot the covariance is diag(p) − ppᵀ
+        misfit = misfit - (x - residual).square().sum(-1)
+    return (misfit + spread) / (2 * likelihood.variance_in(mean.dtype)) + likelihood.normalizer(x.shape[-1]), kl
 
 
 def sampled_reconstruction(

@@ -26,7 +26,7 @@ from itervae.arguments import (
 from itervae.arrays import as_tensor
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
-from itervae.model.estimators import estimators_of, exact_reconstruction, sampled_reconstruction
+from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
 from itervae.model.families.sparse_code import SparsityPrior
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
@@ -268,6 +268,7 @@ class GenerativeModel(nn.Module):
                 f"the prior has parameters of shape {tuple(prior.u.shape)}; expected {tuple(static.u.shape)} or "
                 f"{tuple(posterior.u.shape)}"
             )
+        given = static if prior is None else prior
         offered = estimators_of(family, self.exact)
         if estimator is None:
             estimator = offered[0]
@@ -278,16 +279,16 @@ class GenerativeModel(nn.Module):
                     "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
                     f"likelihood: use estimator {offered[0]}"
                 )
-            reconstruction = exact_reconstruction(self.operator(posterior.u.dtype), likelihood, x, posterior)
+            reconstruction, kl = exact_terms(self.operator(posterior.u.dtype), likelihood, x, posterior, given)
         elif estimator in offered:
             reconstruction = sampled_reconstruction(
                 self.output, self.likelihood, x, posterior, estimator, samples, generator
             )
+            kl = total_kl(posterior, given)
         else:
             raise InputError(
                 f"estimator is {described(estimator)}; this model has {', '.join(offered)}: use one of them"
             )
-        kl = total_kl(posterior, static if prior is None else prior)
         return FreeEnergy(reconstruction, kl, reconstruction + self.beta * kl)
 
 

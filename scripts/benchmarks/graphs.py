@@ -17,7 +17,7 @@ from benchmarks.problems import random_problem
 from benchmarks.timing import alternate, ratio, spread
 
 from itervae.inference import Engine, FISTAUnrolled, Inference, LCAUnrolled, infer
-from itervae.inference.kernels import graphs
+from itervae.kernels import graphs
 from itervae.model import GenerativeModel
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ What a step does of a patch: its products are 4DK operations, or 2K² by the Gra
 reading and writing of a product hides behind its operations):
 
     fused      the state alone, once in and once out, in its shortest form, u:  2 rows
-    kernels    `kernels/descent_triton.py`, a kernel a step and one before:     10 rows
+    kernels    `kernels/programs_triton.py`, a kernel a step and one before:     10 rows
     tensors    one operation at a time, counted while it runs, products too:    some 80 rows
 
 and by the residual Φμ − x, without the Gram matrix, 4 rows of D numbers.

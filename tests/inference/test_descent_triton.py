@@ -27,7 +27,7 @@ from itervae.inference.problem import Problem
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
-from itervae.inference.kernels import descent_triton, launch_triton  # noqa: E402
+from itervae.inference.kernels import descent_triton, programs_triton  # noqa: E402
 
 KINDS = {kind.__name__: kind for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled)}
 CASES = {  # latents, data, a prior for each datum, precision, largest block
@@ -45,7 +45,7 @@ float64."""
 @triton.jit
 def lambert(s_at, ell_at, LEAST: tl.constexpr, SIZE: tl.constexpr):
     k = tl.arange(0, SIZE)
-    tl.store(ell_at + k, descent_triton.log_lambertw_exp(tl.load(s_at + k), LEAST))
+    tl.store(ell_at + k, programs_triton.log_lambertw_exp(tl.load(s_at + k), LEAST))
 
 
 def problem_of(latents, count, per_datum, dtype, device, size=32):
@@ -94,7 +94,7 @@ def steps(name, case, device="cpu"):
             start = torch.where(torch.arange(latents, device=device) % 2 == 0, 18.0, -120.0).to(dtype)
             state = engine.init(problem, State(start.expand_as(state.u).contiguous()))
         assert engine.fuses(problem, state)
-        with patch.object(launch_triton, "MOST", most):
+        with patch.object(descent_triton, "MOST", most):
             found = engine.step(problem, state)
         with in_tensors():
             expected = engine.step(problem, state)
@@ -109,7 +109,7 @@ def repeated(name, case, device="cpu"):
     latents, count, per_datum, dtype, most = CASES[case]
     problem, engine = problem_of(latents, count, per_datum, dtype, device), KINDS[name](20)
     state, pairs = engine.init(problem, None), []
-    with torch.no_grad(), patch.object(launch_triton, "MOST", most):
+    with torch.no_grad(), patch.object(descent_triton, "MOST", most):
         for _ in range(2):
             single = state
             for _ in range(3):
@@ -171,7 +171,7 @@ def interpreted(path):
     found |= {pair: steps(*pair) for pair in PAIRS}
     found |= {("repeated", *pair): repeated(*pair) for pair in TOGETHER}
     found |= {name: answers(name) for name in KINDS}
-    with patch.object(launch_triton, "MOST", 32), torch.no_grad():
+    with patch.object(descent_triton, "MOST", 32), torch.no_grad():
         found["certificates"] = certificates()
     torch.save(found, path)
 
@@ -279,7 +279,7 @@ def test_names_are_those_of_the_table():
     cells = [re.split(" {2,}", line.strip())[1].split(",")[0] for line in lines[1:]]
     named = [name for cell in cells for name in cell.split(" and ")]
     assert len(named) == 8
-    assert all(hasattr(descent_triton, name) or hasattr(launch_triton, name) for name in named)
+    assert all(hasattr(descent_triton, name) or hasattr(programs_triton, name) for name in named)
 
 
 def launches(name, dtype, latents):
@@ -295,7 +295,7 @@ def launches(name, dtype, latents):
 
     with ExitStack() as stack:
         for kernel in ("_propose", "_settle", "_gaps"):
-            stack.enter_context(patch.object(launch_triton, kernel, Recorder(getattr(launch_triton, kernel))))
+            stack.enter_context(patch.object(descent_triton, kernel, Recorder(getattr(descent_triton, kernel))))
         stack.enter_context(patch.object(devices, "on_cpu", lambda value: False))
         stack.enter_context(patch.object(devices, "takes_triton", lambda value: True))
         problem = problem_of(latents, 2, False, dtype, "cpu", size=256)

@@ -29,8 +29,8 @@ from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.kernels import descent_numba
 from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
-from itervae.inference.kernels.launch import SERIAL
 from itervae.inference.problem import Problem
+from itervae.kernels.launch import SERIAL
 
 KINDS = [LCADescent, ISTAUnrolled, FISTAUnrolled]
 LATENTS = 96

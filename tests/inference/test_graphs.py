@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 
 from itervae import devices
 from itervae.inference import FISTAUnrolled, LCAUnrolled, infer
-from itervae.inference.kernels import graphs
 from itervae.inference.problem import Problem
+from itervae.kernels import graphs
 
 
 @pytest.fixture
@@ -94,13 +94,13 @@ def test_where_recording_fails_a_warning_says_why_once(recorded, monkeypatch):
 @pytest.fixture
 def kernels(monkeypatch):
     """The ways of a GPU, with kernels that put ones where the others would put numbers."""
-    launch_triton = pytest.importorskip("itervae.inference.kernels.launch_triton")
+    descent_triton = pytest.importorskip("itervae.inference.kernels.descent_triton")
 
     def launch(kernel, given, changed, strides, **constants):
         for value in changed:
             value.copy_(1 + given[0].mean())
 
-    monkeypatch.setattr(launch_triton, "_launch", launch)
+    monkeypatch.setattr(descent_triton, "_launch", launch)
     monkeypatch.setattr(devices, "on_cpu", lambda value: False)
     monkeypatch.setattr(devices, "takes_triton", lambda value: True)
 

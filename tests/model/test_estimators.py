@@ -9,7 +9,16 @@ import math
 
 import pytest
 import torch
-from families import FAMILIES, LOCATION_SCALE, assert_mean, linear_model_of, parameters, prior_of, seeded
+from families import (
+    FAMILIES,
+    LOCATION_SCALE,
+    assert_mean,
+    linear_model_of,
+    output_variance,
+    parameters,
+    prior_of,
+    seeded,
+)
 from problems import any_model
 from torch.testing import assert_close
 
@@ -62,7 +71,7 @@ def test_exact_is_the_mean_of_samples(name):
     z = q.sample((4 * N,), seeded(3))
     values = (x - z @ model.dictionary.mT).square().sum(-1) / (2 * 0.8)
     assert_mean(values, exact)
-    spread = q.spread(model.operator()) / (2 * 0.8)
+    spread = output_variance(q, model.dictionary) / (2 * 0.8)
     assert (spread > 20 * values.std() / math.sqrt(len(values))).all()  # so that its absence would be seen
 
 

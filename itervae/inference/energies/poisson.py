@@ -13,7 +13,8 @@ from itervae.inference.energies.base import Point, dense
 from itervae.inference.energies.lambertw import log_lambertw_exp
 from itervae.inference.energies.linear import LinearEnergy, decoder_terms, metric
 from itervae.inference.energies.rounding import HALF, SPARE, residual
-from itervae.inference.kernels.launch import fusible, operand, run
+from itervae.inference.kernels import DESCENT
+from itervae.kernels.launch import fusible, operand, run
 from itervae.model import GenerativeModel, full_precision
 
 LEAK = 4.0
@@ -149,7 +150,7 @@ class PoissonEnergy(LinearEnergy):
         if fusible(u):
             gap = torch.empty_like(r.norm)
             given = u, rate, r.slope, r.norm, prior.view(-1, len(relative)), spread, relative, 1 / (variance * beta)
-            run("gaps", u, *map(operand, given), single, operand(gap))
+            run(DESCENT, "gaps", u, *map(operand, given), single, operand(gap))
         else:
             d = spread - r.slope / (variance * beta) + (u - prior)
             error = r.norm[:, None] * relative + single * (2 * spread + u.abs() + prior.abs())

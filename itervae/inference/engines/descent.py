@@ -23,8 +23,8 @@ from itervae.inference.energies.linear import LinearEnergy, metric, rises
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Engine, State
 from itervae.inference.engines.fused import Rule, fused_steps
-from itervae.inference.kernels.launch import fusible
 from itervae.inference.problem import Problem
+from itervae.kernels.launch import fusible
 
 START_CURVATURE = 4.0
 """The damping κ of the first step, in units of the diagonal c/σ²: between 1 (orthogonal atoms) and

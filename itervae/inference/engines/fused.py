@@ -1,7 +1,7 @@
 """The steps of `Descent` on a Poisson model, without gradient: in compiled code.
 
 Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
-`kernels/descent_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
+`kernels/programs_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
@@ -13,7 +13,7 @@ Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
     poisson_kl (distributions/poisson.py), in the certificate       gaps
 
 On a GPU `settle` also does what `propose` does of the step that follows, so that a step is its
-products and one kernel; and the steps of a small batch are one graph (`kernels/graphs.py`).
+products and one kernel; and the steps of a small batch are one graph (`itervae/kernels/graphs.py`).
 """
 
 from dataclasses import replace
@@ -27,8 +27,9 @@ from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import ROUNDING
 from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
-from itervae.inference.kernels import graphs
-from itervae.inference.kernels.launch import operand, run
+from itervae.inference.kernels import DESCENT
+from itervae.kernels import graphs
+from itervae.kernels.launch import operand, run
 from itervae.model import Dense
 
 
@@ -82,7 +83,7 @@ def _stepped(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[floa
     point, memory = _point(state), _memory(state.memory, state.u)
     u, mean = rows(size, latents), rows(size, latents)
     terms = diagonal, metric, prior, beta, *largest
-    run("propose", u, rule.lca and repeats, repeats, point, memory, terms, operand(u), operand(mean))
+    run(DESCENT, "propose", u, rule.lca and repeats, repeats, point, memory, terms, operand(u), operand(mean))
     for left in reversed(range(steps)):
         product, residual = energy.quadratic.product(mean)
         data_gradient = product.contiguous()  # else what is put into it would be put into a copy
@@ -94,6 +95,7 @@ def _stepped(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[floa
             found["velocity_data_gradient"] = rows(size, latents)
         tried = [rows(size, latents), rows(size, latents)] if left else []
         run(
+            DESCENT,
             "settle",
             u,
             (rule.lca, rule.lca and repeats, repeats, rule.momentum),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.lasso import LassoEnergy
-from itervae.inference.kernels.launch import numba_module
 from itervae.inference.systems.jacobian import gram_of
+from itervae.kernels.launch import numba_module
 
 CHUNK = 64
 """Data that a thread takes at a time."""
@@ -30,7 +30,7 @@ def minimize(
     Returns:
         The potentials (B, K) at the optimum and the energy there.
     """
-    code: Any = numba_module("coordinate_descent_numba")
+    code: Any = numba_module("itervae.inference.kernels.coordinate_descent_numba")
     drive, mean = energy.quadratic.drive(), energy.activation(u)
     data_gradient = torch.empty_like(mean)
     gram, squares = gram_of(energy).numpy(), energy.quadratic.x.square().sum(1).numpy()

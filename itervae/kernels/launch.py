@@ -1,8 +1,9 @@
-"""How compiled code is found and run: the `*_numba.py` of this package on a CPU, the `*_triton.py`
-on a GPU, imported where they are needed."""
+"""How compiled code is found and run: modules `*_numba` on a CPU, `*_triton` on a GPU, imported
+where they are needed."""
 
 import threading
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from itervae import devices
-from itervae.inference.kernels.cache import import_compiled
+from itervae.kernels.cache import import_compiled
 
 SERIAL = 2**15
 """Numbers (B, K) up to which a second thread is not worth it."""
@@ -19,19 +20,24 @@ _one_at_a_time = threading.Lock()  # some of numba's pools of threads end the pr
 
 @cache
 def numba_module(name: str) -> Any:
-    """The module of that name in this package."""
-    return import_compiled(f"itervae.inference.kernels.{name}")
+    """The module of that full name, whose functions numba compiles."""
+    return import_compiled(name)
+
+
+def compilable(value: Tensor) -> bool:
+    """Whether compiled code can be given a tensor: numbers, float32 or float64, on a CPU, or on a
+    GPU for which there is Triton, and no derivative of forward mode."""
+    if torch.compiler.is_compiling() or not (devices.on_cpu(value) or devices.takes_triton(value)):
+        return False
+    if value.dtype not in (torch.float32, torch.float64):
+        return False
+    return forward_ad.unpack_dual(value).tangent is None
 
 
 def fusible(value: Tensor) -> bool:
-    """Whether a step on this tensor can be one of compiled code, `descent_numba` or
-    `descent_triton`: numbers on a CPU, or on a GPU for which there is Triton, through which no
-    gradient goes back."""
-    if torch.compiler.is_compiling() or not (devices.on_cpu(value) or devices.takes_triton(value)):
-        return False
-    if value.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and value.requires_grad):
-        return False
-    return forward_ad.unpack_dual(value).tangent is None
+    """Whether a step on this tensor can be one of compiled code: it is `compilable`, and no
+    gradient goes back through it."""
+    return compilable(value) and not (torch.is_grad_enabled() and value.requires_grad)
 
 
 def operand(value: Tensor) -> Any:
@@ -41,15 +47,14 @@ def operand(value: Tensor) -> Any:
     return value.numpy()[()] if devices.on_cpu(value) else value
 
 
-def run(name: str, like: Tensor, *given: Any) -> None:
-    """Run a kernel on all data: of `descent_triton` on a GPU; on a CPU of `descent_numba`, in as
-    many threads as torch has where (B, K) is worth it."""
+def run(module: str, name: str, like: Tensor, *given: Any) -> None:
+    """Run a kernel on all data: on a GPU the one of that name in `module`_triton; on a CPU that of
+    `module`_numba, in as many threads as torch has where `like` (B, K) is worth it, or else its
+    `name`_rows."""
     if not devices.on_cpu(like):
-        from itervae.inference.kernels import launch_triton
-
-        getattr(launch_triton, name)(*given)
+        getattr(import_module(f"{module}_triton"), name)(*given)
         return
-    code = numba_module("descent_numba")
+    code = numba_module(f"{module}_numba")
     torch_threads = torch.get_num_threads()
     threads = 1 if like.numel() <= SERIAL else min(torch_threads, len(like))
     if threads == 1:
