@@ -46,9 +46,10 @@ MODELS = {
     "sparse-hard": SparseCodingSettings(latents=8, shrinkage="hard", signed=True),
 }
 MAY_WAIT = {
-    "optimal": "it stops each datum by its own certificate, which is looked at",
+    "optimal": ({}, "it stops each datum by its own certificate, which is looked at"),
+    "lca-ode": ({"method": "dopri5"}, "the length of a substep depends on the error of the last one"),
 }
-"""Engines that wait more often than once a call, and why."""
+"""Engines that wait more often than once a call, with which settings, and why."""
 MAY_LOOK = {
     "inference/energies/closed_form.py": "the certificate of a Gaussian: whether its linear system was solved",
 }
@@ -199,8 +200,17 @@ def test_the_host_waits_once_a_call(case, name, gradient):
         with torch.set_grad_enabled(gradient is not None), Waits(numbers=True) as waits:
             infer(model, engine, x, gradient=mode, generator=torch.Generator().manual_seed(1))
         counted.append([place for place in waits.places if place.partition(":")[0] not in MAY_LOOK])
-    if name not in MAY_WAIT:
+    if MAY_WAIT.get(name, (None,))[0] != {}:
         assert [len(places) for places in counted] == [1] * len(counted), counted
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("name", MAY_WAIT)
+def test_what_may_wait_does(name):
+    model = build_model(MODELS["poisson"], (8, 8))
+    with torch.no_grad(), Waits(numbers=True) as waits:
+        infer(model, build(model, name, **MAY_WAIT[name][0]), torch.rand(5, 64))
+    assert len(waits.places) > 1
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

@@ -153,6 +153,20 @@ def test_a_changed_model_changes_the_answer_of_the_graph(recorded, monkeypatch):
     assert len(recorded) == 1
 
 
+@pytest.mark.usefixtures("kernels")
+def test_steps_of_ones_own_are_not_passed_over():
+    class Counting(LCAUnrolled):
+        steps_taken = 0
+
+        def step(self, problem, state):
+            self.steps_taken += 1
+            return super().step(problem, state)
+
+    model, engine = random_model(32, 48).requires_grad_(False), Counting(3)
+    infer(model, engine, random_data(model, 2))
+    assert engine.steps_taken == 3
+
+
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", [LCAUnrolled, FISTAUnrolled])
