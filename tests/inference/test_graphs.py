@@ -168,7 +168,7 @@ def test_steps_of_ones_own_are_not_passed_over():
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error:steps are not made")
 @pytest.mark.parametrize("kind", [LCAUnrolled, FISTAUnrolled])
 def test_a_graph_answers_as_the_loop_on_a_gpu(kind, monkeypatch):
     """Of three calls the last two are a graph's; the model is changed between them."""
