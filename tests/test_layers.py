@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "itervae"
 SHARED = {
-    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "kernels", "memory", "own", "paths", "showing",
+    "allocator", "arguments", "arrays", "devices", "errors", "files", "formats", "kernels", "memory", "own", "paths",
+    "showing",
 }  # fmt: skip
 MAY_IMPORT = {
     "distributions": set(),
