@@ -112,7 +112,7 @@ def test_the_roofline_of_an_h200(script):
     assert h200["bytes/s"] / roofline.moved("fused", 512, 256, 20) == pytest.approx(59e6, rel=0.01)
     assert single["limit by kernels"] < single["limit if fused"] == single["limit by products"]
     assert roofline.moved("kernels", 256, 256, 1) == 4 * 15 * 256
-    assert roofline.moved("kernels", 512, 256, 1) == 4 * (15 * 512 + 4 * 256)
+    assert roofline.moved("kernels", 512, 256, 2) == 4 * (25 * 512 + 8 * 256)
 
 
 def test_bytes_of_tensor_operations_are_counted(script):

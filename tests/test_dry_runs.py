@@ -46,9 +46,10 @@ MODELS = {
     "sparse-hard": SparseCodingSettings(latents=8, shrinkage="hard", signed=True),
 }
 MAY_WAIT = {
-    "optimal": "it stops each datum by its own certificate, which is looked at",
+    "optimal": ({}, "it stops each datum by its own certificate, which is looked at"),
+    "lca-ode": ({"method": "dopri5"}, "the length of a substep depends on the error of the last one"),
 }
-"""Engines that wait more often than once a call, and why."""
+"""Engines that wait more often than once a call, with which settings, and why."""
 MAY_LOOK = {
     "inference/energies/closed_form.py": "the certificate of a Gaussian: whether its linear system was solved",
 }
@@ -126,14 +127,16 @@ FAKE = [
         "lca-ode",
         "spiking-lca",
     )
-] + [(case, "amortized") for case in MODELS if not case.startswith(("sparse", "poisson-bernoulli"))]
+] + [
+    (case, "amortized") for case in MODELS if case != "poisson" and not case.startswith(("sparse", "poisson-bernoulli"))
+]
 
 
 FUSED = {"lca-unrolled", "ista-unrolled", "fista-unrolled", "semi-amortized"}
 KERNELS = {"propose", "settle", "gaps"}
 
 
-@pytest.mark.parametrize(("case", "name"), FAKE, ids="-".join)
+@pytest.mark.parametrize(("case", "name"), FAKE, ids=map("-".join, FAKE))
 def test_everything_is_on_the_device(case, name):
     """Without gradient, on tensors of a GPU that is not there; one look at the end of the call."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"), torch.no_grad():
@@ -148,6 +151,36 @@ def test_everything_is_on_the_device(case, name):
         assert (waits.kernels >= KERNELS) == (triton is not None and name in FUSED)
         with pytest.raises(InputError, match="x is on cpu and the model is on cuda"):
             infer(model, engine, torch.randn(5, 64, device="cpu"))
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that launch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace != "prim" and not func.is_view and func is not torch.ops.aten.new_empty.default:
+            self.counts[func.__name__.partition(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(triton is None, reason="without triton steps are in tensors")
+@pytest.mark.parametrize("name", sorted(FUSED))
+@pytest.mark.parametrize(("latents", "products"), [(64, {"mm": 1}), (200, {"mm": 2, "sub_": 1})])
+def test_a_step_launches_its_products_and_one_kernel(latents, products, name):
+    """By the Gram matrix, and by the residual Φμ − x; however many steps there are."""
+    counts = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"), torch.no_grad():
+        model = build_model(PoissonVAESettings(latents=latents), (8, 8))
+        for steps in (2, 5):
+            engine = build(model, name, steps=steps)
+            with Waits(numbers=False), Launches() as launches:
+                infer(model, engine, torch.randn(5, 64))
+            counts[steps] = launches.counts
+    a_step = {kernel: count / 3 for kernel, count in (counts[5] - counts[2]).items()}
+    assert a_step == products | {"settle": 1}
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
@@ -167,8 +200,17 @@ def test_the_host_waits_once_a_call(case, name, gradient):
         with torch.set_grad_enabled(gradient is not None), Waits(numbers=True) as waits:
             infer(model, engine, x, gradient=mode, generator=torch.Generator().manual_seed(1))
         counted.append([place for place in waits.places if place.partition(":")[0] not in MAY_LOOK])
-    if name not in MAY_WAIT:
+    if MAY_WAIT.get(name, (None,))[0] != {}:
         assert [len(places) for places in counted] == [1] * len(counted), counted
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("name", MAY_WAIT)
+def test_what_may_wait_does(name):
+    model = build_model(MODELS["poisson"], (8, 8))
+    with torch.no_grad(), Waits(numbers=True) as waits:
+        infer(model, build(model, name, **MAY_WAIT[name][0]), torch.rand(5, 64))
+    assert len(waits.places) > 1
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
@@ -210,7 +252,7 @@ ESTIMATED = [
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize(("case", "estimator"), ESTIMATED, ids="-".join)
+@pytest.mark.parametrize(("case", "estimator"), ESTIMATED, ids=map("-".join, ESTIMATED))
 def test_a_free_energy_and_its_gradient_do_not_wait(case, estimator):
     model = build_model(MODELS[case], (8, 8))
     x = torch.rand(5, 64)

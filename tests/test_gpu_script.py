@@ -42,7 +42,7 @@ def test_parts_are_kept_and_not_done_twice(tmp_path):
 
 @pytest.mark.slow
 def test_suites_are_held_against_the_device_and_the_goals(tmp_path):
-    suites = ("roofline", "solve", "draws", "train", "memory")
+    suites = ("roofline", "solve", "draws", "train", "memory", "graphs")
     found = call(tmp_path, "--parts", *suites)
     assert found.returncode == 0, found.stdout + found.stderr
     results = json.loads((tmp_path / "cpu.json").read_text())
@@ -51,6 +51,7 @@ def test_suites_are_held_against_the_device_and_the_goals(tmp_path):
         assert held
         assert all(row["GB/s"] > 0 for row in held)
         assert suite == "draws" or all(row["TFLOP/s"] > 0 for row in held)
+    assert all(row["apart"] == 0 for row in results["graphs"]["rows"])  # there is no graph on a CPU
     lines = (tmp_path / "cpu.md").read_text().splitlines()
     goals = [line for line in lines if "≥" in line or "≤" in line]
     assert [("measured on cpu" in line, "not measured" in line) for line in goals if "TF32" in line] == [

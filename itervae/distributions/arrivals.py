@@ -23,6 +23,7 @@ from torch import Tensor
 
 from itervae import devices
 from itervae.distributions.registry import INDICATORS
+from itervae.kernels.launch import operand, run
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ CUBIC = Indicator(1.0, _cubic, _cubic_slope)
 SIGMOID = Indicator(17.0, torch.sigmoid, _sigmoid_slope)
 """s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ})."""
 
+KERNELS = "itervae.distributions.arrivals"
 ARRIVALS_AT_ONCE = 1 << 18
 """Fewest arrivals handled in one pass; with many units, one pass handles as many arrivals as there
 are units."""
@@ -150,6 +152,7 @@ def _draw(
     # half precision has no Poisson sampler, and could not count beyond 256
     working = torch.promote_types(log_rate.dtype, torch.float32)
     rate = log_rate.detach().to(working).exp().reshape(-1)
+    rows = (-1, log_rate.shape[-1] if log_rate.ndim else 1)
     reach = indicator.half_width * temperature
     start, end = max(0.0, 1 - reach), 1 + reach
     if _in_one_kernel(rate):
@@ -160,13 +163,51 @@ def _draw(
         pathwise = add_window(z, rate, (start, end), temperature, cubic, integer, generator)
         z = z.view_as(log_rate).to(log_rate.dtype)
         return z, pathwise.view_as(log_rate).to(log_rate.dtype) if slope else None
-    axis = rate.cumsum(0, dtype=torch.float64)
-    if start and len(rate) and float(axis[-1]) * start > SPARSE * len(rate):
+    z = torch.zeros_like(rate)
+    if start and rate.numel() and float(rate.sum(dtype=torch.float64)) * start > SPARSE * rate.numel():
         z = torch.poisson(rate * start, generator=generator)
     else:
-        z, start = torch.zeros_like(rate), 0.0
+        start = 0.0
     pathwise = torch.zeros_like(rate) if slope else None
+    if rate.numel():
+        add = _add_compiled if devices.on_cpu(rate) else _add_in_tensors
+        sums = (z.view(rows), None if pathwise is None else pathwise.view(rows))
+        add(*sums, rate.view(rows), (start, end), temperature, indicator, integer, generator)
+    z = z.view_as(log_rate).to(log_rate.dtype)
+    return z, None if pathwise is None else pathwise.view_as(log_rate).to(log_rate.dtype)
 
+
+def _add_compiled(
+    z: Tensor,
+    pathwise: Tensor | None,
+    rate: Tensor,
+    window: tuple[float, float],
+    temperature: float,
+    indicator: Indicator,
+    integer: bool,
+    generator: torch.Generator | None,
+) -> None:
+    """Add the arrivals of a window of time to z and ∂z/∂log λ (B, K), by compiled code."""
+    seed = np.uint64(torch.randint(2**63 - 1, (), generator=generator).item())
+    cubic, (start, end) = indicator is CUBIC, window
+    sums = operand(z), operand(rate[:0] if pathwise is None else pathwise)
+    run(KERNELS, "add_window", rate, operand(rate), start, end - start, temperature, cubic, integer, seed, *sums)
+
+
+def _add_in_tensors(
+    z: Tensor,
+    pathwise: Tensor | None,
+    rate: Tensor,
+    window: tuple[float, float],
+    temperature: float,
+    indicator: Indicator,
+    integer: bool,
+    generator: torch.Generator | None,
+) -> None:
+    """The same in tensors, on a device without compiled code."""
+    z, rate = z.view(-1), rate.view(-1)
+    pathwise = None if pathwise is None else pathwise.view(-1)
+    (start, end), axis = window, rate.cumsum(0, dtype=torch.float64)
     length = end - start
     many = len(rate) and float(axis[-1]) * length > len(rate)
     if many:  # then it is cheaper to draw a count for each unit
@@ -181,8 +222,6 @@ def _draw(
         z.index_add_(0, unit, (time < 1).to(z.dtype) if integer else indicator.value(v))
         if pathwise is not None:
             pathwise.index_add_(0, unit, indicator.slope(v) * time / temperature)
-    z = z.view_as(log_rate).to(log_rate.dtype)
-    return z, None if pathwise is None else pathwise.view_as(log_rate).to(log_rate.dtype)
 
 
 def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> Tensor:
@@ -197,10 +236,7 @@ def _owners(axis: Tensor, length: float, generator: torch.Generator | None) -> T
     count = int(torch.poisson(axis[-1] * length, generator=generator))
     place = torch.rand(count, dtype=axis.dtype, device=axis.device, generator=generator).mul_(axis[-1])
     # from left to right: then neither the search nor the sums jump in memory
-    if devices.on_cpu(axis):  # NumPy's search goes on from where the last one ended
-        unit = torch.from_numpy(np.searchsorted(axis.numpy(), np.sort(place.numpy()), side="right"))
-    else:
-        unit = torch.searchsorted(axis, place.sort().values, right=True)
+    unit = torch.searchsorted(axis, place.sort().values, right=True)
     return unit.clamp_max_(len(axis) - 1)  # of a place that was rounded up to the end
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from itervae.distributions.family import soft_clamp
+from itervae.distributions.family import clamped
 from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, relative
 from itervae.errors import InputError
 
@@ -128,9 +128,9 @@ class LogNormal(Gaussian):
 
     @staticmethod
     def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(u.chunk(2, -1), EXP_CLAMPS, strict=True)
-        hits = sum((part.detach() > limit).sum(-1) for part, limit in zip(u.chunk(2, -1), EXP_CLAMPS, strict=True))
-        return torch.cat([soft_clamp(part, limit) for part, limit in parts], -1), hits  # pyright: ignore[reportReturnType]
+        parts = (clamped(part, limit) for part, limit in zip(u.chunk(2, -1), EXP_CLAMPS, strict=True))
+        (location, high), (log_scale, wide) = parts
+        return torch.cat([location, log_scale], -1), high + wide
 
 
 def _below(a: Tensor) -> Tensor:

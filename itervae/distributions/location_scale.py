@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itervae.arrays import as_tensor
-from itervae.distributions.family import Family, soft_clamp
+from itervae.distributions.family import Family, clamped
 from itervae.errors import InputError
 
 CLAMP = 5.0
@@ -87,8 +87,8 @@ class LocationScale(Family):
     @staticmethod
     def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
         location, log_scale = u.chunk(2, -1)
-        hits = (log_scale.detach() > CLAMP).sum(-1)
-        return torch.cat([location, soft_clamp(log_scale, CLAMP)], -1), hits
+        bent, hits = clamped(log_scale, CLAMP)
+        return u if bent is log_scale else torch.cat([location, bent], -1), hits
 
 
 def relative(posterior: LocationScale, prior: LocationScale) -> tuple[Tensor, Tensor]:

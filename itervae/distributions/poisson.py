@@ -17,7 +17,7 @@ from itervae.arguments import as_number, check_choice
 from itervae.arrays import as_tensor
 from itervae.devices import check_value
 from itervae.distributions.arrivals import relaxed_poisson_sample
-from itervae.distributions.family import Family, soft_clamp
+from itervae.distributions.family import Family, clamped
 from itervae.distributions.gumbel import gumbel_poisson_sample
 from itervae.distributions.registry import INDICATORS, MAX_LOG_RATE
 from itervae.errors import InputError, described
@@ -105,7 +105,7 @@ class RelaxedPoisson(Family):
 
     @staticmethod
     def clamp(u: Tensor) -> tuple[Tensor, Tensor]:
-        return soft_clamp(u, CLAMP), (u.detach() > CLAMP).sum(-1)
+        return clamped(u, CLAMP)
 
     @staticmethod
     def feasible(u: Tensor) -> Tensor:

@@ -116,8 +116,15 @@ def infer(
             return keep(engine.init(problem, state))
         return engine.resume(problem, reached, reached.diagnostics)
 
+    def take(state: State, count: int) -> State:
+        if not trace:
+            return engine.repeat(problem, state, count)
+        for _ in range(count):
+            state = keep(engine.step(problem, state))
+        return state
+
     if engine.tolerance is None:
-        found = gradient.run(init, lambda state: keep(engine.step(problem, state)), steps, generator)
+        found = gradient.run(init, take, steps, generator)
         taken = torch.full((len(x),), steps, device=x.device)
         # that of an engine which has not looked at its energy is not made
         certificate = unproved(found.u) if found.point is None else proved(problem, found.u.detach())

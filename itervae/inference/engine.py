@@ -128,6 +128,12 @@ class Engine(nn.Module):
         """The state after one iteration."""
         raise NotImplementedError
 
+    def repeat(self, problem: Problem, state: State, steps: int) -> State:
+        """The state after some steps, of which only the last is looked at."""
+        for _ in range(steps):
+            state = self.step(problem, state)
+        return state
+
     def resume(self, problem: Problem, state: State, diagnostics: dict[str, Tensor]) -> State:
         """The state with which to go on with another problem: some of the data, or another
         precision or gradient."""
@@ -137,9 +143,7 @@ class Engine(nn.Module):
         """Take steps up to the next check for finished data, at most `most` of them; the new state
         and the number of steps taken. Called of engines with a tolerance only."""
         steps = min(LOOK_EVERY, most)
-        for _ in range(steps):
-            state = self.step(problem, state)
-        return state, steps
+        return self.repeat(problem, state, steps), steps
 
     def fuses(self, problem: Problem, state: State) -> bool:
         """Whether compiled code (`engines/fused.py`) will take the next step."""

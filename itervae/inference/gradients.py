@@ -24,7 +24,8 @@ from itervae.model import GenerativeModel
 Init = Callable[[State | None], State]
 """A function that makes the first state. Given None, it starts inference; given a state that was
 reached without gradient, it makes of it one from which the steps go on with gradient."""
-Step = Callable[[State], State]
+Steps = Callable[[State, int], State]
+"""A function that takes so many steps from a state."""
 
 
 class Gradient(ABC):
@@ -38,7 +39,7 @@ class Gradient(ABC):
         return
 
     @abstractmethod
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
         """The state after `steps` steps from init(None).
 
         A step that is run again in the backward pass draws the same numbers from `generator`.
@@ -49,13 +50,7 @@ class Gradient(ABC):
         return state
 
 
-def _repeat(step: Step, state: State, steps: int) -> State:
-    for _ in range(steps):
-        state = step(state)
-    return state
-
-
-def _replayed(step: Step, generator: torch.Generator | None) -> Callable[[State, int], State]:
+def _replayed(take: Steps, generator: torch.Generator | None) -> Steps:
     """A function that takes steps, and draws the same numbers from `generator` when it is run again
     in the backward pass."""
     drawn_from = None if generator is None else generator.get_state()
@@ -65,11 +60,11 @@ def _replayed(step: Step, generator: torch.Generator | None) -> Callable[[State,
         nonlocal again
         if generator is None or drawn_from is None or not again:
             again = True
-            return _repeat(step, state, steps)
+            return take(state, steps)
         now = generator.get_state()
         generator.set_state(drawn_from)
         try:
-            return _repeat(step, state, steps)
+            return take(state, steps)
         finally:
             generator.set_state(now)
 
@@ -80,8 +75,8 @@ def _replayed(step: Step, generator: torch.Generator | None) -> Callable[[State,
 class Unroll(Gradient):
     """Back-propagate through every step; memory grows with the number of steps."""
 
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
-        return _repeat(step, init(None), steps)
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
+        return take(init(None), steps)
 
 
 @dataclass(frozen=True)
@@ -89,12 +84,12 @@ class Checkpoint(Gradient):
     """The gradient of `Unroll`, recomputing segments of about √steps steps in the backward pass:
     memory O(√steps)."""
 
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
         state = init(None)
         segment = max(1, math.isqrt(steps))
         for first in range(0, steps, segment):
             length = min(segment, steps - first)
-            state = checkpoint(_replayed(step, generator), state, length, use_reentrant=False)
+            state = checkpoint(_replayed(take, generator), state, length, use_reentrant=False)
         return state
 
 
@@ -107,12 +102,12 @@ class Truncate(Gradient):
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)
 
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
         if self.steps >= steps:
-            return _repeat(step, init(None), steps)
+            return take(init(None), steps)
         with torch.no_grad():
-            state = _repeat(step, init(None), steps - self.steps)
-        return _repeat(step, init(state), self.steps)
+            state = take(init(None), steps - self.steps)
+        return take(init(state), self.steps)
 
 
 @dataclass(frozen=True)
@@ -123,9 +118,9 @@ class Envelope(Gradient):
 
     detached = True
 
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
         with torch.no_grad():
-            return _repeat(step, init(None), steps)
+            return take(init(None), steps)
 
     def finish(self, problem: Problem, state: State) -> State:
         return state.detach()
@@ -149,8 +144,8 @@ class Implicit(Gradient):
     def check(self, model: GenerativeModel, engine: Engine) -> None:
         check_implicit(model, engine)
 
-    def run(self, init: Init, step: Step, steps: int, generator: torch.Generator | None = None) -> State:
-        return Envelope().run(init, step, steps, generator)
+    def run(self, init: Init, take: Steps, steps: int, generator: torch.Generator | None = None) -> State:
+        return Envelope().run(init, take, steps, generator)
 
     def finish(self, problem: Problem, state: State) -> State:
         return replace(state, u=attach(problem.energy, state.u))

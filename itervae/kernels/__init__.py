@@ -2,4 +2,5 @@
 
 launch      whether compiled code can be used, and on how many threads
 cache       of what numba has compiled
+graphs      loops on a GPU, recorded and launched as one
 """

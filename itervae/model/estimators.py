@@ -40,7 +40,7 @@ def exact_terms(
     E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
     """
     mean, spread, kl = posterior.moments(prior, operator.atom_norms())
-    residual = operator.residual(x, mean)
+    residual = x - operator.forward(mean)  # x may be of another precision
     misfit = residual.square().sum(-1)
     if posterior.event_shape:  # of a one-hot the covariance is diag(p) − ppᵀ
         misfit = misfit - (x - residual).square().sum(-1)

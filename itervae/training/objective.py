@@ -45,10 +45,10 @@ def objective(
             prior = model.posterior(path[:-1].flatten(0, 1))
     repeats = len(u) // batch
     if prior is None and given is not None:
-        prior = given.like(given.u.repeat(repeats, 1))
+        prior = given if repeats == 1 else given.like(given.u.repeat(repeats, 1))
     posterior: Family = inference.posterior if loss == "final" else model.posterior(u)
     found = model.free_energy(
-        x.repeat(repeats, 1),
+        x if repeats == 1 else x.repeat(repeats, 1),
         posterior.at(temperature),
         prior,
         estimator=options.estimator,

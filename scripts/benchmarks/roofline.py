@@ -1,7 +1,7 @@
 """20 steps of the LCA on batches that fill the device, D = 256, K = 512, against what it could do
 at best: in products alone (`limit by products`), in the bytes of its own kernels with the products
-(`limit by kernels`), and where steps were one kernel (`limit if fused`). Each limit is made of the
-device's own speed in a large product and a large copy. The time is that of `infer`, with its
+(`limit by kernels`), and where all steps were one kernel (`limit if fused`). Each limit is made of
+the device's own speed in a large product and a large copy. The time is that of `infer`, with its
 certificate. On a GPU also by TF32, which the caller turns on.
 
 What a step does of a patch: its products are 4DK operations, or 2K² by the Gram matrix where K <
@@ -9,7 +9,7 @@ What a step does of a patch: its products are 4DK operations, or 2K² by the Gra
 reading and writing of a product hides behind its operations):
 
     fused      the state alone, once in and once out, in its shortest form, u:  2 rows
-    kernels    a propose and a settle of `kernels/descent_triton.py`:           15 rows
+    kernels    `kernels/programs_triton.py`, a kernel a step and one before:     10 rows
     tensors    one operation at a time, counted while it runs, products too:    some 80 rows
 
 and by the residual Φμ − x, without the Gram matrix, 4 rows of D numbers.
@@ -39,9 +39,9 @@ H200 = {"flop/s": 67e12, "flop/s, TF32": 494e12, "bytes/s": 4.8e12}
 """Of its data sheet: what the goals were set by."""
 STEPS, LATENTS, SIZE = 20, 512, 256
 PROPOSED, SETTLED = (3, 2), (5, 5)
-"""Rows of K numbers read and written by each kernel in a step of the LCA: u, ∂E/∂μ and the last
-step, for u and μ; u, μ, the data gradient, the tried u and the product, for u, μ, data gradient,
-∂E/∂μ and the step."""
+"""Rows of K numbers read and written by each kernel of the LCA: before the first step u, ∂E/∂μ and
+the last step, for u and μ to try; in each step u, μ, the data gradient, the u tried and the
+product, for u, μ, the data gradient, and u and μ to try next, or ∂E/∂μ and the step."""
 BY_RESIDUAL = 4
 """Rows of D numbers: x and Φμ for Φμ − x, which is read again for its square."""
 DRAWN, SMALL, LARGE = 1 << 14, 1 << 11, (1 << 17, 1 << 20)
@@ -59,9 +59,10 @@ def operations(latents: int = LATENTS, size: int = SIZE, steps: int = STEPS) -> 
 
 def moved(way: str, latents: int = LATENTS, size: int = SIZE, steps: int = STEPS) -> float:
     """Bytes beside the products, a patch, "fused" or by our "kernels"."""
-    rows = 2 if way == "fused" else sum(PROPOSED + SETTLED)
-    beside = BY_RESIDUAL * size if way != "fused" and latents >= 2 * size else 0
-    return 4.0 * steps * (rows * latents + beside)
+    if way == "fused":
+        return 4.0 * steps * 2 * latents
+    beside = BY_RESIDUAL * size if latents >= 2 * size else 0
+    return 4.0 * (sum(PROPOSED) * latents + steps * (sum(SETTLED) * latents + beside))
 
 
 def limits(speeds: Mapping[str, float], product: str, **shape: int) -> dict[str, float]:
@@ -165,7 +166,7 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
             "batch": batch,
             "patches/s": spread([batch / seconds for seconds in times["infer"]]),
             **at_best,
-            "KB a step by kernels": moved("kernels", steps=1) / 1e3,
+            "KB a step by kernels": moved("kernels") / STEPS / 1e3,
             "KB a step in tensors": in_tensors(model, x) / 1e3,
             "share of limit by kernels": spread(
                 [batch / seconds / at_best["limit by kernels"] for seconds in times["infer"]]

@@ -16,6 +16,7 @@ import pytest
 import torch
 from published_sampler import REACH, SOFT_INDICATORS, published_n_exp, published_sample, sufficient_n_exp
 
+from itervae import devices
 from itervae.distributions import arrivals, relaxed_poisson_sample
 
 RATES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -143,9 +144,37 @@ def test_straight_through_counts_have_the_relaxed_gradient(indicator, temperatur
     assert_within(found, expected, error / math.sqrt(n), "straight through")
 
 
+@pytest.mark.parametrize("rate", [0.02, 0.3])
+@pytest.mark.parametrize(("indicator", "temperature"), [("cubic", 0.3), ("sigmoid", 1.0)])
+def test_arrivals_in_tensors_keep_the_law(indicator, temperature, rate, monkeypatch):
+    monkeypatch.setattr(devices, "on_cpu", lambda value: False)
+    n = 100_000
+    log_rate = torch.full((n,), math.log(rate), requires_grad=True)
+    z = relaxed_poisson_sample(log_rate, temperature, indicator, seeded(4, rate))
+    found, _ = estimates(z, torch.autograd.grad(z.sum(), log_rate)[0])
+    expected, error = theory(indicator, temperature, rate)
+    assert_within(found, expected, error / math.sqrt(n), "in tensors")
+
+
+def test_a_draw_does_not_depend_on_the_number_of_threads():
+    log_rate, threads = torch.randn(400, 200, generator=seeded(1)), torch.get_num_threads()
+    draws = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        draws.append(relaxed_poisson_sample(log_rate, 0.1, generator=seeded(2)))
+    torch.set_num_threads(threads)
+    assert torch.equal(*draws)
+    assert not torch.equal(draws[0], relaxed_poisson_sample(log_rate, 0.1, generator=seeded(3)))
+    rows = draws[0] - draws[0].mean(0)  # those of neighbouring rows, and of neighbouring units, have nothing in common
+    for one, other in ((rows[1:], rows[:-1]), (rows[:, 1:], rows[:, :-1])):
+        correlation = (one * other).mean() / rows.square().mean()
+        assert correlation.abs() < 5 / math.sqrt(one.numel())
+
+
 @pytest.mark.parametrize("straight_through", [False, True])
 @pytest.mark.parametrize(("indicator", "temperature"), [("cubic", 0.3), ("cubic", 1.0), ("sigmoid", 1.0)])
 def test_many_passes_over_the_arrivals_keep_the_law(indicator, temperature, straight_through, monkeypatch):
+    monkeypatch.setattr(devices, "on_cpu", lambda value: False)
     monkeypatch.setattr(arrivals, "ARRIVALS_AT_ONCE", 1000)
     passes = []
     in_passes = arrivals._in_passes

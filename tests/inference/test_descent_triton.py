@@ -27,7 +27,7 @@ from itervae.inference.problem import Problem
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
-from itervae.inference.kernels import descent_triton  # noqa: E402
+from itervae.inference.kernels import descent_triton, programs_triton  # noqa: E402
 
 KINDS = {kind.__name__: kind for kind in (LCAUnrolled, ISTAUnrolled, FISTAUnrolled)}
 CASES = {  # latents, data, a prior for each datum, precision, largest block
@@ -36,6 +36,7 @@ CASES = {  # latents, data, a prior for each datum, precision, largest block
     "one datum": (72, 1, True, torch.float32, 2048),
 }
 PAIRS = [(name, case) for name in KINDS for case in CASES if name != "ISTAUnrolled" or case == "gram"]
+TOGETHER = [(name, "one datum") for name in KINDS] + [("FISTAUnrolled", "residual, in blocks")]
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-8}
 """Difference of numbers in units of the largest; Triton has constants in float32, also beside
 float64."""
@@ -44,7 +45,7 @@ float64."""
 @triton.jit
 def lambert(s_at, ell_at, LEAST: tl.constexpr, SIZE: tl.constexpr):
     k = tl.arange(0, SIZE)
-    tl.store(ell_at + k, descent_triton.log_lambertw_exp(tl.load(s_at + k), LEAST))
+    tl.store(ell_at + k, programs_triton.log_lambertw_exp(tl.load(s_at + k), LEAST))
 
 
 def problem_of(latents, count, per_datum, dtype, device, size=32):
@@ -102,6 +103,24 @@ def steps(name, case, device="cpu"):
     return pairs
 
 
+def repeated(name, case, device="cpu"):
+    """Some steps that nobody looks at between, and the same one by one, all by the kernels: from
+    the start, and from a step that is beyond all numbers."""
+    latents, count, per_datum, dtype, most = CASES[case]
+    problem, engine = problem_of(latents, count, per_datum, dtype, device), KINDS[name](20)
+    state, pairs = engine.init(problem, None), []
+    with torch.no_grad(), patch.object(descent_triton, "MOST", most):
+        for _ in range(2):
+            single = state
+            for _ in range(3):
+                single = engine.step(problem, single)
+            pairs.append((plain(engine.repeat(problem, state, 3)), plain(single)))
+            far = {key: torch.full_like(value, 1e30) for key, value in single.memory.items() if "velocity" in key}
+            momentum = torch.full_like(single.memory["momentum"], 50.0)
+            state = replace(single, memory={**single.memory, **far, "momentum": momentum})
+    return pairs
+
+
 def answers(name, device="cpu", count=1, latents=48):
     """F of each step and the certificate after 10 of them in float32, by both."""
     problem = problem_of(latents, count, False, torch.float32, device)
@@ -150,6 +169,7 @@ def interpreted(path):
     devices.on_cpu, devices.takes_triton = lambda value: False, lambda value: True
     found = {"lambertw": lambertw()}
     found |= {pair: steps(*pair) for pair in PAIRS}
+    found |= {("repeated", *pair): repeated(*pair) for pair in TOGETHER}
     found |= {name: answers(name) for name in KINDS}
     with patch.object(descent_triton, "MOST", 32), torch.no_grad():
         found["certificates"] = certificates()
@@ -210,6 +230,17 @@ def test_each_step_is_the_step_in_tensors(name, case, found):
         assert rejected[4] > rejected[3]
 
 
+@pytest.mark.parametrize(("name", "case"), TOGETHER)
+def test_steps_together_are_the_steps_one_by_one(name, case, found):
+    """To the last bit: the kernel that ends a step and begins the next has the arithmetic of
+    both."""
+    pairs = found["repeated", name, case]
+    for ours, theirs in pairs:
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+    assert name == "ISTAUnrolled" or pairs[1][0]["rejected"].sum() > pairs[0][0]["rejected"].sum()
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_answers(name, found):
     check_answers(found[name])
@@ -223,6 +254,12 @@ def test_certificates(found):
 @pytest.mark.parametrize(("name", "case"), PAIRS)
 def test_each_step_on_a_gpu(name, case):
     check_steps(steps(name, case, "cuda"), CASES[case][3])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "case"), TOGETHER)
+def test_steps_together_on_a_gpu(name, case):
+    check_steps(repeated(name, case, "cuda"), CASES[case][3])
 
 
 @pytest.mark.gpu
@@ -242,11 +279,11 @@ def test_names_are_those_of_the_table():
     cells = [re.split(" {2,}", line.strip())[1].split(",")[0] for line in lines[1:]]
     named = [name for cell in cells for name in cell.split(" and ")]
     assert len(named) == 8
-    assert all(hasattr(descent_triton, name) for name in named)
+    assert all(hasattr(descent_triton, name) or hasattr(programs_triton, name) for name in named)
 
 
 def launches(name, dtype, latents):
-    """What two steps and a certificate launch: kernels with their arguments."""
+    """What two steps, two more at once and a certificate launch: kernels with their arguments."""
     found = []
 
     class Recorder:
@@ -264,6 +301,7 @@ def launches(name, dtype, latents):
         problem = problem_of(latents, 2, False, dtype, "cpu", size=256)
         engine = KINDS[name](5)
         state = engine.step(problem, engine.step(problem, engine.init(problem, None)))
+        state = engine.repeat(problem, state, 2)
         problem.energy.certificate(state.u)
     return found
 
@@ -287,11 +325,11 @@ def test_it_compiles_for_a_gpu(name, dtype, latents, tmp_path, monkeypatch):
     # beside rows of the state: c, log r and `shift`
     rows = {"_propose": (PROPOSED[0] + 1, PROPOSED[1]), "_settle": (SETTLED[0] + 3, SETTLED[1])}
     found = launches(name, dtype, latents)
-    assert [kernel.fn.__name__ for kernel, _, _ in found] == ["_propose", "_settle"] * 2 + ["_gaps"]
+    assert [kernel.fn.__name__ for kernel, _, _ in found] == ["_propose", "_settle"] * 3 + ["_settle", "_gaps"]
     for number, (kernel, given, constants) in enumerate(found):
         made = compiled(kernel, given, constants)
         assert made.asm["cubin"]
-        if latents == 480 and dtype == torch.float32 and number in (2, 3):  # a flow step, in one block
+        if latents == 480 and dtype == torch.float32 and 2 <= number <= 6:  # a flow step, in one block
             lines = [line for line in made.asm["ttgir"].splitlines() if "tensor<" in line]
             counts = tuple(sum(f"tt.{what} " in line for line in lines) for what in ("load", "store"))
             assert counts == rows[kernel.fn.__name__]

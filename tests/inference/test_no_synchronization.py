@@ -27,10 +27,12 @@ def test_steps_do_not_wait(name, model, gradient):
     with torch.set_grad_enabled(gradient):
         problem = Problem(model, x, model.prior())
         state = engine.step(problem, engine.init(problem, None))  # what is lazily made is made here
+        for _ in range(2):  # and the graph of three steps, where they are one
+            engine.repeat(problem, state, 3)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(4):
-                state = engine.step(problem, state)
+                state = engine.repeat(problem, engine.step(problem, state), 3)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert state.u.isfinite().all()

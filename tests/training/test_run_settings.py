@@ -17,8 +17,8 @@ from itervae.arguments import OneOf, listed
 from itervae.cli import main
 from itervae.config import parse_train
 from itervae.data import SOURCES, DataSettings
-from itervae.errors import as_options
 from itervae.distributions import ACTIVATIONS, INDICATORS
+from itervae.errors import as_options
 from itervae.inference import ENGINES, GRADIENTS
 from itervae.model import DECODERS, ESTIMATORS, MODELS, GaussianVAESettings, PoissonVAESettings, SparseCodingSettings
 from itervae.sequence import CARRYOVERS, STARTS, LinearMapSettings, SequenceSettings

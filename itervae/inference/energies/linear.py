@@ -9,6 +9,7 @@ device and a Gram matrix costs little, they are made anew.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,6 +210,24 @@ class LinearEnergy(SolvableEnergy):
         value = self.quadratic.value(mean.detach(), slope.detach(), residual) + cost
         return Point(value, mean, slope, slope + leak, self.quadratic.diagonal)
 
+    def map(self, f: Callable[[Tensor], Tensor]) -> "LinearEnergy":
+        """A copy of this energy with `f` of each tensor in its place."""
+        own = copy(self)
+        own.quadratic = copy(self.quadratic)
+        for part in (own, own.quadratic):
+            for name, value in vars(part).items():
+                if isinstance(value, Tensor):
+                    setattr(part, name, f(value))
+                elif isinstance(value, LinearOperator):
+                    setattr(part, name, value.map(f))
+        return own
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors that `map` takes, in its order."""
+        found: list[Tensor] = []
+        self.map(lambda value: found.append(value) or value)
+        return found
+
     def separated(self) -> tuple["LinearEnergy", list[Tensor]]:
         """A copy of this energy whose tensors are aliases of the originals, and the list of those
         aliases that require gradient.
@@ -216,20 +235,8 @@ class LinearEnergy(SolvableEnergy):
         Aliases do not depend on each other. So a derivative in one alias is a partial derivative,
         with all the others held fixed.
         """
-        own, aliases = copy(self), []
-
-        def alias(value: Tensor) -> Tensor:
-            aliases.append(value.view_as(value))
-            return aliases[-1]
-
-        own.quadratic = copy(self.quadratic)
-        for part in (own, own.quadratic):
-            for name, value in vars(part).items():
-                if isinstance(value, Tensor):
-                    setattr(part, name, alias(value))
-                elif isinstance(value, LinearOperator):
-                    setattr(part, name, value.map(alias))
-        return own, [value for value in aliases if value.requires_grad]
+        own = self.map(lambda value: value.view_as(value))
+        return own, [value for value in own.tensors() if value.requires_grad]
 
     def tolerance(self, point: Point) -> Float[Tensor, " batch"]:
         """The rise of the energy (B,) below which it is rounding."""

@@ -1,5 +1,6 @@
 """The free energy of a Poisson posterior under a linear decoder, in closed form."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +40,12 @@ class PoissonEnergy(LinearEnergy):
         self.beta = model.beta.to(x.dtype)
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> "PoissonEnergy":
+        own = super().map(f)
+        assert isinstance(own, PoissonEnergy)
+        vars(own).pop("constants", None)  # of the original's tensors
+        return own
 
     @cached_property
     def constants(self) -> tuple[Any, ...]:

@@ -16,12 +16,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from itervae import devices
 from itervae.arguments import check_whole
 from itervae.inference.energies.base import Point, choose, pick, without
 from itervae.inference.energies.linear import LinearEnergy, metric, rises
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Engine, State
-from itervae.inference.engines.fused import Rule, fused_step
+from itervae.inference.engines.fused import Rule, fused_steps
 from itervae.inference.problem import Problem
 from itervae.kernels.launch import fusible
 
@@ -39,6 +40,8 @@ STILL = 1.0
 up to which a datum has arrived. F hardly changes then and the curvature seen is rounding; so κ
 stays and momentum restarts. Else both would follow rounding, and an unrolled gradient would grow
 with every step after arrival."""
+LIMITS = DECAY, LEAST, MOST, STILL
+"""What compiled code takes of these."""
 
 
 class Descent(Engine):
@@ -108,7 +111,7 @@ class Descent(Engine):
         energy, old, memory = problem.energy, state.point, state.memory
         assert isinstance(energy, LinearEnergy)
         if isinstance(energy, PoissonEnergy) and self.fuses(problem, state):
-            return fused_step(vars(type(self))["rule"], energy, state, (DECAY, LEAST, MOST, STILL))
+            return fused_steps(vars(type(self))["rule"], energy, state, LIMITS, 1)
         momentum = memory["momentum"]
         longer = 0.5 + (0.25 + momentum.square()).sqrt()
         proposal = self.candidate(energy, state, (momentum - 1) / longer)
@@ -135,6 +138,12 @@ class Descent(Engine):
             choose(rejected, old, new),
             {"rejected": state.diagnostics["rejected"] + rejected[:, 0]},
         )
+
+    def repeat(self, problem: Problem, state: State, steps: int) -> State:
+        energy = problem.energy
+        if steps and isinstance(energy, PoissonEnergy) and self.fuses(problem, state) and not devices.on_cpu(state.u):
+            return fused_steps(vars(type(self))["rule"], energy, state, LIMITS, steps)
+        return super().repeat(problem, state, steps)
 
     def metric(self, state: State) -> Tensor:
         """The metric h = κ·c/σ² (B, K), positive."""

@@ -1,7 +1,7 @@
 """The steps of `Descent` on a Poisson model, without gradient: in compiled code.
 
 Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
-`kernels/descent_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
+`kernels/programs_triton.py`, for a GPU, is one in tensors, and a change of one is one of all:
 
     in tensors                                                      in compiled code
     LCADescent.propose, PoissonEnergy.flow_step                     propose, where `flow`
@@ -11,6 +11,9 @@ Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
     descent.shortened, PoissonEnergy.between                        _cut and _gained, in settle
     LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
     poisson_kl (distributions/poisson.py), in the certificate       gaps
+
+On a GPU `settle` also does what `propose` does of the step that follows, so that a step is its
+products and one kernel; and the steps of a small batch are one graph (`itervae/kernels/graphs.py`).
 """
 
 from dataclasses import replace
@@ -25,7 +28,9 @@ from itervae.inference.energies.linear import ROUNDING
 from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
 from itervae.inference.kernels import DESCENT
+from itervae.kernels import graphs
 from itervae.kernels.launch import operand, run
+from itervae.model import Dense
 
 
 class Rule(NamedTuple):
@@ -36,55 +41,85 @@ class Rule(NamedTuple):
 
 
 @torch.no_grad()
-def fused_step(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...]) -> State:
-    """The state after one step of `Descent`, from compiled code; it differs by rounding from that
+def fused_steps(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...], steps: int) -> State:
+    """The state after some steps of `Descent`, from compiled code; it differs by rounding from that
     in tensors.
 
     Args:
         rule: kind of step.
         energy: of the problem.
-        state: before the step.
+        state: before the steps.
         limits: the constants `DECAY`, `LEAST`, `MOST` and `STILL` of `descent`.
+        steps: how many; on a CPU one.
     """
-    old, memory, (size, latents) = state.point, state.memory, state.u.shape
-    repeats = rule.momentum and "velocity" in memory
-    diagonal, metric, prior, beta, offset, mass, shift, weight, precision = energy.constants
-    point = tuple(operand(value) for value in (state.u, old.mean, old.data_gradient, old.gradient))
-    before = _memory(memory, old.mean)
+    if steps == 1 or type(energy.quadratic.operator) is not Dense or not graphs.fits(state.u):
+        return _stepped(rule, energy, state, limits, steps)
+
+    def loop(given: Any) -> Any:  # reads no tensor but those
+        numbers, u, memory, point, diagnostics = given
+        left = iter(numbers)
+        own, begun = energy.map(lambda _: next(left)), State(u, memory, point, diagnostics)
+        new = _stepped(rule, own, begun, limits, steps)
+        return new.u, new.memory, new.point, new.diagnostics
+
+    given = energy.tensors(), state.u, state.memory, state.point, state.diagnostics
+    u, memory, point, diagnostics = graphs.run(loop, given, (rule, limits, steps))
+    return replace(state, u=u, memory=memory, point=point, diagnostics=diagnostics)
+
+
+def _stepped(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[float, ...], steps: int) -> State:
+    """The state after the steps, one kernel after the other."""
+    size, latents = state.u.shape
+    diagonal, metric, prior, beta, *products = energy.constants
+    decay, least, most, still = limits
+    eps = torch.finfo(state.u.dtype).eps
+    largest = np.float32(LEAK), np.float32(LARGEST)
 
     def rows(*shape: int) -> Tensor:
-        return old.value.new_empty(shape)
+        return state.point.value.new_empty(shape)
 
-    u, mean, gradient, value = rows(size, latents), rows(size, latents), rows(size, latents), rows(size)
-    terms = diagonal, metric, prior, beta, np.float32(LEAK), np.float32(LARGEST)
-    run(DESCENT, "propose", u, rule.lca and repeats, repeats, point, before, terms, operand(u), operand(mean))
-    product, residual = energy.quadratic.product(mean)
-    data_gradient = product.contiguous()  # else what is put into it would be put into a copy
-
-    found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
-    if rule.momentum:
-        found["velocity"] = rows(size, latents)
-        if not rule.lca:
-            found["velocity_data_gradient"] = rows(size, latents)
+    repeats = rule.momentum and "velocity" in state.memory
     rejected = state.diagnostics["rejected"].clone()
-    decay, least, most, still = limits
-    eps = torch.finfo(mean.dtype).eps
-    run(
-        DESCENT,
-        "settle",
-        u,
-        (rule.lca, rule.lca and repeats, repeats, rule.momentum),
-        (*point, operand(old.value)),
-        before,
-        (diagonal, prior, beta, offset, mass, shift, weight, precision),
-        operand(residual),
-        (decay, least, most, still * eps, ROUNDING * eps),
-        tuple(operand(part) for part in (u, mean, data_gradient, gradient, value)),
-        _memory(found, mean),
-        operand(rejected),
-    )
-    new = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
-    return replace(state, u=u, memory=found, point=new, diagnostics={**state.diagnostics, "rejected": rejected})
+    point, memory = _point(state), _memory(state.memory, state.u)
+    u, mean = rows(size, latents), rows(size, latents)
+    terms = diagonal, metric, prior, beta, *largest
+    run(DESCENT, "propose", u, rule.lca and repeats, repeats, point, memory, terms, operand(u), operand(mean))
+    for left in reversed(range(steps)):
+        product, residual = energy.quadratic.product(mean)
+        data_gradient = product.contiguous()  # else what is put into it would be put into a copy
+        gradient, value = data_gradient if left else rows(size, latents), rows(size)
+        found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
+        if rule.momentum and not (rule.lca and left):  # else the kernel itself begins the step that repeats it
+            found["velocity"] = rows(size, latents)
+        if rule.momentum and not rule.lca:
+            found["velocity_data_gradient"] = rows(size, latents)
+        tried = [rows(size, latents), rows(size, latents)] if left else []
+        run(
+            DESCENT,
+            "settle",
+            u,
+            (rule.lca, rule.lca and repeats, repeats, rule.momentum),
+            (*point, operand(state.point.value)),
+            memory,
+            (diagonal, prior, beta, *products),
+            operand(residual),
+            (decay, least, most, still * eps, ROUNDING * eps),
+            tuple(map(operand, (u, mean, data_gradient, gradient, value))),
+            _memory(found, mean),
+            operand(rejected),
+            *([(metric, *largest, *tried)] if left else []),
+        )
+        reached = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
+        state = replace(state, u=u, memory=found, point=reached, diagnostics=state.diagnostics | {"rejected": rejected})
+        if left:
+            point, memory, repeats = _point(state), _memory(found, mean), rule.momentum
+            u, mean = tried
+    return state
+
+
+def _point(state: State) -> tuple[Any, ...]:
+    """u, mean, data gradient and gradient of a state, as arrays."""
+    return tuple(map(operand, (state.u, *state.point[1:4])))
 
 
 def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[Any, ...]:

@@ -114,6 +114,11 @@ class LCAUnrolled(Engine):
     def step(self, problem: Problem, state: State) -> State:
         return self._rule(problem).step(problem, state)
 
+    def repeat(self, problem: Problem, state: State, steps: int) -> State:
+        if type(self).step is LCAUnrolled.step and self.fuses(problem, state):
+            return self._rule(problem).repeat(problem, state, steps)
+        return super().repeat(problem, state, steps)
+
     def fuses(self, problem: Problem, state: State) -> bool:
         return self._rule(problem).fuses(problem, state)
 

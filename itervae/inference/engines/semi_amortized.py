@@ -91,3 +91,12 @@ class SemiAmortized(Engine):
             state = replace(state, u=state.u.detach())
         new = self.refine.step(problem, state)
         return replace(new, diagnostics=state.diagnostics | new.diagnostics)
+
+    def repeat(self, problem: Problem, state: State, steps: int) -> State:
+        if type(self).step is not SemiAmortized.step or not self.fuses(problem, state):
+            return super().repeat(problem, state, steps)
+        new = self.refine.repeat(problem, state, steps)
+        return replace(new, diagnostics=state.diagnostics | new.diagnostics)
+
+    def fuses(self, problem: Problem, state: State) -> bool:
+        return self.refine.fuses(problem, state)

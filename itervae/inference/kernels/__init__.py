@@ -1,7 +1,7 @@
 """Compiled code of inference; `itervae.kernels` runs it.
 
 descent_numba               the steps of descent on a Poisson model, and its certificate, on a CPU
-descent_triton              the same on a GPU
+descent_triton              the same on a GPU, and programs_triton, what is launched for a datum
 coordinate_descent_numba    the lasso, one datum after the other
 """
 
