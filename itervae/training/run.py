@@ -61,6 +61,7 @@ class Run:
     Attributes:
         peaks: of each group of the optimizer, the parameters and the peak learning rate.
         step: that of the task, with gradients averaged over processes.
+        dictionary: the steps of the dictionary in closed form, where it has some.
     """
 
     settings: RunSettings
@@ -76,6 +77,7 @@ class Run:
     schedule: Schedule
     generator: torch.Generator
     step: Callable[..., Step]
+    dictionary: DictionaryStep | None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -90,19 +92,38 @@ class Run:
 
     def gradient(self, batch: Batch, progress: float) -> tuple[Step, Tensor]:
         """What inference finds of the batch of an update at this point of the run; the gradient is
-        left at the parameters, clipped, and its norm before that is the second answer.
+        left at the parameters, clipped, and its norm before that is the second answer. Where nothing
+        is moved by its gradient none is made, and the norm is 0.
 
         Raises:
             InputError: the free energy or its gradient is not finite.
         """
         self.follow_schedule(progress)
+        closed = self._steps_in_closed_form(progress)
+        moved = [parameter for parameter in self.parameters if not any(parameter is each for each in closed)]
+        infer = self.step if moved else torch.no_grad()(self.task.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.training.mixed_precision):
-            step = self.step(batch, self.schedule.temperature_at(progress), self.generator)  # infers, and finds F
+            step = infer(batch, self.schedule.temperature_at(progress), self.generator)  # and finds F
         self.optimizer.zero_grad()
-        step.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.training.clip)
+        if moved:
+            step.loss.backward()
+        for parameter in closed:
+            parameter.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(moved, self.settings.training.clip)
         check_value(torch.isfinite(step.loss + norm), _not_finite)
         return step, norm
+
+    def update(self, step: Step, progress: float) -> None:
+        """Update the parameters by their gradient, or in closed form."""
+        self.optimizer.step()
+        if self.dictionary is not None and self._steps_in_closed_form(progress):
+            self.dictionary.take(step.codes)
+
+    def _steps_in_closed_form(self, progress: float) -> list[Tensor]:
+        """The parameters that have a step in closed form at this point of the run."""
+        if self.dictionary is None or (self.settings.training.dictionary_steps == "both" and progress >= CLOSED_FORM):
+            return []
+        return self.dictionary.parameters
 
     def state_dict(self, position: Position) -> dict[str, Any]:
         """The content of a checkpoint; every process has to ask for it."""
@@ -113,6 +134,7 @@ class Run:
             "engine": self.engine.state_dict(),
             "carryover": {} if self.carryover is None else self.carryover.state_dict(),
             "task": self.task.state_dict(),
+            "dictionary": {} if self.dictionary is None else self.dictionary.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.processes.gather(self.generator.get_state()[None]),  # of each process, one a row
             "device": self.device.type,
