@@ -12,22 +12,16 @@ A prior that depends on the past is still a prior: the sum over frames of F_t, w
 frame's own prior, bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import OneOf, check_choice, check_fields, check_whole
+from itervae.arguments import check_choice, check_fields, check_whole
 from itervae.errors import InputError
 from itervae.model import GenerativeModel
-from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import START_WEIGHT, Carryover, check_family
-from itervae.sequence.gated import Gated
+from itervae.sequence.settings import MAPS, LinearMapSettings
 
-MAPS = ("diagonal", "low-rank", "full")
-"""Forms of a linear map."""
 RANK = 32
 """Rank of a low-rank map by default."""
 START_SPREAD = 0.3
@@ -79,16 +73,6 @@ class Mixing(Carryover):
         return torch.logaddexp(functional.logsigmoid(-logit) + static, functional.logsigmoid(logit) + past)
 
 
-@dataclass
-class LinearMapSettings:
-    """Settings of `linear`."""
-
-    map: Annotated[str, OneOf(MAPS)] = "full"
-    """Form of the map."""
-    rank: int | None = None
-    """Rank of a map that is low-rank, by default 32."""
-
-
 class LinearMap(Carryover):
     """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past
     explains, e^b takes from r.
@@ -125,7 +109,7 @@ class LinearMap(Carryover):
     def build(cls, settings: LinearMapSettings, model: GenerativeModel) -> "LinearMap":
         check_fields(settings, LinearMapSettings)
         if settings.rank is not None and settings.map != "low-rank":
-            raise InputError(f"--rank {settings.rank} needs --carryover linear --map low-rank; add it, or leave it out")
+            raise InputError(f"`rank={settings.rank}` needs `carryover=linear` `map=low-rank`; add it, or leave it out")
         static = check_family(model.prior())
         carryover = cls(static.u.shape[-1], settings.map, RANK if settings.rank is None else settings.rank)
         carryover.check(static)
@@ -144,15 +128,3 @@ class LinearMap(Carryover):
 
 def _inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
-
-
-CARRYOVERS: dict[str, type[Carryover]] = {
-    "none": NoCarryover,
-    "posterior": PosteriorCarryover,
-    "leaky": Leaky,
-    "mixing": Mixing,
-    "linear": LinearMap,
-    "gated": Gated,
-    "adaptive": Adaptive,
-}
-"""The carryovers by name, for command lines and configurations."""

@@ -1,12 +1,48 @@
-"""Settings of a run on sequences."""
+"""Settings of a run on sequences, and the carryovers by name, which are read before torch is
+imported."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from itervae.arguments import OneOf
+from itervae.arguments import AtLeast, OneOf
 from itervae.errors import InputError
-from itervae.sequence.carryover import CARRYOVERS
-from itervae.sequence.filtering import STARTS
+from itervae.registry import Listed, Registry
+
+STARTS = ("prior", "previous", "safer")
+"""Where the iteration of a frame can begin: at its own prior, at the posterior of the frame before,
+or, datum by datum, at the one of them with the lower free energy."""
+MAPS = ("diagonal", "low-rank", "full")
+"""Forms of a linear map."""
+
+
+@dataclass
+class NoSettings:
+    """Settings of a carryover that has none of its own."""
+
+
+@dataclass
+class LinearMapSettings:
+    """Settings of `linear`."""
+
+    map: Annotated[str, OneOf(MAPS)] = "full"
+    """Form of the map."""
+    rank: Annotated[int | None, AtLeast(1)] = None
+    """Rank of a map that is low-rank, by default 32."""
+
+
+HERE = "itervae.sequence"
+CARRYOVERS: Registry[Any] = Registry(
+    {
+        "none": Listed(f"{HERE}.carryover:NoCarryover", NoSettings),
+        "posterior": Listed(f"{HERE}.carryover:PosteriorCarryover", NoSettings),
+        "leaky": Listed(f"{HERE}.carryover:Leaky", NoSettings),
+        "mixing": Listed(f"{HERE}.carryover:Mixing", NoSettings),
+        "linear": Listed(f"{HERE}.carryover:LinearMap", LinearMapSettings),
+        "gated": Listed(f"{HERE}.gated:Gated", NoSettings),
+        "adaptive": Listed(f"{HERE}.adaptive:Adaptive", NoSettings),
+    }
+)
+"""The carryovers by name, for command lines and configurations."""
 
 
 @dataclass(frozen=True)
@@ -38,4 +74,4 @@ class SequenceSettings:
             InputError: a window below 1.
         """
         if self.window < 1:
-            raise InputError(f"--window is {self.window}; expected a number ≥ 1")
+            raise InputError(f"`window` is {self.window}; expected a number ≥ 1")

@@ -47,7 +47,7 @@ class Processes:
         """
         if batch_size % self.size:
             raise InputError(
-                f"--batch-size {batch_size} cannot be divided evenly among {self.size} processes; give a multiple of "
+                f"`batch_size={batch_size}` cannot be divided evenly among {self.size} processes; give a multiple of "
                 f"{self.size} (it is the total of an update)"
             )
         each = batch_size // self.size

@@ -225,7 +225,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     peaks = [(members, peak) for members, peak in peaks if members]
     if not peaks:
         raise InputError(
-            f"there is nothing to train: --freeze keeps the model, and {settings.engine_name} has no parameters; "
+            f"there is nothing to train: `freeze` keeps the model, and {settings.engine_name} has no parameters; "
             "choose an engine that is learned, or of sequences a carryover that is"
         )
     parameters = [parameter for members, _ in peaks for parameter in members]

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from itervae.inference import certificate
 from itervae.paths import check_path
-from itervae.training.checkpoint import LAST, load_settings, read_checkpoint
+from itervae.training.checkpoint import load_settings, read_checkpoint
 from itervae.training.distributed import joined
+from itervae.training.files import LAST
 from itervae.training.memory import within_memory
 from itervae.training.reports import Summary
 from itervae.training.session import Session
