@@ -19,8 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itervae.errors import InputError
+from itervae.inference import Engine
 from itervae.model import GenerativeModel, LinearDecoder, PoissonPrior
+from itervae.training.choices import has_parameters
 from itervae.training.distributed import Processes
+from itervae.training.settings import RunSettings
 
 FORGETTING = 3.0
 """Exponent of (1 − 1/n): half of what is remembered at update n is from the last fifth of them."""
@@ -29,6 +33,8 @@ RIDGE = 1e-5
 UNUSED, RENEWED = 1e-3, 20
 """Activity, over the mean of all units, below which an atom is not used, and updates between
 replacements."""
+CLOSED_FORM, LEAST_CLOSED = 0.3, 200
+"""Share of a run, and least number of updates, after which the gradient takes over."""
 BLOCK = 32
 """Atoms between products with the whole of A."""
 
@@ -39,19 +45,41 @@ def has_closed_form(model: GenerativeModel) -> bool:
     return model.exact and isinstance(model.decoder, LinearDecoder) and model.decoder.weight.requires_grad
 
 
+def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) -> str:
+    """How the dictionary of a run is learned: as it is said or, where nothing is, by steps in
+    closed form and then by the gradient, if the engine has no parameters and the exact free energy
+    of its last step is the objective.
+
+    Raises:
+        InputError: steps in closed form of a model that has none.
+    """
+    options, possible = settings.training, has_closed_form(model)
+    if options.dictionary_steps is None:
+        plain = options.gradient in (None, "envelope") and options.estimator in (None, "exact")
+        last = (options.loss or engine.recipe.loss) == "final"
+        return "both" if possible and plain and last and not has_parameters(engine) else "gradient"
+    if options.dictionary_steps != "gradient" and not possible:
+        raise InputError(
+            f"`dictionary_steps={options.dictionary_steps}` needs a dictionary that is learned: a linear decoder under "
+            "a Gaussian likelihood, without `freeze`; leave it out"
+        )
+    return options.dictionary_steps
+
+
 class DictionaryStep:
     """Steps of the dictionary of a model, and what they remember.
 
     Args:
         model: one that `has_closed_form`.
+        share: of the run after which the gradient takes over.
         rates: whether the static prior is that of every datum, so that learned prior rates have a
             step too.
         processes: among which the data of an update are divided.
     """
 
-    def __init__(self, model: GenerativeModel, rates: bool, processes: Processes) -> None:
+    def __init__(self, model: GenerativeModel, share: float, rates: bool, processes: Processes) -> None:
         assert isinstance(model.decoder, LinearDecoder)
-        self._model, self._decoder, self._processes = model, model.decoder, processes
+        self._model, self._decoder, self._share, self._processes = model, model.decoder, share, processes
         prior = model.prior
         self._rates = prior.log_rate if rates and isinstance(prior, PoissonPrior) else None
         if self._rates is not None and not self._rates.requires_grad:
@@ -66,9 +94,10 @@ class DictionaryStep:
             "data": weight.new_zeros(()),
         }
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        """What the steps set, and no gradient moves meanwhile."""
+    def parameters(self, progress: float) -> list[Tensor]:
+        """What the steps set at this point of the run, and no gradient moves meanwhile."""
+        if progress >= self._share and self.count >= LEAST_CLOSED:
+            return []
         return [self._decoder.weight, *([] if self._rates is None else [self._rates])]
 
     @torch.no_grad()
