@@ -89,6 +89,12 @@ class Processes:
         distributed.all_reduce(said)
         return dict(zip(values, (said / self.size).tolist(), strict=True))
 
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of the tensors of all processes."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value
+
     def gather(self, value: Tensor) -> Tensor:
         """The parts of all processes, one after the other along the first dimension, on the device
         of `value`."""

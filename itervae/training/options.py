@@ -19,6 +19,7 @@ class TrainingSettings:
     """Optimization, schedules and budget."""
 
     ADVANCED = (
+        "dictionary_steps",
         "gradient",
         "truncate_steps",
         "estimator",
@@ -46,6 +47,11 @@ class TrainingSettings:
     """Peak learning rate of Adamax, after a warm-up of 1% and before a cosine decay to 1e-5; by
     default 0.03 for a dictionary under a solver, 0.01 with lista and recurrent, 0.002 where an
     encoder is trained or the decoder is a network, and a rate of its own for a carryover."""
+    dictionary_steps: Literal["both", "closed-form", "gradient"] | None = None
+    """How the dictionary of a linear decoder, and prior rates of Poisson latents, are learned:
+    closed-form sets them to the best for the codes of the updates so far, of which older ones fade;
+    both goes on with the gradient after the first 30% of the run. By default both for an engine
+    without parameters of its own, else gradient."""
     gradient: Annotated[str, OneOf(GRADIENTS)] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own
     whose last step alone counts, else unroll. `implicit` differentiates the optimum that the steps

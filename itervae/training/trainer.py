@@ -73,7 +73,7 @@ def _update(session: Session) -> None:
         step, norm = run.gradient(session.batch, now)
     # before the update: afterwards the posterior would be held against another model
     residual = certificate(run.model, step.x, step.posterior, step.prior).mean() if session.logs else None
-    run.optimizer.step()
+    run.update(step, now)
     at.update += 1
     if residual is not None:
         session.log(now, step, norm, residual)
