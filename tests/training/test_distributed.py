@@ -58,8 +58,9 @@ def assert_same(one, other, tolerance):
 def test_two_processes_are_one_on_the_joint_batch(runs, name):
     one, two = (torch.load(runs / where / name / "gradients0.pt") for where in ("one", "two"))
     other = torch.load(runs / "two" / name / "gradients1.pt")
-    assert len(one) > 1
-    assert any(gradient.abs().max() > 1e-3 for gradient in one)
+    if name != "closed":  # nothing has a gradient there
+        assert len(one) > 1
+        assert any(gradient.abs().max() > 1e-3 for gradient in one)
     for first, second, third in zip(one, two, other, strict=True):
         assert first.dtype == torch.float64
         assert torch.allclose(first, second, rtol=1e-10, atol=1e-10)
