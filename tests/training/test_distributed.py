@@ -115,7 +115,7 @@ def test_the_command_under_torchrun(tmp_path):
 
 
 def test_what_cannot_be_divided_is_refused():
-    with pytest.raises(InputError, match="7 cannot be divided evenly among 2"):
+    with pytest.raises(InputError, match="`batch_size=7` cannot be divided evenly among 2"):
         Processes(0, 2).rows(7)
     rows = [Processes(rank, 3).rows(12) for rank in range(3)]
     assert [value for part in rows for value in range(12)[part]] == list(range(12))
@@ -135,5 +135,5 @@ def test_devices_of_several_processes(monkeypatch):
     assert choose_device("cpu", 1) == torch.device("cpu")
     with pytest.raises(InputError, match="2 GPUs for at least 3 processes"):
         choose_device("cuda", 2)
-    with pytest.raises(InputError, match="cuda:1 is one GPU for several processes"):
+    with pytest.raises(InputError, match="`device=cuda:1` is one GPU for several processes"):
         choose_device("cuda:1", 0)
