@@ -27,7 +27,7 @@ from itervae.training.distributed import Processes
 from itervae.training.settings import RunSettings
 
 FORGETTING = 3.0
-"""Exponent of (1 − 1/n): half of what is remembered at update n is from the last fifth of them."""
+"""Exponent of (1 − 1/n): half of what is remembered at update n is of the last sixth."""
 RIDGE = 1e-5
 """By what part of the mean of diag A a step is held back, so that there is one."""
 LEAST = 1e-6
