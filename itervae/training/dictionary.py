@@ -35,7 +35,7 @@ LEAST = 1e-6
 UNUSED, RENEWED = 1e-3, 20
 """Activity, over the mean of all units, below which an atom is not used, and updates between
 replacements."""
-CLOSED_FORM, LEAST_CLOSED = 0.3, 200
+CLOSED_FORM, LEAST_CLOSED = 0.3, 500
 """Share of a run, and least number of updates, after which the gradient takes over."""
 BLOCK = 32
 """Atoms between products with the whole of A."""
