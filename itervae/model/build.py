@@ -10,6 +10,7 @@ from torch.nn import functional
 from itervae.arguments import check_fields, check_kind, check_seed, check_shape
 from itervae.arrays import as_tensor
 from itervae.errors import InputError
+from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.decoders import build_decoder
 from itervae.model.estimators import estimators_of
 from itervae.model.generative import GenerativeModel
@@ -51,7 +52,9 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         prior = settings.build_prior()
-        decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
+        decoder = build_decoder(settings, shape)
+        if isinstance(decoder, ConvolutionalDecoder):
+            prior = prior.at(decoder.places)
         model = GenerativeModel(prior, decoder, _likelihood(settings, math.prod(shape)), shape, settings.beta)
     model.settings = settings
     return model

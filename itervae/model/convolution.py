@@ -96,7 +96,7 @@ class Convolution(LinearOperator):
 
     def forward(self, z: Tensor) -> Tensor:
         maps = z.reshape(-1, len(self.atoms), *self.places)
-        whole = SPREAD[len(self.shape)](maps, self.atoms, stride=self.stride)
+        whole = self._joined(SPREAD[len(self.shape)](maps, self._phases(self._widened(self.atoms))))
         inside = (slice(grid.before, grid.before + grid.size) for grid in self.grids)
         return whole[(..., *inside)].reshape(*z.shape[:-1], self.size)
 
@@ -112,8 +112,34 @@ class Convolution(LinearOperator):
 
     def _correlated(self, signal: Tensor, atoms: Tensor) -> Tensor:
         """The products of atoms with what of a signal they cover, zero outside."""
-        sides = [side for grid in reversed(self.grids) for side in (grid.before, grid.after)]
-        return CONVOLVE[len(self.shape)](functional.pad(signal, sides), atoms, stride=self.stride)
+        extra = [-width % self.stride for width in atoms.shape[2:]]
+        sides = [(grid.before, grid.after + more) for grid, more in zip(self.grids, extra, strict=True)]
+        signal = functional.pad(signal, [side for pair in reversed(sides) for side in pair])
+        return CONVOLVE[len(self.shape)](self._phases(signal), self._phases(self._widened(atoms)))
+
+    def _widened(self, atoms: Tensor) -> Tensor:
+        """Atoms with zeros up to widths that are multiples of the stride."""
+        widths = reversed(atoms.shape[2:])
+        return functional.pad(atoms, [side for width in widths for side in (0, -width % self.stride)])
+
+    def _phases(self, values: Tensor) -> Tensor:
+        """(A, C, *L) as its phases (A, C·sⁿ, *L/s): every s-th value along each dimension, from
+        each start, so that a stride of s is one of 1 (and several times as fast)."""
+        n, s = len(self.shape), self.stride
+        if s == 1:
+            return values
+        split = values.reshape(*values.shape[:2], *(part for length in values.shape[2:] for part in (length // s, s)))
+        whole, phase = [2 + 2 * i for i in range(n)], [3 + 2 * i for i in range(n)]
+        return split.permute(0, 1, *phase, *whole).reshape(len(values), -1, *(split.shape[i] for i in whole))
+
+    def _joined(self, phases: Tensor) -> Tensor:
+        """The inverse of `_phases`."""
+        n, s = len(self.shape), self.stride
+        if s == 1:
+            return phases
+        split = phases.reshape(len(phases), -1, *(s,) * n, *phases.shape[2:])
+        order = [index for i in range(n) for index in (2 + n + i, 2 + i)]
+        return split.permute(0, 1, *order).reshape(*split.shape[:2], *(s * length for length in phases.shape[2:]))
 
 
 class ConvolutionalDecoder(OperatorDecoder):

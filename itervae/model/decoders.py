@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
+from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.operators import LinearDecoder, OperatorDecoder
-from itervae.model.settings import DECODERS
+from itervae.model.settings import DECODERS, VAESettings
 from itervae.own import make
+
+ATOM_SIZE = 16
+"""Side of convolutional atoms, unless something else is said."""
 
 
 class MLPDecoder(nn.Sequential):
@@ -93,13 +97,28 @@ def _own(kind: type[nn.Module], shape: tuple[int, ...], latents: int) -> nn.Modu
     return decoder
 
 
-def build_decoder(name: str | type[nn.Module], shape: tuple[int, ...], latents: int, unit_norm: bool) -> nn.Module:
-    """The decoder of that name, or of that class, for data of `shape`."""
-    if unit_norm and name != "linear":
-        shown = name if isinstance(name, str) else name.__name__
+def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
+    """The decoder that settings name, for data of `shape`.
+
+    Raises:
+        InputError: settings that it has not, or a shape that it does not fit.
+    """
+    name, latents, unit_norm = settings.decoder, settings.latents, settings.unit_norm
+    if unit_norm and name not in ("linear", "convolutional"):
         raise InputError(
-            f"unit-norm atoms were asked of decoder {shown}; only the linear decoder has atoms: use linear"
+            f"unit-norm atoms were asked of decoder {settings.decoder_name}; only linear and convolutional ones have "
+            "atoms: use one of those"
         )
+    for field in ("atom_size", "stride"):
+        if name != "convolutional" and getattr(settings, field) is not None:
+            raise InputError(
+                f"`{field}={getattr(settings, field)}` is of a convolutional dictionary, and the decoder is "
+                f"{settings.decoder_name}; leave it out, or use `decoder=convolutional`"
+            )
+    if name == "convolutional":
+        sides = shape[1:] if len(shape) > 2 else shape
+        width = settings.atom_size or min(ATOM_SIZE, *sides)
+        return ConvolutionalDecoder(shape, latents, width, settings.stride or max(1, width // 4), unit_norm=unit_norm)
     if isinstance(name, type):
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)

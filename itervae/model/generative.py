@@ -204,6 +204,20 @@ class GenerativeModel(nn.Module):
         return operator.dictionary
 
     @property
+    def atoms(self) -> tuple[Tensor, tuple[int, ...]] | None:
+        """Atoms as columns (d, K), and the shape of each: those of a dictionary, or of a
+        convolutional one; None where there are none."""
+        if isinstance(self.decoder, ConvolutionalDecoder):
+            weight = self.decoder.operator().atoms
+            return weight.flatten(1).mT, tuple(weight.shape[1 if weight.shape[1] > 1 else 2 :])
+        return (self.dictionary, self.shape) if "dense dictionary" in self.capabilities else None
+
+    def per_atom(self, value: Tensor) -> Tensor:
+        """Latents (..., K) summed over the places of each atom, which are one unless it is
+        convolutional."""
+        return value.unflatten(-1, (self.prior.maps, self.prior.places)).sum(-1)
+
+    @property
     def estimators(self) -> tuple[str, ...]:
         """The estimators of the free energy that this model has, the default first."""
         return estimators_of(type(self.posterior(self.prior().u)), self.exact)

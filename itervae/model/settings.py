@@ -8,7 +8,7 @@ from itervae.distributions.registry import ACTIVATIONS, INDICATORS
 from itervae.own import Module
 from itervae.registry import Registry
 
-DECODERS = ("linear", "mlp", "conv")
+DECODERS = ("linear", "convolutional", "mlp", "conv")
 """Names of the decoders."""
 LINKS = ("softplus", "exp")
 """Names of what makes rates of a decoder's output."""
@@ -20,15 +20,21 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
-    ADVANCED = ("learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    ADVANCED = ("atom_size", "stride", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
     """Number of latent units K."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[Module] = "linear"
-    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A
-    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and
-    maps z (..., K) to (..., D), D the product of shape."""
+    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy,
+    and so has the convolutional one, whose atoms may lie anywhere. A module class of your own, on
+    the command line MODULE:CLASS, is made as CLASS(shape, latents) and maps z (..., K) to (..., D),
+    D the product of shape."""
+    atom_size: Annotated[int, AtLeast(1)] | None = None
+    """Side of the atoms of --decoder convolutional, by default 16, or that of the data where it is
+    smaller."""
+    stride: Annotated[int, AtLeast(1)] | None = None
+    """Pixels from one place of such an atom to the next, by default a quarter of its side."""
     likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
     """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
     Poisson for counts."""
@@ -51,7 +57,7 @@ class VAESettings:
     def linear(self) -> bool:
         """Whether the decoder is a dictionary."""
         if isinstance(self.decoder, str):
-            return self.decoder == "linear"
+            return self.decoder in ("linear", "convolutional")
         from itervae.model.operators import OperatorDecoder
 
         return issubclass(self.decoder, OperatorDecoder)

@@ -20,6 +20,7 @@ from itervae.plotting import (
     tile_atoms,
     training_figure,
 )
+from itervae.training.tasks import evaluation_batch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,11 +48,12 @@ def pictures(
     """The pictures of a run by name: `dictionary` (linear decoders), `reconstructions`, `samples`
     (VAEs) and `curves`."""
     generator = torch.Generator(x.device).manual_seed(seed)
-    x = x[:1000]
+    x = x[: evaluation_batch(model)]
     inference = infer(model, engine, x, generator=generator)
-    if "dense dictionary" in model.capabilities:
-        usage = inference.posterior.mean.abs().mean(0)
-        yield "dictionary", dictionary_figure(_numpy(model.dictionary), model.shape, _numpy(usage))
+    if model.atoms is not None:
+        atoms, shape = model.atoms
+        usage = model.per_atom(inference.posterior.mean.abs().mean(0))
+        yield "dictionary", dictionary_figure(_numpy(atoms), shape, _numpy(usage))
     shown = torch.linspace(0, len(x) - 1, min(SHOWN, len(x)), device=x.device).long()
     posterior = model.posterior(inference.posterior.u[shown])
     reconstruction = model.decode(posterior.mean)
@@ -82,10 +84,11 @@ def draw_sequence(
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
     """The atoms as one grey image, most used first; None where there are none or data are not
     images."""
-    if "dense dictionary" not in model.capabilities or len(model.shape) == 1:
+    if model.atoms is None or len(model.shape) == 1:
         return None
-    order = rates.mean(0).argsort(descending=True).cpu().numpy()
-    return np.nan_to_num(tile_atoms(_numpy(model.dictionary.detach()), model.shape, order), nan=0.0)
+    atoms, shape = model.atoms
+    order = model.per_atom(rates.mean(0)).argsort(descending=True).cpu().numpy()
+    return np.nan_to_num(tile_atoms(_numpy(atoms.detach()), shape, order), nan=0.0)
 
 
 def _numpy(value: Tensor) -> np.ndarray:

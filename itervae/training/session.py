@@ -27,7 +27,7 @@ from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence
 from itervae.training.reports import Summary, diverged, write_summary
 from itervae.training.run import Position, Run
-from itervae.training.tasks import EVALUATION_BATCH, Batch, SequenceTask, Step
+from itervae.training.tasks import Batch, SequenceTask, Step, evaluation_batch
 from itervae.training.validation import validate
 
 LOG_EVERY = 20
@@ -218,7 +218,7 @@ class Session:
 def _record_codes(monitor: Monitor, model: GenerativeModel, engine: Engine, x: Tensor, update: int, seed: int) -> None:
     generator = torch.Generator(x.device).manual_seed(seed)
     with torch.no_grad():
-        rates = infer(model, engine, x[:EVALUATION_BATCH], generator=generator).posterior.mean.abs()
+        rates = infer(model, engine, x[: evaluation_batch(model)], generator=generator).posterior.mean.abs()
     monitor.histogram("log10_mean", rates.clamp_min(1e-12).log10().cpu().numpy(), update)
     image = atoms_image(model, rates)
     if image is not None:

@@ -25,10 +25,21 @@ from itervae.training.distributed import Processes
 from itervae.training.objective import objective
 from itervae.training.settings import RunSettings
 
-VALIDATION_DATA = 2000
-"""Largest number of held-out data, or frames, of a validation."""
-EVALUATION_BATCH = 1000
-"""Held-out data, or frames, that are inferred at once."""
+VALIDATION_DATA, VALIDATED = 2000, 2**23
+"""Largest number of held-out data, or frames, of a validation, and of their latents together."""
+EVALUATION_BATCH, EVALUATED = 1000, 2**21
+"""Largest number of held-out data, or frames, that are inferred at once, and of their latents."""
+
+
+def validation_data(model: GenerativeModel) -> int:
+    """How many held-out data a validation looks at; fewer where each has tens of thousands of
+    latents."""
+    return min(VALIDATION_DATA, max(20, VALIDATED // model.latents))
+
+
+def evaluation_batch(model: GenerativeModel) -> int:
+    """How many held-out data are inferred at once."""
+    return min(EVALUATION_BATCH, max(1, EVALUATED // model.latents))
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class StillTask(Task):
 
     @property
     def stills(self) -> Tensor:
-        return self.source.validation[:VALIDATION_DATA]
+        return self.source.validation[: validation_data(self.model)]
 
     def _cut(self, update: int) -> Batch:
         return Batch(self.source.batch(update, self.options.batch_size, self.rows))
@@ -150,7 +161,7 @@ class StillTask(Task):
         return Step(loss, energy, batch.x, found.posterior, None, found.stats, [(batch.x, found.posterior)])
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        for x in self.processes.part(self.stills).split(EVALUATION_BATCH):
+        for x in self.processes.part(self.stills).split(evaluation_batch(self.model)):
             yield Evaluated(x, infer(self.model, self.engine, x, generator=generator).posterior, None)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -182,12 +193,12 @@ class SequenceTask(Task):
 
     @property
     def stills(self) -> Tensor:
-        return self.source.validation[:VALIDATION_DATA, 0]
+        return self.source.validation[: validation_data(self.model), 0]
 
     @property
     def tubes(self) -> Tensor:
         """Held-out sequences (N, T, D)."""
-        return self.source.validation[: max(1, VALIDATION_DATA // self.frames)]
+        return self.source.validation[: max(1, validation_data(self.model) // self.frames)]
 
     def _cut(self, update: int) -> Batch:
         size, settings = self.options.batch_size, self.settings
@@ -210,7 +221,7 @@ class SequenceTask(Task):
         return Step(torch.stack(losses).mean(), FreeEnergy(*parts), *last, codes)
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
-        for tubes in self.processes.part(self.tubes).split(max(1, EVALUATION_BATCH // self.frames)):
+        for tubes in self.processes.part(self.tubes).split(max(1, evaluation_batch(self.model) // self.frames)):
             for x, found, prior, _ in self._filter(tubes.unbind(1), None, generator):
                 yield Evaluated(x, found.posterior, prior)
 
