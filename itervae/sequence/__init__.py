@@ -13,6 +13,7 @@ from itervae.sequence.carryover import (
 )
 from itervae.sequence.filtering import STARTS, Filtered, filter_sequence, filter_step
 from itervae.sequence.gated import Gated
+from itervae.sequence.level import Level
 from itervae.sequence.settings import SequenceSettings
 from itervae.sequence.state import FilterState
 
@@ -25,6 +26,7 @@ __all__ = [
     "Filtered",
     "Gated",
     "Leaky",
+    "Level",
     "LinearMap",
     "LinearMapSettings",
     "Mixing",

@@ -1,6 +1,7 @@
 """How the prior of the next frame is made from the posterior of this one.
 
     none         r_t = r
+    level        log r_t = log r + a log s_t                      a level s_t of all rates: contrast alone
     posterior    r_t = λ_{t−1}                                    Vafaii, Galor & Yates (2025)
     leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
     mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates
@@ -25,6 +26,7 @@ from itervae.model import GenerativeModel
 from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import START_WEIGHT, Carryover, check_family
 from itervae.sequence.gated import Gated
+from itervae.sequence.level import Level
 
 MAPS = ("diagonal", "low-rank", "full")
 """Forms of a linear map."""
@@ -148,6 +150,7 @@ def _inverse_softplus(value: Tensor) -> Tensor:
 
 CARRYOVERS: dict[str, type[Carryover]] = {
     "none": NoCarryover,
+    "level": Level,
     "posterior": PosteriorCarryover,
     "leaky": Leaky,
     "mixing": Mixing,

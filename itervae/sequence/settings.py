@@ -17,8 +17,8 @@ class SequenceSettings:
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     carryover: Annotated[str, OneOf(CARRYOVERS)] = "none"
-    """How the prior of a frame comes from the posterior of the frame before: not at all; that
-    posterior itself; a geometric or an arithmetic mixture of it with the static prior, with a
+    """How the prior of a frame comes from the posterior of the frame before: not at all; as the
+    static prior times a number that follows the contrast (level); that posterior itself; a geometric or an arithmetic mixture of it with the static prior, with a
     weight for each unit (leaky, mixing); a non-negative linear map of its rates; a mixture with
     weights from a recurrent cell (gated), or with weights that follow, sequence by sequence, how
     well the past has predicted (adaptive). It decides which settings of its own there are."""
