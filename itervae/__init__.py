@@ -3,10 +3,10 @@
 What is named here is imported when it is first used, since torch takes seconds.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from itervae.errors import InputError
+from itervae.lazy import lazily
 
 if TYPE_CHECKING:
     from itervae.inference import build_engine, infer
@@ -28,25 +28,4 @@ __all__ = [
     "load_sequence",
     "train",
 ]
-_HOMES = {
-    "FilterState": "sequence",
-    "build_engine": "inference",
-    "build_model": "model",
-    "filter_sequence": "sequence",
-    "filter_step": "sequence",
-    "infer": "inference",
-    "load": "training",
-    "load_dictionary": "model",
-    "load_sequence": "training",
-    "train": "training",
-}
-_PARTS = ("data", "distributions", "evaluation", "inference", "model", "plotting", "sequence", "sklearn", "training")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PARTS:
-        return import_module(f"itervae.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'itervae' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"itervae.{_HOMES[name]}"), name)
-    return value
+__getattr__, __dir__ = lazily(__name__)

@@ -7,13 +7,14 @@ import numbers
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from itervae.errors import InputError, described
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEEDS = 2**63
 """So many seeds are taken: what is made beside the model has the seeds that follow, and torch knows
@@ -61,7 +62,7 @@ def check_finite(name: str, value: Any) -> float:
 def as_number(value: Any) -> float | None:
     """A real number, or an array or tensor of one without dimensions, as a float; None for anything
     else."""
-    if isinstance(value, Tensor | np.ndarray) and not value.ndim:
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of NumPy or torch
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
@@ -93,7 +94,7 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
+def check_devices(x: "Tensor", others: Mapping[str, Any]) -> None:
     """Refuse tensors and generators on another device than x, by what they are called; None
     passes."""
     for name, other in others.items():
@@ -107,6 +108,8 @@ def check_devices(x: Tensor, others: Mapping[str, Any]) -> None:
 def check_generator(generator: Any) -> None:
     """Refuse a seed, or anything else, for a generator."""
     if generator is not None:
+        import torch
+
         how = "a torch.Generator: use torch.Generator().manual_seed(seed)"
         check_kind("generator", generator, torch.Generator, how)
 
@@ -123,6 +126,27 @@ class OneOf:
     known: Collection[str]
     members: bool = False
     """Whether a name may be followed by a colon and the name of a member: NAME:MEMBER."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """What the annotation of a setting says of a whole number: Annotated[int, AtLeast(1)]."""
+
+    least: int
+
+    def check(self, name: str, value: Any) -> None:
+        check_whole(name, value, self.least)
+
+
+@dataclass(frozen=True)
+class Positive:
+    """What the annotation of a setting says of a positive number: Annotated[float, Positive()];
+    `more` ends the message."""
+
+    more: str = ""
+
+    def check(self, name: str, value: Any) -> None:
+        check_positive(name, value, self.more)
 
 
 def listed(hint: Any) -> Any:
@@ -149,6 +173,12 @@ def setting_kinds(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+def _bounds(hint: Any) -> list[AtLeast | Positive]:
+    """What the annotation of a setting says of its numbers."""
+    found = [each for each in get_args(hint) if isinstance(each, AtLeast | Positive)]
+    return found + [bound for each in get_args(hint) for bound in _bounds(each)]
+
+
 def check_fields(settings: Any, kind: type) -> None:
     """Refuse what is no object of a settings class, or has a value that its annotation does not
     allow."""
@@ -169,3 +199,5 @@ def check_fields(settings: Any, kind: type) -> None:
             raise InputError(f"{name} is {described(value)}; expected a whole number")
         elif hint is float and as_number(value) is None:
             raise InputError(f"{name} is {described(value)}; expected a number")
+        for bound in _bounds(annotation):
+            bound.check(name, value)

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from itervae.errors import InputError, described
-
-REAL_KINDS = "fiub"  # NumPy's letters for floats, signed and unsigned integers, and booleans
+from itervae.formats.kinds import REAL_KINDS, check_real
 
 
 def as_tensor(name: str, value: Any, like: Tensor | None = None, shape: str = "(B, D)") -> Tensor:
@@ -93,14 +92,6 @@ def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
             f"{where} holds {found}{at(index)}, which is no finite 32-bit number; remove or replace such values."
         )
     return values
-
-
-def check_real(array: np.ndarray, where: str) -> None:
-    """Refuse an array of values that are no real numbers."""
-    if array.dtype.kind not in REAL_KINDS:
-        raise InputError(
-            f"{where} holds values of type {array.dtype}, not real numbers; save them as floats or integers."
-        )
 
 
 def at(index: tuple[int, ...]) -> str:

@@ -7,13 +7,27 @@ What a user names is imported; what a file names never is, and has to be handed 
 import inspect
 import sys
 import traceback
+from abc import ABC
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itervae.arguments import nearest
 from itervae.errors import InputError, described
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+else:
+
+    class Module(ABC):  # noqa: B024
+        """`torch.nn.Module` in annotations of settings, which are read before torch is."""
+
+        @classmethod
+        def __subclasshook__(cls, kind: type) -> bool:
+            from torch import nn
+
+            return issubclass(kind, nn.Module)
 
 
 def class_name(kind: type) -> str:

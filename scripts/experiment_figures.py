@@ -11,7 +11,7 @@ from itervae.inference import infer
 from itervae.model import CategoricalPrior, SparsityPrior
 from itervae.plotting import dictionaries_figure, save
 from itervae.training import load, load_settings, read_checkpoint
-from itervae.training.checkpoint import find_checkpoint
+from itervae.training.files import find_checkpoint
 
 SHOWN = 100
 DATA = 1000

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.figure
 import matplotlib.image
@@ -19,6 +20,7 @@ from itervae import cli, data, model, sequence
 from itervae.cli.figures import FIGURES
 from itervae.cli.suites import SUITES
 from itervae.data.source import RowSource, held_out
+from itervae.registry import Listed
 from itervae.sequence import CARRYOVERS
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,7 @@ NAMES = {
     **{name: getattr(module, name) for module in (data, model, sequence) for name in module.__all__},
     "CodeSuite": cli.suites.CodeSuite,
     "Figure": cli.figures.Figure,
+    "Listed": Listed,
     "RowSource": RowSource,
     "dataclass": dataclasses.dataclass,
     "held_out": held_out,
@@ -56,8 +59,8 @@ def test_the_example_engine_passes_the_contract(tmp_path):
     (tmp_path / "listed.py").write_text(
         "def pytest_configure():\n"
         "    from itervae.inference import ENGINES\n"
-        "    from relaxed import RelaxedLCA\n"
-        "    ENGINES['relaxed-lca'] = RelaxedLCA\n"
+        "    from itervae.registry import Listed\n"
+        "    ENGINES['relaxed-lca'] = Listed('relaxed:RelaxedLCA')\n"
     )
     contract = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "listed", "-k", "relaxed-lca"]
     path = os.pathsep.join(filter(None, [str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -82,6 +85,11 @@ def contributed(monkeypatch):
         assert file.count("\n") <= 10
         scope = dict(NAMES)
         exec(re.sub(r"^\+", "", file, flags=re.MULTILINE), scope)
+        written = ModuleType("contributed")
+        vars(written).update(scope)
+        for place in re.findall(r"# (itervae/.*)\.py\n", file):
+            if (name := place.replace("/", ".")) not in sys.modules:
+                monkeypatch.setitem(sys.modules, name, written)
         name, _, value = line.partition(": ")
         monkeypatch.setitem(REGISTRIES[registry], eval(name), eval(value, scope))
 

@@ -435,7 +435,7 @@ MISUSES = {
     "Poisson likelihood, no size": (lambda t: PoissonLikelihood(0), r"size is 0; expected a number ≥ 1"),
     "data that are no counts": (
         lambda t: infer(t.counted, Amortized.build(Amortized.Settings(), t.counted, (4, 4)), t.x),
-        r"--likelihood poisson needs counts: .*, and row 0 of x holds .* in column \d+; use gaussian",
+        r"`likelihood=poisson` needs counts: .*, and row 0 of x holds .* in column \d+; use gaussian",
     ),
     "a Poisson likelihood with an engine for a Gaussian one": (
         lambda t: infer(t.counted, itervae.inference.FISTAUnrolled(), t.x.round().abs()),

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from itervae.allocator import keep_freed_memory
-from itervae.errors import InputError
+from itervae.errors import InputError, as_options
 
 COMMANDS = {
     "train": "learn a model and its inference engine from images or arrays",
@@ -55,7 +55,8 @@ def _run(args: list[str]) -> None:
     _print_anything()
     shown = warnings.formatwarning
     try:
-        warnings.formatwarning = lambda message, *where, **more: f"{message}\n"  # what is said, not which line says it
+        # what is said, not which line says it
+        warnings.formatwarning = lambda message, *where, **more: f"{as_options(str(message))}\n"
         if not args or args[0] in ("-h", "--help"):
             width = max(map(len, COMMANDS))
             lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
@@ -65,17 +66,14 @@ def _run(args: list[str]) -> None:
             print(f"itervae {_version('itervae')}, torch {_version('torch')}")
             return
         if args[0] not in COMMANDS:
-            from itervae.arguments import nearest  # not at the top: with torch, it takes seconds
+            from itervae.arguments import nearest
 
             near = nearest(args[0], COMMANDS)
             raise InputError(f"{args[0]!r} is not a command; {near}expected one of {', '.join(COMMANDS)}")
         keep_freed_memory()
-        command = import_module(f"itervae.cli.{args[0].replace('-', '_')}")
-        if signal.getsignal(signal.SIGINT) is _stop:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        command.run(args[1:])
+        import_module(f"itervae.cli.{args[0].replace('-', '_')}").run(args[1:])
     except InputError as error:
-        print(f"itervae: {error}", file=sys.stderr)
+        print(f"itervae: {as_options(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # nobody reads it any more, as after | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,6 +89,12 @@ def _run(args: list[str]) -> None:
         raise SystemExit(130) from None
     finally:
         warnings.formatwarning = shown
+
+
+def interruptible() -> None:
+    """Let Ctrl-C raise an exception: all is imported, and the work begins."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

@@ -8,22 +8,28 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-import torch
 import tyro
 
 from itervae.arguments import check_whole
+from itervae.cli import interruptible
 from itervae.cli.outputs import check_outputs
-from itervae.cli.runs import Target, common_data, open_target, own_classes, short_names
+from itervae.cli.targets import check_engine, check_target, own_classes
 from itervae.data import DataSettings
 from itervae.errors import InputError
+from itervae.formats import is_array_file
 from itervae.options import HELP_ALL, asks_help, given, parse
 from itervae.paths import check_path
 from itervae.plotting.formats import FORMATS
-from itervae.training import choose_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from itervae.cli.runs import Target
 
 
 class Output(NamedTuple):
@@ -37,14 +43,21 @@ class Output(NamedTuple):
 REPORT, FIGURE = Output("report"), Output("figure", FORMATS)
 
 
-class Command(ABC):
+class Command(ABC):  # noqa: B024 (subclasses of it have such)
     """A command: a dataclass of its options, and its work in parts that are called one after the
-    other."""
+    other.
+
+    Options are read and refused before torch is imported, which takes seconds: what needs it is
+    imported where it is used, or stands in the module that `WORK` names.
+    """
 
     OUTPUTS: ClassVar[Mapping[str, Output]] = {}
     """The files that it writes, by the names of their options."""
     EXAMPLES: ClassVar[tuple[str, ...]] = ()
     """Command lines that its help ends with."""
+    WORK: ClassVar[str] = ""
+    """Module with functions `work(options)`, `files(options, found)` and `tell(options, found)`, of
+    a command that does not write these methods itself."""
 
     def reads(self) -> Sequence[Path]:
         """Files that no output may replace."""
@@ -58,17 +71,19 @@ class Command(ABC):
         the command line."""
         return contextlib.nullcontext()
 
-    @abstractmethod
     def work(self) -> Any:
         """What is found; nothing is printed yet."""
+        return import_module(self.WORK).work(self)
 
     def files(self, found: Any) -> Mapping[str, Callable[[Path], object]]:
         """What writes each output, by the name of its option; those that `work` has written are
         left out."""
-        return {}
+        return import_module(self.WORK).files(self, found) if self.WORK else {}
 
-    def tell(self, found: Any) -> None:  # noqa: B027
+    def tell(self, found: Any) -> None:
         """Print what was found."""
+        if self.WORK:
+            import_module(self.WORK).tell(self, found)
 
     @classmethod
     def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:
@@ -85,6 +100,9 @@ class Command(ABC):
         options.check()
         outputs = check_outputs(options, {name: output.suffix for name, output in cls.OUTPUTS.items()}, options.reads())
         with options.prepare(given(cls, args).keys()):
+            if options.WORK:
+                import_module(options.WORK)
+            interruptible()
             found = options.work()
         for name, write in options.files(found).items():
             if name in outputs:
@@ -115,9 +133,10 @@ class Measurement(Command):
     """
 
     shared: Shared = field(default_factory=Shared)
-    targets: dict[str, Target] = field(init=False, repr=False)
-    """By short names, once the work begins."""
-    device: torch.device = field(init=False, repr=False)
+    if TYPE_CHECKING:
+        targets: dict[str, Target] = field(init=False)
+        """By short names, once the work begins."""
+        device: torch.device = field(init=False)
 
     @property
     @abstractmethod
@@ -136,6 +155,16 @@ class Measurement(Command):
     def prepare(self, given: Collection[str]) -> contextlib.AbstractContextManager[object]:
         if self.shared.threads is not None:
             check_whole("--threads", self.shared.threads, 1)
+        for path in self.paths:
+            check_target(path)
+        for name in self.named:
+            check_engine(name)
+        from itervae.cli.show import begin
+
+        begin(f"opening {', '.join(map(str, self.paths))}")
+        from itervae.cli.runs import common_data
+        from itervae.training import choose_device
+
         self.device = choose_device(self.shared.device)
         self.targets = self.open_targets()
         if (data := getattr(self, "data", None)) is not None:
@@ -147,10 +176,21 @@ class Measurement(Command):
         """Classes of the user's own."""
         return own_classes(self.shared.own, self.named)
 
-    def open_targets(self) -> dict[str, Target]:
+    def open_targets(self) -> "dict[str, Target]":
         """The targets by short names, each once."""
-        own, paths, reading = self.own(), list(dict.fromkeys(self.paths)), getattr(self, "reading", None)
-        return {name: open_target(path, own, reading) for name, path in zip(short_names(paths), paths, strict=True)}
+        from itervae.cli.runs import open_target, short_names
+
+        own, paths = self.own(), list(dict.fromkeys(self.paths))
+        reading, shape, files = getattr(self, "reading", None), getattr(self, "shape", None), self.dictionaries()
+        return {
+            # what is said of dictionary files is refused of a run, unless it is of another target
+            name: open_target(path, own, reading if path in files or not files else None, shape)
+            for name, path in zip(short_names(paths), paths, strict=True)
+        }
+
+    def dictionaries(self) -> list[Path]:
+        """The dictionary files that were named."""
+        return [*filter(is_array_file, self.paths)]
 
     @classmethod
     def shown(cls, args: Sequence[str]) -> Mapping[str, Any]:
@@ -159,6 +199,9 @@ class Measurement(Command):
         if not named or "data" not in {option.name for option in fields(cls)}:
             return {}
         with contextlib.suppress(InputError):
+            check_target(check_path(named[0]))
+            from itervae.cli.runs import open_target
+
             return {"data": open_target(check_path(named[0])).data or DataSettings()}
         return {}
 
@@ -166,6 +209,8 @@ class Measurement(Command):
 @contextlib.contextmanager
 def _threads(number: int | None) -> Iterator[None]:
     """So many CPU threads, until all is done."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:

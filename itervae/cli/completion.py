@@ -19,7 +19,7 @@ from itervae.inference import ENGINES
 from itervae.model import MODELS
 from itervae.options import flag
 from itervae.sequence import CARRYOVERS
-from itervae.training.settings import groups_of
+from itervae.training.groups import groups_of
 
 HOW = {
     "bash": "itervae completion bash > ~/.local/share/bash-completion/completions/itervae",
@@ -68,9 +68,9 @@ def parser() -> argparse.ArgumentParser:
 def _train() -> list[type]:
     """All groups of settings that `itervae train` can have."""
     kinds = [command_of(Kinds.of({}, {}))]
-    for engine in ENGINES.values():
+    for engine in ENGINES:
         for model in MODELS:
-            for carryover in CARRYOVERS.values():
+            for carryover in CARRYOVERS:
                 kinds += groups_of(engine, model, carryover)
     return list(dict.fromkeys(kinds))
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from itervae.cli.show import print_table
 from itervae.cli.suites import SUITES
-from itervae.evaluation.codes import CODE_READOUTS, PIXELS
+from itervae.evaluation.readouts import CODE_READOUTS, PIXELS
 from itervae.plotting import evaluation_figure
 
 if TYPE_CHECKING:

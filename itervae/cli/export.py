@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from itervae.cli.command import Command, Output
-from itervae.cli.runs import own_classes
-from itervae.model import GenerativeModel, save_dictionary
-from itervae.training import load
+from itervae.cli.targets import check_target, own_classes
+
+if TYPE_CHECKING:
+    from itervae.model import GenerativeModel
 
 
 @dataclass
@@ -20,13 +21,14 @@ class Export(Command):
     decoder. Of sparse coding the threshold is written in their place. The other families have no
     rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
 
-    EXAMPLES = ("itervae export runs/my-run --dictionary phi.npz",)
+    EXAMPLES = ("itervae export runs/my-run --output phi.npz",)
 
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"dictionary": Output("dictionary", ".npz")}
+    FORMER: ClassVar = {"dictionary": "output"}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("dictionary", ".npz")}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder or checkpoint."""
-    dictionary: Path
+    output: Path
     """File to write, .npz."""
     own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
     """Classes of your own that the run was trained with; no file is trusted to name code."""
@@ -34,13 +36,18 @@ class Export(Command):
     def reads(self) -> Sequence[Path]:
         return [self.target]
 
-    def work(self) -> GenerativeModel:
+    def work(self) -> "GenerativeModel":
+        check_target(self.target)
+        from itervae.training import load
+
         return load(self.target, own=own_classes(self.own)).model
 
-    def files(self, found: GenerativeModel) -> Mapping[str, Callable[[Path], object]]:
-        return {"dictionary": lambda path: save_dictionary(found, path)}
+    def files(self, found: "GenerativeModel") -> Mapping[str, Callable[[Path], object]]:
+        from itervae.model import save_dictionary
 
-    def tell(self, found: GenerativeModel) -> None:
+        return {"output": lambda path: save_dictionary(found, path)}
+
+    def tell(self, found: "GenerativeModel") -> None:
         size, latents = found.dictionary.shape
         lost = "" if found.prior.name in ("poisson", "sparse code") else f"; its {found.prior.name} prior is left out"
         print(f"{latents} atoms of {size} values{lost}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itervae.errors import InputError
-from itervae.training.folder import is_of_run
+from itervae.training.files import is_of_run
 
 
 def check_outputs(

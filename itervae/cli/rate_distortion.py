@@ -2,55 +2,25 @@
 coding."""
 
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import torch
 import tyro
-from rich import box
-from rich.progress import track
-from rich.table import Table
 
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, common_fitted, described, open_target
-from itervae.cli.show import console, print_table
-from itervae.data import DataSettings, load_stills
+from itervae.cli.targets import DictionaryLayout
+from itervae.data import DataSettings
 from itervae.errors import InputError
-from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
-from itervae.files import write_json
-from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import PoissonVAESettings, SparseCodingSettings, is_dictionary, sparse_coding_model
-from itervae.plotting import Curve, rate_distortion_figure, save
+from itervae.formats import is_array_file
+from itervae.inference import ENGINES, split_steps
 
 STEPS = 200
 """Inference steps of sparse-coding runs when they are measured: near the optimum, as the coders
 are."""
 CODERS = (f"lca-unrolled:{STEPS}:hard", f"lca-unrolled:{STEPS}:soft", f"ista-unrolled:{STEPS}:soft")
-
-
-class Coder(NamedTuple):
-    """Sparse coding by an engine."""
-
-    name: str
-    kind: type[Engine]
-    steps: int
-    shrinkage: Literal["soft", "hard"]
-
-
-class Measured(NamedTuple):
-    """What was found: points of curves, in words what they were measured on, of how many data, of
-    which variance, and what a dictionary file was taken for."""
-
-    points: list[RatePoint]
-    data: str
-    num: int
-    variance: float
-    taken: str
 
 
 @dataclass(kw_only=True)
@@ -64,6 +34,7 @@ class RateDistortion(Measurement):
         "itervae rate-distortion phi.npy --data images --data-path photographs/",
     )
 
+    WORK = "itervae.cli.work.rate_distortion"
     OUTPUTS: ClassVar[Mapping[str, Output]] = {"json": REPORT, "figure": FIGURE}
 
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
@@ -73,6 +44,7 @@ class RateDistortion(Measurement):
     dictionary: Path | None = None
     """Run or dictionary file whose atoms, scaled to unit norm, the coders use; by default the
     Poisson VAE among the runs whose beta is nearest to 1."""
+    reading: DictionaryLayout = field(default_factory=DictionaryLayout)
     coders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ENGINE:STEPS:hard|soft ...")] = CODERS
     """Sparse coding with non-negative coefficients, each an engine of the registry or MODULE:CLASS
     of your own, a number of steps, and hard or soft."""
@@ -91,7 +63,7 @@ class RateDistortion(Measurement):
 
     @property
     def paths(self) -> Sequence[Path]:
-        return [path for path in self.runs if not is_dictionary(path)]
+        return [path for path in self.runs if not is_array_file(path)]
 
     @property
     def named(self) -> Sequence[str]:
@@ -105,7 +77,7 @@ class RateDistortion(Measurement):
             raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
         if not self.runs:
             raise InputError("no run was named; expected run folders or checkpoints of itervae train")
-        if len(files := self._files()) > 1:
+        if len(files := self.dictionaries()) > 1:
             raise InputError(
                 f"{' and '.join(map(str, files))} were named as dictionaries; expected one, which all coders use"
             )
@@ -113,178 +85,42 @@ class RateDistortion(Measurement):
             if not 0 < threshold < math.inf:
                 raise InputError(f"--thresholds has {threshold}; expected positive numbers")
         for coder in self.coders:
-            _coder(coder)
+            check_coder(coder)
 
-    def work(self) -> Measured:
-        coders = [_coder(coder) for coder in self.coders]
-        x, data = self._data()
-        jobs: list[tuple[Target, Coder | None]] = [(target, None) for target in self.targets.values()]
-        dictionary = self._dictionary()
-        if dictionary is not None:
-            size = len(dictionary.model.dictionary)  # refused now and not after the runs
-            if size != x.shape[1]:
-                raise InputError(
-                    f"the atoms of {dictionary.path} have {size} values and the data {x.shape[1]}; name one that fits"
-                )
-            jobs += [(dictionary, coder) for coder in coders]
-        points: list[RatePoint] = []
-        out = console(stderr=True)
-        for target, coder in track(jobs, "measuring", console=out, transient=True, disable=not out.is_terminal):
-            target.model.to(self.device)
-            if coder is None:
-                points += _of_run(target, x, self.seed)
-            else:
-                points += _of_coder(target, coder, self.thresholds, x)
-        return Measured(points, data, len(x), total_variance(x), "" if dictionary is None else dictionary.taken)
-
-    def _files(self) -> list[Path]:
-        """The dictionaries that were named."""
-        return [*filter(is_dictionary, self.runs), *filter(None, [self.dictionary])]
-
-    def _dictionary(self) -> Target | None:
-        """What the coders use: what was named, or the Poisson VAE with a linear decoder and a
-        Gaussian likelihood whose beta is nearest to 1."""
-        if files := self._files():
-            return open_target(files[0], self.own())
-        betas = {
-            name: abs(run.settings.model.beta - 1)
-            for name, target in self.targets.items()
-            if (run := target.run) is not None
-            and isinstance(run.settings.model, PoissonVAESettings)
-            and run.settings.model.decoder == "linear"
-            and run.settings.model.likelihood == "gaussian"  # under others Φz is no mean
-        }
-        return self.targets[min(betas, key=lambda name: betas[name])] if betas else None
-
-    def _data(self) -> tuple[torch.Tensor, str]:
-        """The data (N, D) of the runs, or those asked for, and their description."""
-        source = load_stills(self.data, self.seed, fitted=common_fitted(self.targets.values()))
-        x = source.validation[: self.num] if self.split == "validation" else source.batch(0, self.num)
-        return x.to(self.device), described(source, self.split)
-
-    def files(self, found: Measured) -> Mapping[str, Callable[[Path], object]]:
-        told = report(found.points, found.data, found.num, found.variance)
-        return {
-            "json": lambda path: write_json(path, told),
-            "figure": lambda path: save(rate_distortion_figure(_drawn(found.points), found.variance), path),
-        }
-
-    def tell(self, found: Measured) -> None:
-        if found.taken:
-            print(found.taken, file=sys.stderr)
-        _print(found.points, found.data, found.num)
+    def dictionaries(self) -> list[Path]:
+        return [*filter(is_array_file, self.runs), *filter(None, [self.dictionary])]
 
 
-def _of_run(target: Target, x: torch.Tensor, seed: int) -> list[RatePoint]:
-    """The points of a run with its own engine and, for a linear Poisson VAE, with the best
-    posterior."""
-    assert target.run is not None
-    model, engine, settings = target.model, target.engine.to(x.device), target.run.settings
-    if isinstance(settings.model, SparseCodingSettings):
-        threshold = settings.model.threshold
-        signed = " signed" if settings.model.signed else ""
-        family = f"{_short(settings.engine_name)} {settings.model.shrinkage}{signed}, own dictionary"
-        varied = {"setting": f"θ {threshold:g}", "order": threshold}
-        return rate_points(model, engine, x, family=family, steps=STEPS, **varied)
-    beta = settings.model.beta
-    encoder = getattr(settings.engine, "encoder", None)
-    name = f"{encoder} encoder" if encoder else _short(settings.engine_name)
-    if settings.model.decoder != "linear":
-        name += f", {settings.model.decoder_name} decoder"
-    varied = {"setting": f"β {beta:g}", "order": beta, "seed": seed}
-    points = rate_points(model, engine, x, family=f"P-VAE, {name}", **varied)
-    if model.exact:
-        points += rate_points(model, Optimal(), x, family=f"best posterior, {name}'s model", **varied)
-    return points
-
-
-def _of_coder(target: Target, coder: Coder, thresholds: tuple[float, ...], x: torch.Tensor) -> list[RatePoint]:
-    """The points of sparse coding over thresholds on the dictionary of a target."""
-    model, atoms = target.model, "P-VAE dictionary" if target.run is not None else f"atoms of {target.path.name}"
-    name, kind, steps, shrinkage = coder
-    points: list[RatePoint] = []
-    for threshold in thresholds:
-        settings = SparseCodingSettings(model.latents, threshold, "hard" if shrinkage == "hard" else "soft")
-        coding = sparse_coding_model(model.dictionary.detach(), settings, model.shape)
-        check_named(name, coding)
-        points += rate_points(
-            coding,
-            kind.build(kind.Settings(), coding, coding.shape),
-            x,
-            family=f"{_short(name)} {shrinkage}, {atoms}",
-            setting=f"θ {threshold:g}",
-            order=threshold,
-            steps=steps,
-        )
-    return points
-
-
-def _coder(text: str) -> Coder:
-    """The coder of ENGINE:STEPS:SHRINKAGE."""
+def split_coder(text: str) -> tuple[str, int | None, str]:
+    """Engine, steps and shrinkage of ENGINE:STEPS:SHRINKAGE."""
     engine, _, shrinkage = text.rpartition(":")
-    fitting = [
+    return *split_steps(engine), shrinkage
+
+
+def check_coder(text: str) -> None:
+    """Refuse what does not have the form of a coder."""
+    name, steps, shrinkage = split_coder(text)
+    if shrinkage not in ("soft", "hard") or steps is None or not (name in ENGINES or ":" in name):
+        raise unfit(text)
+
+
+def unfit(text: str) -> InputError:
+    """The error of a coder that is none."""
+    return InputError(
+        f"coder {text!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting())}; write, "
+        "say, lca-unrolled:200:soft"
+    )
+
+
+def fitting() -> list[str]:
+    """The engines that sparse coding on a given dictionary can be done with."""
+    return [
         name
         for name, kind in ENGINES.items()
         if "Poisson family or sparse coding" in kind.requires
         and "certifiable optimum" not in kind.requires
         and not kind.learned
     ]
-    name, steps = split_steps(engine)
-    if shrinkage not in ("soft", "hard") or steps is None or not (name in fitting or ":" in name):
-        raise InputError(
-            f"coder {text!r} is not ENGINE:STEPS:soft or ENGINE:STEPS:hard with one of {', '.join(fitting)}; write, "
-            "say, lca-unrolled:200:soft"
-        )
-    kind = engine_class(name)
-    if kind.learned:
-        raise InputError(f"coder {text!r} has to be trained; use an engine that has nothing to learn")
-    return Coder(name, kind, steps, shrinkage)
-
-
-def _short(name: str) -> str:
-    """LCA of lca-unrolled."""
-    return name.split("-")[0].upper()
-
-
-def _print(points: list[RatePoint], data: str, num: int) -> None:
-    table = Table(title=f"rate and distortion ({num} data: {data})", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("curve", "setting", "lifetime sparsity", "zeros", "error", "± s.e.", "R²"):
-        table.add_column(heading, justify="left" if heading in ("curve", "setting") else "right", no_wrap=True)
-    by_curve = curves(points)
-    for name, members in by_curve.items():
-        for point in members:
-            zeros = "" if point.share_zero is None else f"{point.share_zero:.3f}"
-            numbers = (f"{point.error:.2f}", f"{point.error_se:.2g}", f"{point.r2:.3f}")
-            table.add_row(name, point.setting, f"{point.lifetime_sparsity:.3f}", zeros, *numbers)
-        table.add_section()
-    print_table(table, ("± s.e.", "R²", "zeros"))
-    out = console()
-    coded = {name: members for name, members in by_curve.items() if members[0].setting.startswith("θ")}
-    for point in points:
-        if not point.family.startswith("P-VAE") or point.order != 1:
-            continue
-        for name, members in coded.items():
-            error = matched_error(members, point.lifetime_sparsity)
-            if error is not None:
-                change = 100 * (error / point.error - 1)
-                side = f"{abs(change):.0f}% {'below' if change < 0 else 'above'} the {point.error:.1f} of {point.curve}"
-                out.print(f"{name}: {error:.1f} at {point.lifetime_sparsity:.3f}, {side}, β 1", soft_wrap=True)
-
-
-def _drawn(points: list[RatePoint]) -> dict[str, Curve]:
-    """The points as the curves of the figure."""
-    return {
-        name: Curve(
-            lifetime_sparsity=np.array([point.lifetime_sparsity for point in members]),
-            share_zero=np.array([np.nan if point.share_zero is None else point.share_zero for point in members]),
-            error=np.array([point.error for point in members]),
-            error_se=np.array([point.error_se for point in members]),
-            setting=[point.setting for point in members],
-            kind=members[0].kind,
-            family=members[0].family,
-        )
-        for name, members in curves(points).items()
-    }
 
 
 run = partial(RateDistortion.run, "itervae rate-distortion")

@@ -4,70 +4,20 @@ engines by name."""
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from torch import nn
-
+from itervae.cli.targets import DictionaryLayout, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.formats import named
-from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class, split_steps
-from itervae.model import GenerativeModel, SparsityPrior, is_dictionary, load_dictionary
+from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class
+from itervae.model import GenerativeModel, SparsityPrior, is_dictionary
 from itervae.options import flag
-from itervae.own import import_class
 from itervae.paths import check_path
 from itervae.training import LoadedRun, load
 
 DEFAULT_ENGINE = "lca-unrolled"
 """What comes with the dictionary file of a Poisson model."""
-
-
-@dataclass(frozen=True)
-class DictionarySettings:
-    """What a dictionary file is taken for, where it does not say."""
-
-    model: Literal["poisson-vae", "sparse-coding"] | None = None
-    """Model of a dictionary file: a Poisson VAE by default, or sparse coding, which needs
-    --threshold."""
-    log_rate: float | None = None
-    """Prior log-rate of a Poisson dictionary that has none; -5 by default."""
-    observation_variance: float | None = None
-    """Observation variance of a Poisson dictionary that has none; 0.5 by default."""
-    threshold: float | None = None
-    """Threshold of sparse coding: E(a) = ½‖x − Φa‖² + threshold Σ|a|, atoms as they are in the
-    file."""
-    shrinkage: Literal["soft", "hard"] | None = None
-    """Soft threshold (the lasso) by default, or hard."""
-    signed: bool = False
-    """Coefficients of any sign, of sparse coding; by default they are non-negative."""
-    dictionary_key: str | None = None
-    """Name of the dictionary among the arrays of a file (.npz, .mat, .h5); by default dictionary,
-    or the only array."""
-    atoms: Literal["columns", "rows"] = "columns"
-    """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
-    scikit-learn do."""
-
-    def load(self, path: Path, shape: tuple[int, ...] | None = None) -> GenerativeModel:
-        """The model of a file, with atoms of a shape.
-
-        Raises:
-            InputError: as `load_dictionary`; settings of the other model.
-        """
-        sparse = {"threshold": self.threshold, "shrinkage": self.shrinkage, "signed": self.signed or None}
-        if self.model != "sparse-coding":
-            for name, value in sparse.items():
-                if value is not None:
-                    raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
-        layout: Any = {"key": self.dictionary_key, "atoms": self.atoms, "shape": shape}
-        model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, **layout)
-        found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
-        if self.model not in (None, found):
-            if found == "poisson-vae":
-                raise InputError(
-                    f"--model sparse-coding was given for {path}, which has no threshold; give one with --threshold"
-                )
-            raise InputError(f"--model {self.model} was given for {path}, a dictionary of sparse coding; leave it out")
-        return model
 
 
 def _taken(model: GenerativeModel) -> str:
@@ -116,7 +66,7 @@ class Target:
 def open_target(
     path: Path,
     own: Collection[type] = (),
-    reading: DictionarySettings | None = None,
+    reading: DictionaryLayout | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> Target:
     """A trained run with its engine, or a dictionary file with the default one.
@@ -130,7 +80,7 @@ def open_target(
     Raises:
         InputError: nothing there, or something that is neither; a reading for a run.
     """
-    reading = DictionarySettings() if reading is None else reading
+    reading = DictionaryLayout() if reading is None else reading
     if is_dictionary(path):
         model = reading.load(path, shape)
         name = default_engine(model)
@@ -139,7 +89,7 @@ def open_target(
         prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():
-        if value != getattr(DictionarySettings, name, None):
+        if value != getattr(type(reading), name, None):
             words = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise InputError(f"{flag(name)} {words} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
@@ -245,36 +195,12 @@ def check_widths(source: Source, targets: Iterable[Target]) -> None:
         if width == model.latents:
             raise InputError(
                 f"the data have {width} values per datum and {what} explains {model.size} with {width} latents; if the "
-                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows of gap"
+                "atoms of its dictionary lie in rows, transpose it, or say --atoms rows"
             )
         raise InputError(
             f"the data have {width} values per datum and {what} explains {model.size}; name data that fit with --data "
             "and --data-path, or another --patch-size"
         )
-
-
-def own_classes(names: Sequence[str], engines: Sequence[str] = ()) -> list[type]:
-    """The classes that a user names with --own, and those among the engines, each ENGINE:STEPS,
-    that are the user's.
-
-    Raises:
-        InputError: no such class.
-    """
-    named = [name for name, _ in map(split_engine, engines) if ":" in name and not _is_run(name)]
-    return [import_class(name, nn.Module) for name in dict.fromkeys([*names, *named])]
-
-
-def split_engine(text: str) -> tuple[str, int | None]:
-    """ENGINE, MODULE:CLASS or the folder of a run, each with or without :STEPS, as a name and a
-    number of steps."""
-    return (text.strip(), None) if _is_run(text) else split_steps(text)  # the name of a folder may hold a colon
-
-
-def _is_run(name: str) -> bool:
-    if name.strip().partition(":")[0] in ("", *ENGINES):  # a folder of that name is ./NAME
-        return False
-    path = check_path(name)
-    return path.is_dir() or path.suffix == ".pt"
 
 
 def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple[Engine, int | None]:
@@ -289,7 +215,7 @@ def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple
             to be trained.
     """
     name, steps = split_engine(text)
-    if _is_run(name):
+    if is_run(name):
         return load(check_path(name), own=own).engine, steps
     if name == target.inference:
         return target.engine, steps

@@ -1,60 +1,19 @@
 """`itervae sequence`: what carryover buys on sequences, in nats per frame and in steps per
 frame."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
-import numpy as np
-import torch
 import tyro
-from rich import box
-from rich.table import Table
-from torch import Tensor
 
 from itervae.arguments import check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
-from itervae.cli.runs import Target, check_widths, common_fitted, described
-from itervae.cli.show import console, print_table, progress
-from itervae.data import DataSettings, TubeSource, load_source, typical
+from itervae.data import DataSettings
 from itervae.errors import InputError
-from itervae.evaluation.sequences import (
-    MOST_STEPS,
-    CarryoverReport,
-    SequenceReport,
-    frames_to_filter,
-    measure_sequences,
-)
-from itervae.files import write_json
-from itervae.inference import Engine
-from itervae.model import GenerativeModel
-from itervae.plotting import save, save_animation, sequence_animation, sequence_figure, spikes_figure
 from itervae.plotting.formats import FORMATS
-from itervae.sequence import Carryover, NoCarryover, filter_sequence
-from itervae.training import LoadedRun
-
-NONE = "none"
-SCHEMA = 1
-"""Version of the report."""
-
-
-Candidate = tuple[GenerativeModel, Engine, Carryover]
-Filtered = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]
-"""Frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence, and the shape of a
-frame."""
-
-
-class Measured(NamedTuple):
-    """What was found: the report, in words what was measured, frames of a sequence, and of the
-    first one its name and what a figure shows of it."""
-
-    report: SequenceReport
-    data: str
-    frames: int
-    name: str
-    filtered: Filtered | None
 
 
 @dataclass(kw_only=True)
@@ -66,6 +25,7 @@ class Sequence(Measurement):
 
     EXAMPLES = ("itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",)
 
+    WORK = "itervae.cli.work.sequence"
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
         "figure": FIGURE,
@@ -103,160 +63,6 @@ class Sequence(Measurement):
         check_whole("--tubes", self.tubes, 1)
         if not self.runs:
             raise InputError("no run was named; expected run folders of itervae train --data video or --data drift")
-
-    def work(self) -> Measured:
-        runs = {name: _on_sequences(target) for name, target in self.targets.items()}
-        first = next(iter(runs.values()))
-        steps = list(dict.fromkeys(self.steps))
-        source = self._source()
-        check_widths(source, self.targets.values())
-        tubes = {name: tube.to(self.device) for name, tube in source.sequences(self.tubes).items()}
-        rows = self.tubes * len(tubes)
-        candidates = _candidates(runs, self.device)
-        with progress() as bar:
-            tasks = {
-                name: bar.add_task(name, total=rows * frames_to_filter(engine, steps, source.frames))
-                for name, (_, engine, _) in candidates.items()
-            }
-            report = measure_sequences(
-                candidates,
-                tubes,
-                steps=steps,
-                start=first.settings.sequence.start,
-                seed=self.seed,
-                advance=lambda name, frames: bar.advance(tasks[name], frames),
-            )
-        name, tube = next(iter(tubes.items()))
-        filtered = None if self.spikes is None and self.animation is None else _filtered(first, tube, self.seed)
-        return Measured(report, described(source, "validation"), source.frames, name, filtered)
-
-    def _source(self) -> TubeSource:
-        """The data of the runs, prepared as they prepared theirs."""
-        path, fitted = self.runs[0], common_fitted(self.targets.values())
-        if not self.data.sequential:
-            raise InputError(f"--data {self.data.data} has no order; use --data video or --data drift")
-        if self.data.frames == 1:
-            raise InputError("sequences of one frame have no past; give --frames 2 or more")
-        if self.data.data == "video" and "scale" not in fitted:
-            raise InputError(
-                f"{path} does not hold the scale of the frames that it was trained on, as runs of earlier versions; "
-                f"resume it once to have it saved: itervae train --resume {path} with a larger --updates or --minutes"
-            )
-        source = load_source(self.data, self.seed, fitted=fitted)
-        assert isinstance(source, TubeSource)
-        return source
-
-    def files(self, found: Measured) -> Mapping[str, Callable[[Path], object]]:
-        report = asdict(found.report)
-        about = {"schema": SCHEMA, "data": found.data, "frames": found.frames, "tubes": self.tubes}
-        return {
-            "json": lambda path: write_json(path, about | report),
-            "figure": lambda path: save(sequence_figure(report), path),
-            "spikes": lambda path: save(spikes_figure(*_filtered_of(found), found.name), path),
-            "animation": lambda path: save_animation(sequence_animation(*_filtered_of(found)), path),
-        }
-
-    def tell(self, found: Measured) -> None:
-        _print(found.report, found.data, list(dict.fromkeys(self.steps)))
-
-
-def _on_sequences(target: Target) -> LoadedRun:
-    if target.run is None or target.run.carryover is None:
-        raise InputError(f"{target.path} was not trained on sequences; expected a run of --data video or --data drift")
-    return target.run
-
-
-def _filtered_of(found: Measured) -> Filtered:
-    assert found.filtered is not None
-    return found.filtered
-
-
-def _candidates(runs: Mapping[str, LoadedRun], device: torch.device) -> dict[str, Candidate]:
-    """Every run's own carryover, and none with each model that differs from the others; by the
-    carryover's name, with that of the run where two would be the same."""
-    found: dict[str, Candidate] = {}
-    models: list[GenerativeModel] = []
-    plain: dict[str, Candidate] = {}
-    names = [run.settings.sequence.carryover for run in runs.values()]
-    for (short, run), name in zip(runs.items(), names, strict=True):
-        model, engine = run.model.to(device), run.engine.to(device)
-        if not any(_same(model, other) for other in models):
-            plain[f"{NONE} ({short})" if models else NONE] = (model, engine, NoCarryover())
-            models.append(model)
-        if name != NONE:
-            assert run.carryover is not None
-            own = run.carryover.to(device)
-            found[name if names.count(name) == 1 else f"{name} ({short})"] = (model, engine, own)
-    return plain | found
-
-
-def _same(one: GenerativeModel, other: GenerativeModel) -> bool:
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
-    table = Table(title=f"nats per frame, frames 2 to T ({data})", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("sequence", no_wrap=True)
-    table.add_column("carryover", no_wrap=True)
-    for heading in ("optimum", "gain", "± s.e.", "shuffled"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    numbers = [str(number) for number in (*steps, 0) if any(str(number) in f.at_steps for f in report.mean.values())]
-    for number in numbers:
-        heading = "one pass" if number == "0" else f"{number} step{'s' * (number != '1')}"
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("to 1 nat", justify="right", no_wrap=True)
-    table.add_column("to 0.1", justify="right", no_wrap=True)
-    table.add_column("spikes", justify="right", no_wrap=True)
-    table.add_column("persistence", justify="right", no_wrap=True)
-    for sequence, each in {**report.sequences, "mean": report.mean}.items():
-        for name, found in each.items():
-            table.add_row(
-                sequence,
-                name,
-                f"{found.optimum:.2f}",
-                f"{found.gain:.2f}",
-                f"{found.gain_standard_error:.2g}",
-                f"{found.shuffled_optimum:.2f}",
-                *(f"{found.at_steps[number]:.2f}" if number in found.at_steps else "-" for number in numbers),
-                _starts(found, "1.0"),
-                _starts(found, "0.1"),
-                f"{found.spikes:.1f}",
-                f"{found.persistence:.2f}",
-            )
-            sequence = ""
-        table.add_section()
-    inner = [column.header for column in table.columns[6:-4]][1:-1]
-    print_table(table, ("persistence", "spikes", "shuffled", *map(str, inner), "to 0.1", "to 1 nat", "± s.e."))
-    out = console()
-    proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
-    if report.certificate_max != report.certificate_max:
-        proof = "the optima are estimates, by 200 steps of the LCA"
-    out.print(
-        f"{proof}; steps are means from a start at the prior / the previous posterior / the safer of both, at most "
-        f"{MOST_STEPS}",
-        soft_wrap=True,
-    )
-
-
-def _starts(found: CarryoverReport, threshold: str) -> str:
-    steps = found.steps_to.get(threshold)
-    return " / ".join(f"{value:.1f}" for value in steps.values()) if steps else "-"
-
-
-@torch.no_grad()
-def _filtered(run: LoadedRun, tube: Tensor, seed: int) -> Filtered:
-    """A typical one of some sequences (N, T, D), filtered by a run."""
-    x, model, carryover = tube[typical(tube)][None], run.model, run.carryover
-    assert carryover is not None
-    generator = torch.Generator(x.device).manual_seed(seed)
-    start = run.settings.sequence.start
-    posterior = model.posterior(
-        filter_sequence(model, run.engine, x, carryover, start=start, generator=generator).u.flatten(0, 1)
-    )
-    counts = posterior.sample((), generator)
-    frames, spikes, decoded = (value.float().cpu().numpy() for value in (x[0], counts, model.decode(posterior.mean)))
-    return frames, spikes, decoded, model.shape
 
 
 run = partial(Sequence.run, "itervae sequence")

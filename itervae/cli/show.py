@@ -20,6 +20,13 @@ def progress() -> Progress:
     return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
 
 
+def begin(what: str) -> None:
+    """Say on the terminal what is begun that may take a while and has no bar yet."""
+    out = console(stderr=True)
+    if out.is_terminal:
+        out.print(what, style="dim", soft_wrap=True)
+
+
 def print_table(table: Table, spare: Sequence[str] = (), whole: str = "--json") -> None:
     """Print a table without broken numbers: columns that are to spare are left out where it is
     wider than the terminal, or than 80 columns in a file or a pipe, and that is said.

@@ -1,15 +1,16 @@
 """`itervae train`: see `itervae.config` for how its options come about."""
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from itervae.cli import interruptible
+from itervae.cli.targets import check_target
 from itervae.config import parse_train
-from itervae.training import Summary, train_run
-from itervae.training.distributed import leads
-from itervae.training.folder import default_folder
-from itervae.training.interrupt import answered, how_to_go_on
-from itervae.training.monitor import weighted
+from itervae.training.checks import check_values
+
+if TYPE_CHECKING:
+    from itervae.training import Summary
 
 LOOSE = 1.0
 """A mean certificate above which it is said what one is, and what to do."""
@@ -17,7 +18,17 @@ LOOSE = 1.0
 
 def run(args: list[str]) -> None:
     settings, run_dir, resume = parse_train(args)
+    if settings.training.freeze is None:
+        check_values(settings)
+    else:
+        check_target(settings.training.freeze)
+    from itervae.training import train_run
+    from itervae.training.distributed import leads
+    from itervae.training.folder import default_folder
+    from itervae.training.interrupt import answered
+
     folder = resume or run_dir or default_folder(settings)
+    interruptible()
     with answered(folder):
         summary = train_run(settings, folder, resume=resume is not None)
         if leads():
@@ -26,8 +37,14 @@ def run(args: list[str]) -> None:
         raise SystemExit(128 + summary.signal)
 
 
-def _tell(summary: Summary) -> None:
+def _tell(summary: "Summary") -> None:
     """Print what a run has come to, or how to go on with it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from itervae.training.interrupt import how_to_go_on
+    from itervae.training.monitor import weighted
+
     console = Console()
     if not summary.finished:
         console.print(

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
 import tyro
-from torch import nn
 
-from itervae.config.files import CHANGEABLE, OWN, read_yaml, resumed
+from itervae.config.files import CHANGEABLE, OWN, base_of, read_yaml, resumed
 from itervae.config.kinds import Kinds, named_model, spell_steps
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.inference import ENGINES, engine_name
-from itervae.model import MODELS, families, is_dictionary
+from itervae.inference.registry import engine_settings
+from itervae.model import MODELS, families
 from itervae.options import HELP_ALL, asks_help, flag, parse
-from itervae.own import import_class, is_class_name
+from itervae.own import Module, import_class, is_class_name
 from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, SequenceSettings
 from itervae.training import RunSettings, TrainingSettings
@@ -86,8 +86,11 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
 
     if "freeze" in given:
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
-        if kinds.model == "sparse-coding" and is_dictionary(Path(str(given["freeze"]))):
-            beside -= {"model", *SAID}  # what a file of a dictionary does not say
+        if kinds.model == "sparse-coding" and beside & {"model", *SAID}:
+            from itervae.model import is_dictionary
+
+            if is_dictionary(Path(str(given["freeze"]))):
+                beside -= {"model", *SAID}  # what a file of a dictionary does not say
         if beside:
             raise InputError(
                 f"{flag(sorted(beside)[0])} was given beside --freeze {given['freeze']}, which brings its own model; "
@@ -117,10 +120,10 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
 
 def _classes(args: Sequence[str], given: Mapping[str, Any]) -> dict[str, type]:
     """The classes of a user's own that a command line names, by their names."""
-    named: dict[str, type] = {name: nn.Module for name in _values(args, "own")}
-    for option, base in OWN.items():
+    named: dict[str, type] = {name: Module for name in _values(args, "own")}
+    for option in OWN:
         if is_class_name(given.get(option)):
-            named[given[option]] = base
+            named[given[option]] = base_of(option)
     return {name: import_class(name, base) for name, base in named.items()}
 
 
@@ -135,21 +138,21 @@ def _values(args: Sequence[str], name: str) -> list[str]:
 def command_of(kinds: Kinds) -> type:
     """The dataclass of everything that `itervae train` takes with an engine, a model and a
     carryover."""
-    engine, model, carryover = kinds.engine, MODELS[kinds.model], CARRYOVERS[kinds.carryover]
+    model, engine, carryover = MODELS[kinds.model], engine_settings(kinds.engine), CARRYOVERS.settings(kinds.carryover)
     options = [
-        ("inference", str, engine_name(engine)),
+        ("inference", str, engine_name(kinds.engine)),
         ("model", Literal[tuple(MODELS)], kinds.model),
         ("family", Optional[Literal[tuple(families())]], None),  # noqa: UP045 (| fails at run time)
         ("config", Path | None, None),
         ("resume", Path | None, None),
         ("run_dir", Path | None, None),
         ("own", tuple[str, ...], ()),
-        ("engine", engine.Settings, engine.Settings()),
+        ("engine", engine, engine()),
         ("data", DataSettings, DataSettings()),
         ("generative_model", model, model()),
         ("training", TrainingSettings, TrainingSettings()),
         ("sequence", SequenceSettings, SequenceSettings()),
-        ("carried", carryover.Settings, carryover.Settings()),
+        ("carried", carryover, carryover()),
     ]
     helps = {
         "inference": f"Engine of inference: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own. It decides which "

@@ -10,17 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-from torch import nn
 
 from itervae.config.kinds import Kinds, named_model, spell_steps
 from itervae.errors import InputError
-from itervae.inference import Engine
-from itervae.own import class_name, given_class, is_class_name
-from itervae.training import resume_settings
-from itervae.training.settings import without_defaults
+from itervae.own import Module, class_name, given_class, is_class_name
+from itervae.training.files import LAST, check_there
+from itervae.training.groups import without_defaults
 
-OWN = {"inference": Engine, "decoder": nn.Module, "encoder": nn.Module, "start_encoder": nn.Module}
-"""Settings that may name a class of a user's own."""
+OWN = ("inference", "decoder", "encoder", "start_encoder")
+"""Settings that may name a class of a user's own: an engine, or a module."""
 CHANGEABLE = (
     "updates",
     "minutes",
@@ -63,9 +61,9 @@ def read_yaml(path: Path, own: Mapping[str, type] = MappingProxyType({})) -> dic
         content["model"] = named
     content.pop("family", None)
     spell_steps(content, str)
-    for name, base in OWN.items():
+    for name in OWN:
         if is_class_name(content.get(name)):
-            content[name] = class_name(given_class(content[name], own.values(), base))
+            content[name] = class_name(given_class(content[name], own.values(), base_of(name)))
     kinds = Kinds.of(content, own)
     content = without_defaults(content, kinds.groups)
     for name in content:
@@ -83,6 +81,9 @@ def resumed(run_dir: Path, own: Mapping[str, type]) -> dict[str, Any]:
     """
     if run_dir.is_file():
         raise InputError(f"--resume {run_dir} is a file; name the folder of the run, {run_dir.parent}")
+    check_there(run_dir / LAST)
+    from itervae.training import resume_settings
+
     settings = resume_settings(run_dir, own.values()).flat()
     path = run_dir / "config.yaml"
     if not path.is_file():
@@ -103,6 +104,15 @@ def resumed(run_dir: Path, own: Mapping[str, type]) -> dict[str, Any]:
                 f"{path} --run-dir NEW"
             )
     return settings
+
+
+def base_of(name: str) -> type:
+    """What a class of a user's own is to be that a setting names."""
+    if name != "inference":
+        return Module
+    from itervae.inference import Engine
+
+    return Engine
 
 
 def _same(written: Any, value: Any) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 
 from itervae.data import DataSettings, source_kind
 from itervae.errors import InputError
-from itervae.inference import ENGINES, Engine, engine_class, engine_name, split_steps
+from itervae.inference.registry import ENGINES, engine_name, engine_settings, known_engine, split_steps
 from itervae.model import MODELS, families
 from itervae.sequence import CARRYOVERS, SequenceSettings
-from itervae.training.choices import without_order
-from itervae.training.settings import check_names, groups_of
+from itervae.training.checks import without_order
+from itervae.training.groups import check_names, groups_of
 
 DEFAULT_INFERENCE, DEFAULT_ENCODED = "lca-unrolled", "amortized"
 """Engines by default, of the Poisson family and sparse coding, and of the others, which have no
@@ -23,9 +23,10 @@ COMMAND = ("config", "resume", "run_dir", "family", "own")
 
 @dataclass(frozen=True)
 class Kinds:
-    """The engine, model, data and carryover of a run, which decide its settings."""
+    """The engine, model, data and carryover of a run, which decide its settings; an engine of a
+    user's own is its class."""
 
-    engine: type[Engine]
+    engine: str | type
     model: str
     data: str
     carryover: str
@@ -41,7 +42,7 @@ class Kinds:
         """
         model = values.get("model", DEFAULT_MODEL)
         inference = values.get("inference", _default_inference(model))
-        engine = own.get(inference) or engine_class(inference)
+        engine = own.get(inference) or known_engine(inference)
         check_name("model", model, MODELS)
         data, carryover = values.get("data", DEFAULT_DATA), values.get("carryover", DEFAULT_CARRYOVER)
         found = cls(  # an unknown name of data or carryover is refused where options are
@@ -50,14 +51,14 @@ class Kinds:
             data if isinstance(data, str) and source_kind(data) else DEFAULT_DATA,
             carryover if carryover in CARRYOVERS else DEFAULT_CARRYOVER,
         )
-        if engine not in ENGINES.values():
+        if isinstance(engine, type):
             check_names(engine, found.groups)
         return found
 
     @property
     def groups(self) -> list[type]:
         """The settings classes."""
-        return groups_of(self.engine, self.model, CARRYOVERS[self.carryover])
+        return groups_of(self.engine, self.model, self.carryover)
 
     @property
     def names(self) -> list[str]:
@@ -83,10 +84,10 @@ class Kinds:
             (
                 "inference",
                 inference,
-                {other: kind.Settings for other, kind in (ENGINES | {inference: self.engine}).items()},
+                {**{other: engine_settings(other) for other in ENGINES}, inference: engine_settings(self.engine)},
             ),
             ("model", self.model, MODELS),
-            ("carryover", self.carryover, {other: kind.Settings for other, kind in CARRYOVERS.items()}),
+            ("carryover", self.carryover, {other: CARRYOVERS.settings(other) for other in CARRYOVERS}),
         ):
             elsewhere = [other for other, kind in known.items() if name in _names(kind)]
             if elsewhere:

@@ -1,13 +1,19 @@
 """Data: images, arrays and benchmarks as sources of batches, and files as inputs to a trained
 run."""
 
-from itervae.data.given import as_source
-from itervae.data.inputs import Inputs, Preparation
-from itervae.data.prefetch import Prefetcher
-from itervae.data.registry import load_source, load_stills
-from itervae.data.settings import SOURCES, DataSettings, SourceKind, source_kind
-from itervae.data.source import NOTHING_FITTED, Fitted, Source
-from itervae.data.tubes import TubeSource, check_window, typical
+from typing import TYPE_CHECKING
+
+from itervae.lazy import lazily
+
+if TYPE_CHECKING:
+    from itervae.data.given import as_source
+    from itervae.data.inputs import Inputs, Preparation
+    from itervae.data.kinds import SOURCES, SourceKind, source_kind
+    from itervae.data.loading import load_source, load_stills
+    from itervae.data.prefetch import Prefetcher
+    from itervae.data.settings import DataSettings, check_window
+    from itervae.data.source import NOTHING_FITTED, Fitted, Source
+    from itervae.data.tubes import TubeSource, typical
 
 __all__ = [
     "NOTHING_FITTED",
@@ -27,3 +33,4 @@ __all__ = [
     "source_kind",
     "typical",
 ]
+__getattr__, __dir__ = lazily(__name__)

@@ -15,7 +15,7 @@ from torch import Tensor
 from itervae.arrays import as_float32
 from itervae.data.labels import read_labels
 from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, flattened, row_chunks
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import SMALL, Fitted, RowSource, held_out
 from itervae.errors import InputError
 from itervae.formats import named, read_array
@@ -80,7 +80,7 @@ def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tup
             "x.transpose(0, 3, 1, 2)."
         )
     if asked is not None and asked != shape:
-        flag = f"--shape {' '.join(map(str, asked))}"
+        flag = f"`shape={' '.join(map(str, asked))}`"
         if len(shape) > 1:
             raise InputError(f"{flag} was given for {where}, whose data have the shape {shape}; leave it out.")
         if prod(asked) != prod(shape):
@@ -183,14 +183,5 @@ def _say(array: np.ndarray, shape: tuple[int, ...], divide_by: float, where: str
     if divide_by != 1:
         line += f", divided by {divide_by:g}"
     elif array.dtype == np.uint8 and divide_by == 1:
-        line += ", bytes as they are; --divide-by 255 takes them to [0, 1]"
+        line += ", bytes as they are; `divide_by=255` takes them to [0, 1]"
     warnings.warn(line, stacklevel=2)
-
-
-ARRAY = SourceKind(
-    array_source,
-    reads=(
-        "data_path", "data_key", "val_path", "val_key", "val_share", "shape", "divide_by",
-        "labels", "labels_key", "val_labels", "val_labels_key",
-    ),
-)  # fmt: skip

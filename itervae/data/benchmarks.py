@@ -14,7 +14,7 @@ from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
 from itervae.data.photographs import shared_source
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
 from itervae.formats import read_array
@@ -99,7 +99,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
     else:
         raise InputError(
             f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
-            "ITERVAE_DATA and --no-download to have it fetched."
+            "ITERVAE_DATA and `download=False` to have it fetched."
         )
     images = images_from_array(pixels, where, CIFAR_PATCH, quiet=True)
     facts = {
@@ -118,7 +118,7 @@ def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:
     if missing and not download:
         raise InputError(
             f"MNIST is not there: {folder / missing[0]} was not found; put torchvision's files there, or leave out "
-            "ITERVAE_DATA and --no-download to have them fetched."
+            "ITERVAE_DATA and `download=False` to have them fetched."
         )
     from torchvision.datasets import MNIST  # imported here: it takes seconds that other data need not wait
 
@@ -164,7 +164,3 @@ def fetching(what: str, folder: Path) -> Iterator[None]:
 def _intensities(images: Tensor) -> Tensor:
     """(N, 28, 28) uint8 to (N, 784) float32 in [0, 1]."""
     return images.flatten(1).float().div_(255)
-
-
-MNIST = SourceKind(mnist_source, reads=())
-CIFAR16 = SourceKind(cifar16_source, reads=("val_share", "whiten", "local_contrast"))

@@ -20,7 +20,7 @@ from itervae.data.images import images_from_array
 from itervae.data.photographs import BAND_START, prepare_images
 from itervae.data.pixels import Pixels, keep_pixels
 from itervae.data.pools import Pool
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted
 from itervae.data.tubes import TubeSource
 from itervae.errors import InputError
@@ -177,6 +177,3 @@ def drift_source(
     train, held = pool(training, "training"), pool(validation, "validation")
     facts: dict[str, int | float | str | bool] = {"drift": DRIFT, "saccades": SACCADES}
     return TubeSource("drift", train, {"drift": held}, seed, frames, facts=facts, device=device)
-
-
-DRIFTING = SourceKind(load_drift, reads=("val_share", "patch_size", "frames"))

@@ -179,7 +179,7 @@ def _looked_at(
             if min(height, width) < patch_size:
                 raise InputError(
                     f"{name} has {height}x{width} pixels, less than a patch of {patch_size}x{patch_size}; remove it "
-                    "or give a smaller --patch-size."
+                    "or give a smaller `patch_size`."
                 )
             if bool(is_constant(to_grey(image))):
                 flat.append(name)

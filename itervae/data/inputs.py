@@ -116,7 +116,7 @@ class Preparation:
                 "the data as such."
             )
         if kind == "rows":
-            raise InputError(f"{path} holds pictures, which are no rows; leave out --as rows.")
+            raise InputError(f"{path} holds pictures, which are no rows; leave out `as=rows`.")
         film = path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and self.settings.data == "video")
         if kind == "video" or (kind is None and film):
             return self._clip(path)
@@ -171,11 +171,11 @@ class Preparation:
             if array.ndim == 2 and array.shape[0] == dim:
                 remedy = "transpose it, as its rows are what should be columns"
             elif array.ndim == 2 and array.shape[1] == self.atoms:
-                remedy = "if the atoms lie in the rows of the dictionary, as those of scikit-learn do, say --atoms rows"
+                remedy = "if the atoms lie in the rows of the dictionary, as those of scikit-learn do, say `atoms=rows`"
             elif self.atoms is not None and array.ndim > 2 and prod(array.shape[1:]) == dim:
-                remedy = f"give the shape of an atom, --shape {' '.join(map(str, array.shape[1:]))}"
+                remedy = f"give the shape of an atom, `shape={' '.join(map(str, array.shape[1:]))}`"
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
-                remedy = "reshape it or, if it is one picture, take it as images (--as images)"
+                remedy = "reshape it or, if it is one picture, take it as images (`as=images`)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
         x = large_rows(flattened(array), where, self.settings.divide_by)
         low, high = float(x.min()), float(x.max())

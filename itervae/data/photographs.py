@@ -14,7 +14,7 @@ from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.patches import PatchPool, PatchSource
 from itervae.data.pixels import keep_pixels
 from itervae.data.progress import watched
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, held_out
 from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
 from itervae.errors import InputError
@@ -91,7 +91,7 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device,
     val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
     held = read_images(val_path, settings.val_key, settings.patch_size, white=images.white)
     if held.content == images.content:
-        raise InputError(f"{val_path} holds the training images themselves; name other images with --val-path.")
+        raise InputError(f"{val_path} holds the training images themselves; name other images with `val_path`.")
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
     return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
@@ -120,8 +120,8 @@ def _regions_source(
         beside = [(number, *ends) for ends in ((0, first), (first + held, width)) if ends[1] - ends[0] >= size]
         if held < size or not beside:
             raise InputError(
-                f"--val-share {settings.val_share} divides an image of {height}x{width} into {width - held} and {held} "
-                f"columns, and patches need {size} in each; give another share or a smaller --patch-size."
+                f"`val_share={settings.val_share}` divides an image of {height}x{width} into {width - held} and {held} "
+                f"columns, and patches need {size} in each; give another share or a smaller `patch_size`."
             )
         training += beside
         validation.append((number, first, first + held))
@@ -171,19 +171,3 @@ def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | 
         "content": images.content,
         **_fitted(images),
     }
-
-
-PHOTOS = SourceKind(photos_source, reads=("val_share", "patch_size", "whiten", "local_contrast"))
-IMAGES = SourceKind(
-    images_source,
-    reads=(
-        "data_path",
-        "data_key",
-        "val_path",
-        "val_key",
-        "val_share",
-        "patch_size",
-        "whiten",
-        "local_contrast",
-    ),
-)

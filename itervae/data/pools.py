@@ -65,7 +65,7 @@ class Pool(ABC):
             drawn[flat] = self.cut(self.draw(generator, count)[rows][flat.cpu()])
         raise InputError(
             f"hardly any of the {self.positions} {self.kind} of side {self.patch_size} has variance; give data with "
-            "more structure, or a larger --patch-size."
+            "more structure, or a larger `patch_size`."
         )
 
 

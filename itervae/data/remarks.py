@@ -71,7 +71,7 @@ def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str)
         number = sum(part.animated for part in parts)
         said.append(
             f"left out: {later} later frame{'s' * (later > 1)} of {number} animated picture{'s' * (number > 1)}, of "
-            "which the first is read; --data video reads every frame of a .gif"
+            "which the first is read; `data=video` reads every frame of a .gif"
         )
     return said
 

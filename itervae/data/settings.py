@@ -2,44 +2,15 @@
 configs."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from itervae.arguments import OneOf, nearest
-from itervae.data.source import Fitted, Source
+from itervae.data.kinds import SOURCES, SourceKind, source_kind
 from itervae.errors import InputError
 
-
-@dataclass(frozen=True)
-class SourceKind:
-    """A kind of data: how it is read, and which settings that takes.
-
-    Attributes:
-        load: makes the source of some settings, a seed, a device, and what was fitted on training
-            data.
-        reads: the settings that it reads, beside `data` and `download`; others are refused.
-        member: what follows the name and a colon, such as the CLASS of torchvision:CLASS; None
-            where nothing does.
-        place: whether `data_path` has to be given, where it is read.
-    """
-
-    load: Callable[["DataSettings", int, str | torch.device, Fitted], Source]
-    reads: tuple[str, ...]
-    member: str | None = None
-    place: bool = True
-
-    @property
-    def sequential(self) -> bool:
-        """Whether these are sequences of frames."""
-        return "frames" in self.reads
-
-
-SOURCES: dict[str, SourceKind] = {}
-"""The kinds of data by name, as `itervae.data.registry` lists them."""
 ALWAYS = ("data", "download")
 """Settings that every kind of data has."""
 _PLACES = (
@@ -47,13 +18,6 @@ _PLACES = (
     "labels", "labels_key", "val_labels", "val_labels_key",
 )  # fmt: skip
 """Settings that name a file, or a part of one."""
-
-
-def source_kind(data: str) -> SourceKind | None:
-    """The kind of data of a name, NAME or NAME:MEMBER; None where there is none."""
-    name, _, member = data.partition(":")
-    kind = SOURCES.get(name)
-    return kind if kind is not None and bool(member) == (kind.member is not None) else None
 
 
 @dataclass(frozen=True)
@@ -132,11 +96,11 @@ class DataSettings:
             value = getattr(self, field.name)
             if field.name in (*ALWAYS, *read) or (value == field.default and field.name not in given):
                 continue
-            flag = field.name.replace("_", "-")
             words = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            text = f"--no-{flag}" if value is False else f"--{flag}" if value is True else f"--{flag} {words}"
             fitting = ", ".join(name for name, kind in SOURCES.items() if field.name in kind.reads)
-            raise InputError(f"{text} does not apply to --data {self.data}; leave it out, or use --data {fitting}.")
+            raise InputError(
+                f"`{field.name}={words}` does not apply to `data={self.data}`; leave it out, or use `data={fitting}`."
+            )
 
     def check(self) -> None:
         """Refuse settings that contradict each other.
@@ -147,45 +111,45 @@ class DataSettings:
         """
         self.check_read()
         if "data_path" in self.kind.reads and self.kind.place and self.data_path is None:
-            raise InputError(f"--data {self.data} needs --data-path, but none is given; name the file or folder.")
+            raise InputError(f"`data={self.data}` needs `data_path`, but none is given; name the file or folder.")
         if not 0 < self.val_share < 1:
-            raise InputError(f"--val-share {self.val_share} is not a share; give a number between 0 and 1.")
+            raise InputError(f"`val_share={self.val_share}` is not a share; give a number between 0 and 1.")
         if self.separate and self.val_share != DataSettings.val_share:
             raise InputError(
-                f"--val-share {self.val_share} does not apply where --val-path or --val-key names the validation "
+                f"`val_share={self.val_share}` does not apply where `val_path` or `val_key` names the validation "
                 "set; leave one of them out."
             )
         self._check_array()
         if self.patch_size < 2:
-            raise InputError(f"--patch-size {self.patch_size} is too small; give a side of at least 2 pixels.")
+            raise InputError(f"`patch_size={self.patch_size}` is too small; give a side of at least 2 pixels.")
         if self.frames < 1:
-            raise InputError(f"--frames {self.frames} is too few; give at least 1.")
+            raise InputError(f"`frames={self.frames}` is too few; give at least 1.")
         self.held_sequences()
 
     def _check_array(self) -> None:
         """Refuse settings of an array that are out of range or miss each other."""
         if self.shape is not None and (len(self.shape) not in (2, 3) or min(self.shape) < 1):
             raise InputError(
-                f"--shape {' '.join(map(str, self.shape))} is no shape of images; give H W or C H W, whole numbers ≥ 1."
+                f"`shape={' '.join(map(str, self.shape))}` is no shape of images; give H W or C H W, whole numbers ≥ 1."
             )
         if not 0 < self.divide_by < math.inf:
-            raise InputError(f"--divide-by {self.divide_by} is no positive number; give one, such as 255 for bytes.")
+            raise InputError(f"`divide_by={self.divide_by}` is no positive number; give one, such as 255 for bytes.")
         if self.labelled and self.separate and not self.val_labelled:
             raise InputError(
-                "--labels are those of --data-path, and the validation set, which is measured, is another; add its own "
-                "with --val-labels or --val-labels-key."
+                "`labels` are those of `data_path`, and the validation set, which is measured, is another; add its own "
+                "with `val_labels` or `val_labels_key`."
             )
         if self.val_labelled and not self.separate:
             raise InputError(
-                "--val-labels are those of a separate validation set, and none is named; give --labels, or name the "
-                "set with --val-path or --val-key."
+                "`val_labels` are those of a separate validation set, and none is named; give `labels`, or name the "
+                "set with `val_path` or `val_key`."
             )
 
     def _unknown(self) -> InputError:
         """The error of a kind of data that is none."""
         kinds = [f"{name}:{kind.member}" if kind.member else name for name, kind in SOURCES.items()]
         hint = "" if self.data in SOURCES else nearest(self.data.partition(":")[0], SOURCES)
-        return InputError(f"--data {self.data} is unknown; {hint}choose one of {', '.join(kinds)}.")
+        return InputError(f"`data={self.data}` is unknown; {hint}choose one of {', '.join(kinds)}.")
 
     @property
     def kind(self) -> SourceKind:
@@ -255,7 +219,13 @@ class DataSettings:
             return [self.val_sequences]
         if not 0 < share < 1:
             raise InputError(
-                f"--val-sequences {self.val_sequences} is not a share; give a number between 0 and 1, or "
+                f"`val_sequences={self.val_sequences}` is not a share; give a number between 0 and 1, or "
                 f"'{self.val_sequences},' for the sequence of that name."
             )
         return share
+
+
+def check_window(window: int, frames: int) -> None:
+    """Refuse a window outside 1 .. T."""
+    if not 1 <= window <= frames:
+        raise InputError(f"`window={window}` does not fit sequences of {frames} frames; give 1 to {frames}.")

@@ -119,7 +119,7 @@ class Source(ABC):
         Raises:
             InputError: these data have no test set.
         """
-        raise InputError(f"--data {self.name} has no test set; use its validation set, or --data mnist, which has one.")
+        raise InputError(f"`data={self.name}` has no test set; use its validation set, or `data=mnist`, which has one.")
 
 
 def deliver(x: Tensor, device: torch.device) -> Tensor:
@@ -248,7 +248,7 @@ def held_out(count: int, share: float, what: str) -> tuple[np.ndarray, np.ndarra
     number = max(1, round(share * count))
     if number >= count:
         raise InputError(
-            f"--val-share {share} of {count} {what} leaves nothing to train on; give more {what} or a smaller share."
+            f"`val_share={share}` of {count} {what} leaves nothing to train on; give more {what} or a smaller share."
         )
     order = random_stream(FIXED_SEED, SPLIT).permutation(count)
     return np.sort(order[number:]), np.sort(order[:number])

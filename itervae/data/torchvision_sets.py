@@ -13,7 +13,7 @@ from torch import Tensor
 from itervae.data.arrays import content_hash
 from itervae.data.benchmarks import data_root, fetching
 from itervae.data.pictures import to_grey
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, RowSource, held_out
 from itervae.errors import InputError
 
@@ -34,7 +34,7 @@ def torchvision_source(settings: DataSettings, seed: int, device: str | torch.de
     train, held = held_out(len(x), settings.val_share, "pictures")
     how = "in colour, which becomes grey (the luma of Rec. 601)" if colour else "in grey"
     warnings.warn(
-        f"--data {settings.data}: {len(x)} pictures of {shape[0]}x{shape[1]} pixels, {how}, in [0, 1]", stacklevel=2
+        f"`data={settings.data}`: {len(x)} pictures of {shape[0]}x{shape[1]} pixels, {how}, in [0, 1]", stacklevel=2
     )
 
     def test() -> tuple[Tensor, Tensor | None]:
@@ -84,7 +84,7 @@ def _data_set(name: str, settings: DataSettings, train: bool) -> Any:
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean torchvision:{near[0]}?" if near else "expected one such as torchvision:FashionMNIST"
-        raise InputError(f"--data torchvision:{name} is no data set of torchvision; {hint}")
+        raise InputError(f"`data=torchvision:{name}` is no data set of torchvision; {hint}")
     kind = getattr(datasets, name)
     takes = inspect.signature(kind).parameters
     given: dict[str, Any] = {}
@@ -112,9 +112,6 @@ def _data_set(name: str, settings: DataSettings, train: bool) -> Any:
 
 def _unfit(name: str, why: str) -> InputError:
     return InputError(
-        f"--data torchvision:{name} {why}; expected labelled pictures of one size, such as torchvision:FashionMNIST, "
-        "or save it as an array for --data array"
+        f"`data=torchvision:{name}` {why}; expected labelled pictures of one size, such as torchvision:FashionMNIST, "
+        "or save it as an array for `data=array`"
     )
-
-
-TORCHVISION = SourceKind(torchvision_source, reads=("data_path", "val_share"), member="CLASS", place=False)

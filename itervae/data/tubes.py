@@ -14,6 +14,7 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import MIN_VARIANCE, Pool, PoolSource
+from itervae.data.settings import check_window
 from itervae.data.source import (
     FIXED_SEED,
     NOTHING_FITTED,
@@ -162,7 +163,7 @@ class TubeSource(PoolSource):
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
         check_window(window, self.frames)
         if stream and not isinstance(self.pool, TubePool):
-            raise InputError(f"--stream follows scenes of a video, and --data {self.name} has none; leave it out.")
+            raise InputError(f"`stream` follows scenes of a video, and `data={self.name}` has none; leave it out.")
 
     def windows(
         self, index: int, size: int, window: int, stream: bool = False, rows: slice = slice(None)
@@ -250,12 +251,6 @@ class Streams:
         on[1] += self.window
         begins = self.pool.left(on[0], on[1]) < self.window
         return torch.where(begins, new, on), begins
-
-
-def check_window(window: int, frames: int) -> None:
-    """Refuse a window outside 1 .. T."""
-    if not 1 <= window <= frames:
-        raise InputError(f"--window {window} does not fit sequences of {frames} frames; give 1 to {frames}.")
 
 
 def typical(tubes: Tensor) -> int:

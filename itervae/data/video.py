@@ -18,7 +18,7 @@ from itervae.data.pixels import Pixels, keep_pixels
 from itervae.data.pools import MIN_VARIANCE
 from itervae.data.progress import progress_bar, watched
 from itervae.data.scenes import split_scenes
-from itervae.data.settings import DataSettings, SourceKind
+from itervae.data.settings import DataSettings
 from itervae.data.source import NOTHING_FITTED, Fitted, held_out
 from itervae.data.tubes import TubePool, TubeSource
 from itervae.data.whitening import filter_image
@@ -118,7 +118,7 @@ def video_source(
                 raise InputError(
                     f"the only scene, of {name}, has {len(scenes[0])} frames; {cut} to train on and "
                     f"{len(scenes[0]) - cut} held out do not give tubes of {frames} frames both: give a longer or a "
-                    "second clip, fewer frames or another share in --val-sequences."
+                    "second clip, fewer frames or another share in `val_sequences`."
                 )
             scenes, held = [scenes[0][:cut], scenes[0][cut:]], [f"{name}#1"]
         sequences = {f"{name}#{number}": [scene] for number, scene in enumerate(scenes)}
@@ -221,6 +221,3 @@ def _filtered(scenes: list[np.ndarray]) -> Iterator[Tensor]:
     chunks = [scene[start : start + CHUNK_FRAMES] for scene in scenes for start in range(0, len(scene), CHUNK_FRAMES)]
     for chunk in watched(chunks, len(chunks), "whitening frames"):
         yield filter_image(torch.from_numpy(chunk.astype(np.float64) / 255)).float()
-
-
-VIDEO = SourceKind(load_video, reads=("data_path", "patch_size", "frames", "val_sequences"))

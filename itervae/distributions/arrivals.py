@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from itervae import devices
+from itervae.distributions.registry import INDICATORS
 from itervae.kernels.launch import operand, run
 
 
@@ -51,13 +52,11 @@ def _sigmoid_slope(v: Tensor) -> Tensor:
     return s * (1 - s)
 
 
-INDICATORS: dict[str, Indicator] = {
-    # s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 −
-    # 9τ/35).
-    "cubic": Indicator(1.0, _cubic, _cubic_slope),
-    # s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ}).
-    "sigmoid": Indicator(17.0, torch.sigmoid, _sigmoid_slope),
-}
+CUBIC = Indicator(1.0, _cubic, _cubic_slope)
+"""s(v) = 1/2 + 3v/4 − v³/4 on |v| ≤ 1: the mean of z is exactly λ for τ ≤ 1, its variance λ(1 −
+9τ/35)."""
+SIGMOID = Indicator(17.0, torch.sigmoid, _sigmoid_slope)
+"""s(v) = 1/(1 + e^{−v}), the P-VAE's: the mean of z is λ·τ·ln(1 + e^{1/τ})."""
 
 KERNELS = "itervae.distributions.arrivals"
 ARRIVALS_AT_ONCE = 1 << 18
@@ -160,7 +159,7 @@ def _draw(
         from itervae.distributions.arrivals_triton import add_window
 
         z = torch.poisson(rate * start, generator=generator)
-        cubic = indicator is INDICATORS["cubic"]
+        cubic = indicator is CUBIC
         pathwise = add_window(z, rate, (start, end), temperature, cubic, integer, generator)
         z = z.view_as(log_rate).to(log_rate.dtype)
         return z, pathwise.view_as(log_rate).to(log_rate.dtype) if slope else None
@@ -190,7 +189,7 @@ def _add_compiled(
 ) -> None:
     """Add the arrivals of a window of time to z and ∂z/∂log λ (B, K), by compiled code."""
     seed = np.uint64(torch.randint(2**63 - 1, (), generator=generator).item())
-    cubic, (start, end) = indicator is INDICATORS["cubic"], window
+    cubic, (start, end) = indicator is CUBIC, window
     sums = operand(z), operand(rate[:0] if pathwise is None else pathwise)
     run(KERNELS, "add_window", rate, operand(rate), start, end - start, temperature, cubic, integer, seed, *sums)
 

@@ -133,10 +133,6 @@ class LogNormal(Gaussian):
         return torch.cat([location, log_scale], -1), high + wide
 
 
-ACTIVATIONS: dict[str, type[Gaussian]] = {"none": Gaussian, "relu": RectifiedGaussian, "exp": LogNormal}
-"""Gaussian families by what is applied to the sample."""
-
-
 def _below(a: Tensor) -> Tensor:
     """Φ(a), accurate in the lower tail, where `torch.special.ndtr` is not."""
     return 0.5 * torch.erfc(-a / math.sqrt(2))

@@ -16,14 +16,12 @@ from itervae import devices
 from itervae.arguments import as_number, check_choice
 from itervae.arrays import as_tensor
 from itervae.devices import check_value
-from itervae.distributions.arrivals import INDICATORS, relaxed_poisson_sample
+from itervae.distributions.arrivals import relaxed_poisson_sample
 from itervae.distributions.family import Family, clamped
 from itervae.distributions.gumbel import gumbel_poisson_sample
+from itervae.distributions.registry import INDICATORS, MAX_LOG_RATE
 from itervae.errors import InputError, described
 
-MAX_LOG_RATE = 10.0
-"""`rsample` and `sample` refuse larger log-rates: e^10 = 22026 spikes per unit is a diverged model,
-not a code."""
 CLAMP = 5.0
 """An encoder's log-rates above this are bent: 5 + tanh(u − 5), so that no rate exceeds e^6."""
 

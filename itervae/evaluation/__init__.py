@@ -1,15 +1,20 @@
 """Evaluation: how good a posterior is, measured against the best one, and what its codes are
 worth."""
 
-from itervae.evaluation.codes import Codes, encode
-from itervae.evaluation.downstream import linear_readout, shattering
-from itervae.evaluation.gap import EngineGap, GapReport, GapTrace, amortization_gap
-from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
-from itervae.evaluation.neighbours import nearest_neighbours
-from itervae.evaluation.optimum import OptimalReport
-from itervae.evaluation.rate_distortion import RatePoint, rate_points
-from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
-from itervae.evaluation.units import active_units
+from typing import TYPE_CHECKING
+
+from itervae.lazy import lazily
+
+if TYPE_CHECKING:
+    from itervae.evaluation.codes import Codes, encode
+    from itervae.evaluation.downstream import linear_readout, shattering
+    from itervae.evaluation.gap import EngineGap, GapReport, GapTrace, amortization_gap
+    from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
+    from itervae.evaluation.neighbours import nearest_neighbours
+    from itervae.evaluation.optimum import OptimalReport
+    from itervae.evaluation.rate_distortion import RatePoint, rate_points
+    from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
+    from itervae.evaluation.units import active_units
 
 __all__ = [
     "Codes",
@@ -30,3 +35,4 @@ __all__ = [
     "rate_points",
     "shattering",
 ]
+__getattr__, __dir__ = lazily(__name__)

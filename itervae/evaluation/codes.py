@@ -11,6 +11,7 @@ from torch import Tensor
 from itervae.arguments import check_seed
 from itervae.distributions import SparseCode, unit_kl
 from itervae.evaluation.checks import check_measured
+from itervae.evaluation.readouts import CODE_READOUTS, POINT_READOUTS
 from itervae.inference import Engine, certificate, infer
 from itervae.model import GenerativeModel
 from itervae.showing import Shown
@@ -19,12 +20,6 @@ BATCH = 1000
 FLOOR = -2.0
 """Residuals are clamped from below here, nats: how far below its prior a silent unit lies is no
 information."""
-CODE_READOUTS = ("residual", "clamped", "mean", "root", "sample")
-POINT_READOUTS = ("mean", "root")
-"""Those of a sparse code, which is a point estimate."""
-PIXELS = "pixels"
-READOUTS = (*CODE_READOUTS, PIXELS)
-"""What can be classified: read-outs of a code, and the data themselves for reference."""
 
 
 @dataclass(frozen=True, repr=False)

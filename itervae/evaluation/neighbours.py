@@ -53,7 +53,7 @@ def fitting_budgets(num: int) -> tuple[int, ...]:
     if pool < NEIGHBOURS:
         raise InputError(
             f"there are {num} data; expected at least {2 * NEIGHBOURS}, so that there are {NEIGHBOURS} neighbours: "
-            "raise --num, or leave out knn"
+            "raise `num`, or leave out knn"
         )
     return (*(budget for budget in BUDGETS if budget < pool), pool)
 

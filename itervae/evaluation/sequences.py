@@ -138,7 +138,7 @@ def measure_sequences(
     x = torch.cat(list(tubes.values()))
     each = len(next(iter(tubes.values())))
     if x.shape[1] < 2:
-        raise InputError("sequences of one frame have no past; give --frames 2 or more")
+        raise InputError("sequences of one frame have no past; give `frames` 2 or more")
     found: dict[str, tuple[Measured, dict[int, Tensor]]] = {}
     for name, (model, engine, carryover) in candidates.items():
 

@@ -9,6 +9,8 @@ import numpy as np
 from itervae.errors import InputError
 from itervae.memory import free_memory
 
+REAL_KINDS = "fiub"  # NumPy's letters for floats, signed and unsigned integers, and booleans
+
 
 @dataclass(frozen=True)
 class Format:
@@ -43,4 +45,12 @@ def check_claim(claimed: int, left: int, what: str, where: str) -> None:
         raise InputError(
             f"{where} claims {what}, {claimed} bytes, but at most {left} follow; it is damaged or truncated: make or "
             "copy it again."
+        )
+
+
+def check_real(array: np.ndarray, where: str) -> None:
+    """Refuse an array of values that are no real numbers."""
+    if array.dtype.kind not in REAL_KINDS:
+        raise InputError(
+            f"{where} holds values of type {array.dtype}, not real numbers; save them as floats or integers."
         )

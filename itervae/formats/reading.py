@@ -1,5 +1,6 @@
 """An array of numbers from a file of any of the formats, with clear errors."""
 
+import os
 import tokenize
 import zipfile
 import zlib
@@ -9,11 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from itervae.arrays import check_real
 from itervae.errors import InputError
 from itervae.formats.hdf5 import HDF5
 from itervae.formats.idx import IDX, NAME
-from itervae.formats.kinds import Format
+from itervae.formats.kinds import Format, check_real
 from itervae.formats.matlab import matlab_format
 from itervae.formats.numpy_files import numpy_format
 from itervae.formats.text import CSV
@@ -121,3 +121,11 @@ def _chosen(path: Path, key: str | None, names: list[str]) -> str:
     if key is not None and key not in names:
         raise InputError(f"{path} has no array '{key}'; it holds {listed}: name one of them as the key.")
     return names[0] if key is None else key
+
+
+def check_file(path: Path, what: str) -> None:
+    """Refuse a folder, and a place where no file is; `what` is what it should be."""
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder; expected a file of an array, such as .npz, .npy or .mat")
+    if not os.path.isfile(path):  # false for names that are too long or hold a NUL, of which Path would raise
+        raise InputError(f"there is no {what} at {path}; expected a file of an array, such as .npz, .npy, .mat")

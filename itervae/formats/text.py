@@ -30,13 +30,25 @@ def _read(path: Path, name: str) -> np.ndarray:
             path, delimiter=",", skiprows=int(titles), ndmin=2, encoding="utf-8-sig", quotechar='"', comments=None
         )
     except ValueError as error:
+        if not first[0].strip() and second and second[0].strip() == "0":  # names that are numbers, or none
+            raise _index(path) from error
         _check_blanks(path, titles)
         raise InputError(f"{path} is no table of numbers ({error}); mend or remove it.") from error
+    if not first[0].strip() and np.array_equal(array[:, 0], np.arange(len(array))):
+        raise _index(path)
     how = (
         f"a first line of names ({', '.join(first[:3])}{', ...' * (len(first) > 3)})" if titles else "no line of names"
     )
     warnings.warn(f"{path} was taken for {array.shape[0]} rows of {array.shape[1]} columns, with {how}", stacklevel=2)
     return array
+
+
+def _index(path: Path) -> InputError:
+    """The error of a table with a column that numbers its rows."""
+    return InputError(
+        f"the first column of {path} has no name and numbers the rows from 0, as pandas writes its index; leave it out "
+        "(to_csv(..., index=False)), or name it if these are data."
+    )
 
 
 def _check_columns(path: Path, titles: list[str], row: list[str]) -> None:
@@ -51,7 +63,7 @@ def _check_columns(path: Path, titles: list[str], row: list[str]) -> None:
                 raise InputError(f"{path} has no commas between its values ({value[:30]!r}); save it with commas.")
             raise InputError(
                 f"column '{title}' of {path} holds {value[:30]!r}, which is no number; remove it, or save what it says "
-                "as numbers; labels go into a file of their own (--labels)."
+                "as numbers; labels go into a file of their own (`labels`)."
             )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from itervae.arguments import check_fields, check_kind
 from itervae.inference.problem import Problem
+from itervae.inference.settings import NoSettings
 from itervae.model import GenerativeModel
 from itervae.own import make
 from itervae.showing import Shown
@@ -77,11 +78,6 @@ class Recipe:
     lr: float = 0.002
     loss: Literal["final", "steps", "sequence"] = "final"
     learned_start: bool = False
-
-
-@dataclass
-class NoSettings:
-    """Settings of an engine that has none."""
 
 
 class Engine(nn.Module):

@@ -149,13 +149,3 @@ class Implicit(Gradient):
 
     def finish(self, problem: Problem, state: State) -> State:
         return replace(state, u=attach(problem.energy, state.u))
-
-
-GRADIENTS: dict[str, type[Gradient]] = {
-    "unroll": Unroll,
-    "checkpoint": Checkpoint,
-    "truncate": Truncate,
-    "envelope": Envelope,
-    "implicit": Implicit,
-}
-"""Ways back through inference by name, for command lines and configurations."""

@@ -3,93 +3,90 @@
 An engine of a user's own is named MODULE:CLASS.
 """
 
-from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itervae.arguments import check_kind, nearest
 from itervae.errors import InputError
-from itervae.inference.checks import check_engine, lacking
-from itervae.inference.engine import Engine
-from itervae.inference.engines.amortized import Amortized
-from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
-from itervae.inference.engines.lca import LCAUnrolled
-from itervae.inference.engines.lista import LISTA
-from itervae.inference.engines.ode import LCAODE
-from itervae.inference.engines.optimal import Optimal
-from itervae.inference.engines.recurrent import Recurrent
-from itervae.inference.engines.semi_amortized import SemiAmortized
-from itervae.inference.engines.spiking import SpikingLCA
-from itervae.model import GenerativeModel
+from itervae.inference.settings import (
+    AmortizedSettings,
+    ISTASettings,
+    LCAODESettings,
+    LCASettings,
+    LISTASettings,
+    OptimalSettings,
+    RecurrentSettings,
+    SemiAmortizedSettings,
+    SpikingLCASettings,
+)
 from itervae.own import class_name, import_class
+from itervae.registry import Listed, Registry
 
-ENGINES: dict[str, type[Engine]] = {
-    "amortized": Amortized,
-    "lca-unrolled": LCAUnrolled,
-    "ista-unrolled": ISTAUnrolled,
-    "fista-unrolled": FISTAUnrolled,
-    "lista": LISTA,
-    "recurrent": Recurrent,
-    "semi-amortized": SemiAmortized,
-    "lca-ode": LCAODE,
-    "spiking-lca": SpikingLCA,
-    "optimal": Optimal,
-}
-"""Engines by name, in the order in which they are listed."""
+if TYPE_CHECKING:
+    from itervae.inference.engine import Engine
+    from itervae.inference.gradients import Gradient
+
+HERE = "itervae.inference"
+ENGINES: "Registry[type[Engine]]" = Registry(
+    {
+        "amortized": Listed(f"{HERE}.engines.amortized:Amortized", AmortizedSettings),
+        "lca-unrolled": Listed(f"{HERE}.engines.lca:LCAUnrolled", LCASettings),
+        "ista-unrolled": Listed(f"{HERE}.engines.ista:ISTAUnrolled", ISTASettings),
+        "fista-unrolled": Listed(f"{HERE}.engines.ista:FISTAUnrolled", ISTASettings),
+        "lista": Listed(f"{HERE}.engines.lista:LISTA", LISTASettings),
+        "recurrent": Listed(f"{HERE}.engines.recurrent:Recurrent", RecurrentSettings),
+        "semi-amortized": Listed(f"{HERE}.engines.semi_amortized:SemiAmortized", SemiAmortizedSettings),
+        "lca-ode": Listed(f"{HERE}.engines.ode:LCAODE", LCAODESettings),
+        "spiking-lca": Listed(f"{HERE}.engines.spiking:SpikingLCA", SpikingLCASettings),
+        "optimal": Listed(f"{HERE}.engines.optimal:Optimal", OptimalSettings),
+    }
+)
+"""The engines by name, in the order in which they are listed."""
+GRADIENTS: "Registry[type[Gradient]]" = Registry(
+    {
+        "unroll": Listed(f"{HERE}.gradients:Unroll"),
+        "checkpoint": Listed(f"{HERE}.gradients:Checkpoint"),
+        "truncate": Listed(f"{HERE}.gradients:Truncate"),
+        "envelope": Listed(f"{HERE}.gradients:Envelope"),
+        "implicit": Listed(f"{HERE}.gradients:Implicit"),
+    }
+)
+"""Ways back through inference by name."""
 
 
-def engine_class(name: Any) -> type[Engine]:
-    """The engine of that name, or the one that a user names as MODULE:CLASS, which is imported.
+def check_engine_name(name: Any) -> None:
+    """Refuse what is neither the name of an engine nor MODULE:CLASS."""
+    check_kind("inference engine", name, str, f"a name: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own")
+    if name not in ENGINES and ":" not in name:
+        raise InputError(
+            f"inference engine {name!r} is unknown; {nearest(name, ENGINES)}expected one of {', '.join(ENGINES)}, or "
+            "MODULE:CLASS of your own"
+        )
+
+
+def known_engine(name: Any) -> str | type:
+    """The name of an engine as it is, which imports nothing; of MODULE:CLASS the class, imported.
 
     Raises:
         InputError: no such engine.
     """
-    check_kind("inference engine", name, str, f"a name: one of {', '.join(ENGINES)}, or MODULE:CLASS of your own")
+    check_engine_name(name)
     if name in ENGINES:
-        return ENGINES[name]
-    if ":" in name:
-        return import_class(name, Engine)
-    raise InputError(
-        f"inference engine {name!r} is unknown; {nearest(name, ENGINES)}expected one of {', '.join(ENGINES)}, or "
-        "MODULE:CLASS of your own"
-    )
+        return name
+    from itervae.inference.engine import Engine
+
+    return import_class(name, Engine)
 
 
-def build_engine(engine: str | type[Engine], model: GenerativeModel, settings: Any = None, **named: Any) -> Engine:
-    """A new engine for a model.
-
-    Example:
-        engine = itervae.build_engine("amortized", model, encoder="mlp")
-
-    Args:
-        engine: its name in `ENGINES`, or its class.
-        model: the model that it will infer with.
-        settings: an object of the engine's `Settings`, its defaults where None.
-        named: or fields of that by name, as the options of `itervae train` are called.
-
-    Raises:
-        InputError: no such engine or setting, or a model that it does not fit.
-    """
-    kind = engine_class(engine) if isinstance(engine, str) else engine
-    known = [each.name for each in fields(kind.Settings)]
-    for name in named:
-        if name not in known:
-            raise InputError(
-                f"{engine_name(kind)} has no setting {name!r}; {nearest(name, known)}expected "
-                f"{'some of ' + ', '.join(known) if known else 'none'}"
-            )
-    if settings is None:
-        settings = kind.Settings(**named)
-    elif named:
-        raise InputError(f"settings and {next(iter(named))} were given; expected one or the other: leave one out")
-    check_named(kind, model)
-    made = kind.build(settings, model, model.shape)
-    check_engine(made)
-    made.settings = settings
-    return made
+def engine_settings(engine: str | type) -> type:
+    """The `Settings` of an engine, which is not imported where it goes by its name in `ENGINES`."""
+    kind: Any = engine
+    return ENGINES.settings(engine) if isinstance(engine, str) else kind.Settings
 
 
-def engine_name(kind: type[Engine]) -> str:
+def engine_name(kind: str | type) -> str:
     """The name of an engine: that of the registry, or MODULE:CLASS."""
+    if isinstance(kind, str):
+        return kind
     return next((name for name, known in ENGINES.items() if known is kind), class_name(kind))
 
 
@@ -108,20 +105,3 @@ def split_steps(text: str) -> tuple[str, int | None]:
     if name in ENGINES or ":" in name:
         raise InputError(f"{text!r} asks for {last!r} steps; expected ENGINE:STEPS with a whole number")
     return text.strip(), None  # MODULE:CLASS
-
-
-def fitting(model: GenerativeModel) -> list[str]:
-    """The names of the engines that run on a model."""
-    return [name for name, kind in ENGINES.items() if kind.requires <= model.capabilities]
-
-
-def check_named(engine: str | type[Engine], model: GenerativeModel) -> None:
-    """Refuse an engine, named or given as its class, that cannot run on a model.
-
-    Raises:
-        InputError: names what the model lacks and the engines that fit.
-    """
-    kind = engine_class(engine) if isinstance(engine, str) else engine
-    if not kind.requires <= model.capabilities:
-        name = engine_name(kind)
-        raise InputError(f"{name} {lacking(kind, model)}; engines that fit: {', '.join(fitting(model))}")

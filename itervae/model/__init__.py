@@ -1,27 +1,38 @@
 """The generative model: prior, decoder, likelihood, and the free energy of a posterior under
 them."""
 
-from itervae.model.decoders import DECODERS, ConvDecoder, MLPDecoder
-from itervae.model.dictionary import is_dictionary, load_dictionary, save_dictionary
-from itervae.model.estimators import ESTIMATORS
-from itervae.model.families.categorical import CategoricalPrior, CategoricalVAESettings
-from itervae.model.families.gaussian import GaussianPrior, GaussianVAESettings
-from itervae.model.families.laplace import LaplacePrior, LaplaceVAESettings
-from itervae.model.families.poisson import PoissonPrior, PoissonVAESettings
-from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
-from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
-from itervae.model.likelihood import LINKS, BernoulliLikelihood, GaussianLikelihood, PoissonLikelihood
-from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
-from itervae.model.precision import full_precision
-from itervae.model.prior import Prior, VAESettings
-from itervae.model.settings import (
-    MODELS,
-    ModelSettings,
-    build_model,
-    estimators_for,
-    families,
-    sparse_coding_model,
-)
+from typing import TYPE_CHECKING
+
+from itervae.lazy import lazily
+
+if TYPE_CHECKING:
+    from itervae.model.build import build_model, estimators_for, sparse_coding_model
+    from itervae.model.decoders import ConvDecoder, MLPDecoder
+    from itervae.model.dictionary import is_dictionary, load_dictionary, save_dictionary
+    from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
+    from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood, PoissonLikelihood
+    from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
+    from itervae.model.precision import full_precision
+    from itervae.model.prior import Prior
+    from itervae.model.priors.categorical import CategoricalPrior
+    from itervae.model.priors.gaussian import GaussianPrior
+    from itervae.model.priors.laplace import LaplacePrior
+    from itervae.model.priors.poisson import PoissonPrior
+    from itervae.model.priors.sparse_code import SparsityPrior
+    from itervae.model.settings import (
+        DECODERS,
+        ESTIMATORS,
+        LINKS,
+        MODELS,
+        CategoricalVAESettings,
+        GaussianVAESettings,
+        LaplaceVAESettings,
+        ModelSettings,
+        PoissonVAESettings,
+        SparseCodingSettings,
+        VAESettings,
+        families,
+    )
 
 __all__ = [
     "CAPABILITIES",
@@ -63,3 +74,4 @@ __all__ = [
     "save_dictionary",
     "sparse_coding_model",
 ]
+__getattr__, __dir__ = lazily(__name__)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.operators import LinearDecoder, OperatorDecoder
+from itervae.model.settings import DECODERS
 from itervae.own import make
 
 
@@ -74,10 +75,6 @@ def quarter(shape: tuple[int, ...]) -> tuple[int, int]:
             "sides multiples of 4; use linear or mlp"
         )
     return shape[0] // 4, shape[1] // 4
-
-
-DECODERS = ("linear", "mlp", "conv")
-"""Names of the decoders."""
 
 
 def _own(kind: type[nn.Module], shape: tuple[int, ...], latents: int) -> nn.Module:

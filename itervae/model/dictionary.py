@@ -2,7 +2,6 @@
 array."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,13 +13,14 @@ from itervae.arguments import check_choice, check_kind, check_positive, check_sh
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
-from itervae.formats import array_names, is_array_file, read_array
-from itervae.model.families.poisson import PoissonPrior, check_log_rate
-from itervae.model.families.sparse_code import SparseCodingSettings, SparsityPrior
+from itervae.formats import array_names, check_file, is_array_file, read_array
+from itervae.model.build import sparse_coding_model
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
 from itervae.model.operators import LinearDecoder
-from itervae.model.settings import sparse_coding_model
+from itervae.model.priors.poisson import PoissonPrior, check_log_rate
+from itervae.model.priors.sparse_code import SparsityPrior
+from itervae.model.settings import SparseCodingSettings
 from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
@@ -184,12 +184,7 @@ def _flag(given: Mapping[str, torch.Tensor], name: str, path: str | Path) -> boo
 def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
     """The arrays of a file by what they are: that called `key` is the dictionary or, where none is
     called so, the only one that is nothing else."""
-    if os.path.isdir(path):
-        raise InputError(f"{path} is a folder; expected a file of an array, such as .npz, .npy or .mat")
-    if not os.path.isfile(path):  # false for names that are too long or hold a NUL, of which Path would raise
-        raise InputError(
-            f"there is no dictionary file at {path}; expected a file of an array, such as .npz, .npy, .mat"
-        )
+    check_file(path, "dictionary file")
     names = array_names(path)
     if names is None:
         return {"dictionary": read_array(path, key)}
@@ -205,7 +200,7 @@ def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
         if len(rest) != 1:
             raise InputError(
                 f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one "
-                "alone: name it with --dictionary-key of infer and gap, or key in Python"
+                "alone: name it with `dictionary_key`, in Python key"
             )
         found["dictionary"] = read_array(path, rest[0])
     return found

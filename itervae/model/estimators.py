@@ -23,9 +23,6 @@ from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import LinearOperator
 from itervae.model.precision import full_precision
 
-ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", "score")
-"""Names of the estimators."""
-
 
 def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
     """The estimators that a family has, the default first; `exact` where the model has a closed

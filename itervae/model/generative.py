@@ -27,10 +27,10 @@ from itervae.arrays import as_tensor
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
 from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
-from itervae.model.families.sparse_code import SparsityPrior
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
+from itervae.model.priors.sparse_code import SparsityPrior
 from itervae.showing import Shown
 
 CAPABILITIES = frozenset(

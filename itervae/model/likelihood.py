@@ -13,9 +13,8 @@ from torch.nn import functional
 from itervae.arguments import check_choice, check_positive, check_whole
 from itervae.devices import check_value
 from itervae.errors import InputError
+from itervae.model.settings import LINKS
 
-LINKS = ("softplus", "exp")
-"""Names of the links of the Poisson likelihood."""
 LEAST = 1e-3
 """The least rate that training starts from."""
 FAR = -12.0
@@ -72,7 +71,7 @@ class Likelihood(nn.Module):
         """The error of data of which the first is row `start` of all."""
         row, column = (~self.fits(x)).nonzero()[0].tolist()
         return InputError(
-            f"--likelihood {self.name} needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
+            f"`likelihood={self.name}` needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
             f"column {column}; use gaussian, or other data"
         )
 

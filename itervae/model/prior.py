@@ -1,15 +1,10 @@
-"""What the families share: the prior over latents, and the settings of a variational
-autoencoder."""
+"""What the families share: the prior over latents."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from itervae.arguments import OneOf, check_whole
-from itervae.model.decoders import DECODERS
-from itervae.model.likelihood import LINKS
-from itervae.model.operators import OperatorDecoder
+from itervae.arguments import check_whole
 
 
 class Prior(nn.Module):
@@ -55,50 +50,3 @@ class Prior(nn.Module):
             setattr(self, name, nn.Parameter(value))
         else:
             self.register_buffer(name, value)
-
-
-@dataclass
-class VAESettings:
-    """What the generative models of all variational autoencoders have."""
-
-    ADVANCED = ("learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
-    """Settings that few runs need; the help leaves them out, unless it is --help-all."""
-
-    latents: int = 512
-    """Number of latent units K."""
-    decoder: Annotated[str, OneOf(DECODERS)] | type[nn.Module] = "linear"
-    """Decoder from latents to data; the linear one is a dictionary and has an exact free energy. A
-    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, latents) and
-    maps z (..., K) to (..., D), D the product of shape."""
-    likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
-    """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
-    Poisson for counts."""
-    link: Annotated[str, OneOf(LINKS)] | None = None
-    """What makes rates of the decoder's output under --likelihood poisson: softplus by default, or
-    exp."""
-    observation_variance: float = 0.5
-    """Variance of the Gaussian likelihood, squared units of the data."""
-    learn_variance: bool = False
-    """Learn the observation variance; its normalizer then enters the free energy."""
-    unit_norm: bool = False
-    """Atoms of unit norm (linear decoder)."""
-    beta: float = 1.0
-    """Weight of the KL in the free energy."""
-    prior: Literal["fixed", "learned"] = "fixed"
-    """Parameters of the prior: as they start, or learned. Published: learned rates, and fixed N(0,
-    1), Laplace(0, 1) and uniform priors for the others."""
-
-    @property
-    def linear(self) -> bool:
-        """Whether the decoder is a dictionary."""
-        own = isinstance(self.decoder, type) and issubclass(self.decoder, OperatorDecoder)
-        return own or self.decoder == "linear"
-
-    @property
-    def decoder_name(self) -> str:
-        """The decoder in words: its name, or that of its class."""
-        return self.decoder if isinstance(self.decoder, str) else self.decoder.__name__
-
-    def build_prior(self) -> Prior:
-        """The prior of this family, over `latents` units."""
-        raise NotImplementedError(f"{type(self).__name__} is listed in MODELS and does not say what its prior is")

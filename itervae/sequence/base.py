@@ -1,6 +1,5 @@
 """Carryovers: what each of them is and has."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +9,7 @@ from itervae.arguments import check_fields, check_whole
 from itervae.distributions import Family, RelaxedPoisson
 from itervae.errors import InputError, described
 from itervae.model import GenerativeModel
+from itervae.sequence.settings import NoSettings
 from itervae.sequence.state import FilterState
 
 START_WEIGHT = 0.2
@@ -25,11 +25,6 @@ def check_carryover(carryover: Any) -> None:
     if isinstance(carryover, type):
         how = f"one of its objects: {carryover.__name__}(...)"
     raise InputError(f"carryover is {what}; expected {how}")
-
-
-@dataclass
-class NoSettings:
-    """Settings of a carryover that has none of its own."""
 
 
 class Carryover(nn.Module):
@@ -117,6 +112,6 @@ def check_family(static: Any) -> Family:
     """The static prior, refused where it is the cost of a sparse code."""
     if not isinstance(static, Family):
         raise InputError(
-            "a sparse code has no posterior to hand to the next frame; use a VAE, such as --model poisson-vae"
+            "a sparse code has no posterior to hand to the next frame; use a VAE, such as `model=poisson-vae`"
         )
     return static

@@ -1,7 +1,7 @@
 """How the prior of the next frame is made from the posterior of this one.
 
     none         r_t = r
-    level        log r_t = log r + a log s_t                      a level s_t of all rates: contrast alone
+    level        log r_t = log r + a log s_t                      a level s_t of all rates, of contrast
     posterior    r_t = λ_{t−1}                                    Vafaii, Galor & Yates (2025)
     leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
     mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates
@@ -13,23 +13,16 @@ A prior that depends on the past is still a prior: the sum over frames of F_t, w
 frame's own prior, bounds −log p(x_1..x_T), so that all of these are compared in nats per frame.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import OneOf, check_choice, check_fields, check_whole
+from itervae.arguments import check_choice, check_fields, check_whole
 from itervae.errors import InputError
 from itervae.model import GenerativeModel
-from itervae.sequence.adaptive import Adaptive
 from itervae.sequence.base import START_WEIGHT, Carryover, check_family
-from itervae.sequence.gated import Gated
-from itervae.sequence.level import Level
+from itervae.sequence.settings import MAPS, LinearMapSettings
 
-MAPS = ("diagonal", "low-rank", "full")
-"""Forms of a linear map."""
 RANK = 32
 """Rank of a low-rank map by default."""
 START_SPREAD = 0.3
@@ -81,16 +74,6 @@ class Mixing(Carryover):
         return torch.logaddexp(functional.logsigmoid(-logit) + static, functional.logsigmoid(logit) + past)
 
 
-@dataclass
-class LinearMapSettings:
-    """Settings of `linear`."""
-
-    map: Annotated[str, OneOf(MAPS)] = "full"
-    """Form of the map."""
-    rank: int | None = None
-    """Rank of a map that is low-rank, by default 32."""
-
-
 class LinearMap(Carryover):
     """r_t = e^b r + A λ_{t−1} with A ≥ 0: rates, not negative by construction. What the past
     explains, e^b takes from r.
@@ -127,7 +110,7 @@ class LinearMap(Carryover):
     def build(cls, settings: LinearMapSettings, model: GenerativeModel) -> "LinearMap":
         check_fields(settings, LinearMapSettings)
         if settings.rank is not None and settings.map != "low-rank":
-            raise InputError(f"--rank {settings.rank} needs --carryover linear --map low-rank; add it, or leave it out")
+            raise InputError(f"`rank={settings.rank}` needs `carryover=linear` `map=low-rank`; add it, or leave it out")
         static = check_family(model.prior())
         carryover = cls(static.u.shape[-1], settings.map, RANK if settings.rank is None else settings.rank)
         carryover.check(static)
@@ -146,16 +129,3 @@ class LinearMap(Carryover):
 
 def _inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
-
-
-CARRYOVERS: dict[str, type[Carryover]] = {
-    "none": NoCarryover,
-    "level": Level,
-    "posterior": PosteriorCarryover,
-    "leaky": Leaky,
-    "mixing": Mixing,
-    "linear": LinearMap,
-    "gated": Gated,
-    "adaptive": Adaptive,
-}
-"""The carryovers by name, for command lines and configurations."""

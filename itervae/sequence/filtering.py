@@ -21,14 +21,10 @@ from itervae.errors import InputError, described
 from itervae.inference import Engine, Gradient, Inference, Problem, State, Unroll, infer
 from itervae.inference.checks import as_data, check_engine, check_finite_rows, check_model
 from itervae.model import GenerativeModel
-from itervae.sequence.base import check_carryover
-from itervae.sequence.carryover import Carryover
+from itervae.sequence.base import Carryover, check_carryover
+from itervae.sequence.settings import STARTS
 from itervae.sequence.state import FilterState
 from itervae.showing import Shown
-
-STARTS = ("prior", "previous", "safer")
-"""Where the iteration of a frame can begin: at its own prior, at the posterior of the frame before,
-or, datum by datum, at the one of them with the lower free energy."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -151,13 +151,13 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Make one update of the parameters; `progress` says where schedules are."""
         assert self._run is not None
         try:
-            self._run.gradient(Batch(x), progress)
+            step, _ = self._run.gradient(Batch(x), progress)
         except InputError as error:
             raise InputError(
                 f"training diverged at update {self._updates} ({error}); scale the data, or give a learning_rate below "
                 f"{self._run.schedule.lr:g}"
             ) from error
-        self._run.optimizer.step()
+        self._run.update(step, progress)
         self._updates += 1
 
     def _engine(self) -> tuple[type[Engine], Any]:

@@ -8,7 +8,6 @@ format, so that a file of format 2 that has lost its digest is no file of format
 
 import hashlib
 import io
-import os
 import pickle
 import zipfile
 from collections.abc import Collection, Mapping
@@ -23,12 +22,10 @@ from itervae.errors import InputError
 from itervae.files import write_bytes
 from itervae.inference import Engine, build_engine
 from itervae.model import GenerativeModel, PoissonVAESettings, build_model
-from itervae.paths import check_path
 from itervae.sequence import CARRYOVERS, Carryover
+from itervae.training.files import BEST, LAST, check_there
 from itervae.training.settings import RunSettings
 
-LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
-"""Names of the files in a run folder."""
 FORMAT = 2
 """Number of the format that is written."""
 MARK = b"itervae sha-256:"
@@ -69,13 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or a damaged or foreign one.
     """
-    if not os.path.isfile(path):
-        begun = (path.parent / "config.yaml").is_file() and path.name in (LAST, BEST)
-        raise InputError(
-            f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one"
-            + (f": begin it again with itervae train --config {path.parent}/config.yaml --run-dir {path.parent}")
-            * begun
-        )
+    check_there(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -115,7 +106,7 @@ def _damaged(path: Path, how: str) -> InputError:
     other = path.with_name(BEST if path.name == LAST else LAST)
     remedy = f"use {other}" if other.is_file() else "train again"
     if other.is_file() and path.name == LAST:
-        remedy += f"; a copy of it in place of {path} is what --resume can go on from"
+        remedy += f"; a copy of it in place of {path} is what `resume` can go on from"
     return InputError(
         f"checkpoint {path} is truncated or corrupt ({how}); expected a file as itervae train wrote it: {remedy}"
     )
@@ -172,14 +163,6 @@ def make_carryover(settings: RunSettings, model: GenerativeModel) -> Carryover:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 2)
         return CARRYOVERS[settings.sequence.carryover].build(settings.carryover, model).to(model.beta.device)
-
-
-def find_checkpoint(target: str | Path) -> Path:
-    """The checkpoint that `target` names: itself, or the best (else the last) of a run folder."""
-    target = check_path(target)
-    if not os.path.isdir(target):
-        return target
-    return next((target / name for name in (BEST, LAST) if (target / name).is_file()), target / BEST)
 
 
 def load_settings(content: dict[str, Any], own: Collection[type] = ()) -> RunSettings:

@@ -2,8 +2,6 @@
 
 import torch
 
-from itervae.arguments import check_kind, check_seed
-from itervae.data import SOURCES, check_window
 from itervae.errors import InputError
 from itervae.inference import (
     GRADIENTS,
@@ -15,82 +13,31 @@ from itervae.inference import (
     Unroll,
     check_implicit,
 )
-from itervae.model import GenerativeModel, SparseCodingSettings, VAESettings, estimators_for
-from itervae.sequence import CARRYOVERS, SequenceSettings
-from itervae.training.settings import RunSettings, TrainingSettings
+from itervae.model import GenerativeModel, VAESettings, estimators_for
+from itervae.training.checks import check_values
+from itervae.training.settings import RunSettings
 
 WITHOUT_TEMPERATURE = ("exact", "pathwise", "score")
 """Estimators whose samples have no temperature."""
 
 
 def check_settings(settings: RunSettings) -> None:
-    """Refuse numbers out of range before anything is made."""
-    options = settings.training
-    check_seed(options.seed, "--seed")
-    positive = {
-        "updates": options.updates,
-        "minutes": options.minutes,
-        "batch_size": options.batch_size,
-        "lr": options.lr,
-        "samples": options.samples,
-        "truncate_steps": options.truncate_steps,
-        "clip": options.clip,
-        "validate_every": options.validate_every,
-        "threads": options.threads,
-    }
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise InputError(f"{name} is {value}; expected a positive number")
-    if options.truncate_steps is not None and options.gradient != "truncate":
-        raise InputError(f"--truncate-steps {options.truncate_steps} needs --gradient truncate; add it")
-    model = settings.model
-    for name in ("estimator", "beta_ramp"):
-        if isinstance(model, SparseCodingSettings) and getattr(options, name) is not None:
-            raise InputError(
-                f"--{name.replace('_', '-')} {getattr(options, name)} does not apply to sparse coding, which has an "
-                "exact energy and no beta; leave it out"
-            )
-    if isinstance(model, SparseCodingSettings) and not model.unit_norm and options.freeze is None:
-        raise InputError(
-            "--no-unit-norm was given for a dictionary that is learned, whose atoms would grow without bound; add "
-            "--freeze TARGET, or leave it out"
-        )
-    _check_estimator(options, model)
-    settings.sequence.check()
-    memory = CARRYOVERS[settings.sequence.carryover].Settings
-    check_kind("carryover", settings.carryover, memory, f"{memory.__name__}(...), for {settings.sequence.carryover}")
-    if not settings.data.sequential and settings.sequence != SequenceSettings():
-        values = vars(settings.sequence).items()
-        raise without_order(next(n for n, v in values if v != getattr(SequenceSettings, n)), settings.data.data)
-    if settings.data.sequential:
-        settings.data.check()
-        check_window(settings.sequence.window, settings.data.frames)
-    if options.freeze is not None and options.beta_ramp is not None:
-        raise InputError(
-            f"--beta-ramp {options.beta_ramp} changes the model, which --freeze keeps as it is; leave one of them out"
-        )
-    if not 0 <= options.used("beta_ramp") < 1:
-        raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
-    if not 0 < options.used("temperature") <= 1:
-        raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
+    """Refuse settings that are out of range or do not fit each other, before anything is made."""
+    check_values(settings)
+    _check_estimator(settings)
 
 
-def without_order(name: str, data: str) -> InputError:
-    """The error of a setting of sequences that is given for data that are none."""
-    kinds = " or ".join(f"--data {name}" for name, kind in SOURCES.items() if kind.sequential)
-    return InputError(f"--{name} is for sequences, and --data {data} has no order; use {kinds}")
-
-
-def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodingSettings) -> None:
+def _check_estimator(settings: RunSettings) -> None:
     """Refuse an estimator that the model does not have, and settings that the estimator does not
     use."""
+    options, model = settings.training, settings.model
     offered = estimators_for(model) if isinstance(model, VAESettings) else ("exact",)
     estimator = options.estimator or offered[0]
     if estimator not in offered:
         why = "does not fit this model"
         if estimator == "exact" and isinstance(model, VAESettings):
             why = f"needs a linear decoder and a Gaussian likelihood, not {model.decoder_name} and {model.likelihood}"
-        raise InputError(f"--estimator {estimator} {why}; use one of {', '.join(offered)}")
+        raise InputError(f"`estimator={estimator}` {why}; use one of {', '.join(offered)}")
     unused = {
         "samples": estimator == "exact",
         "temperature": estimator in WITHOUT_TEMPERATURE,
@@ -101,11 +48,11 @@ def _check_estimator(options: TrainingSettings, model: VAESettings | SparseCodin
         group = model if name == "indicator" else options
         if idle and getattr(group, name, None) is not None:
             what = "the exact free energy, which draws no samples" if estimator == "exact" else f"estimator {estimator}"
-            remedy = f", or add --estimator {offered[1]}" if estimator == "exact" and len(offered) > 1 else ""
-            raise InputError(f"--{name} {getattr(group, name)} does not apply to {what}; leave it out{remedy}")
+            remedy = f", or add `estimator={offered[1]}`" if estimator == "exact" and len(offered) > 1 else ""
+            raise InputError(f"`{name}={getattr(group, name)}` does not apply to {what}; leave it out{remedy}")
     if estimator == "score" and options.used("samples") < 2:
         raise InputError(
-            f"--samples is {options.used('samples')}; --estimator score needs at least 2, each a baseline of the rest"
+            f"`samples` is {options.used('samples')}; `estimator=score` needs at least 2, each a baseline of the rest"
         )
 
 
@@ -121,11 +68,11 @@ def choose_device(name: str, number: int | None = None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and number is not None:
         if name != "cuda":
-            raise InputError(f"--device {name} is one GPU for several processes; give --device cuda, or auto")
+            raise InputError(f"`device={name}` is one GPU for several processes; give `device=cuda`, or auto")
         if number >= torch.cuda.device_count():
             raise InputError(
                 f"there are {torch.cuda.device_count()} GPUs for at least {number + 1} processes on this machine; "
-                "start one process a GPU, or give --device cpu"
+                "start one process a GPU, or give `device=cpu`"
             )
         name = f"cuda:{number}"
     try:
@@ -144,13 +91,13 @@ def choose_gradient(settings: RunSettings, engine: Engine, model: GenerativeMode
     learned = has_parameters(engine)
     if settings.training.gradient is not None and (engine.tolerance is not None or not engine.steps):
         raise InputError(
-            f"--gradient {settings.training.gradient} does not apply to {settings.engine_name}, whose gradient has one "
+            f"`gradient={settings.training.gradient}` does not apply to {settings.engine_name}, whose gradient has one "
             "way back; leave it out"
         )
     if settings.training.gradient == "implicit":
         if learned:
             raise InputError(
-                f"--gradient implicit gives the parameters of {settings.engine_name} no gradient, as the optimum does "
+                f"`gradient=implicit` gives the parameters of {settings.engine_name} no gradient, as the optimum does "
                 "not depend on them; use unroll, checkpoint or truncate"
             )
         check_implicit(model, engine)
@@ -166,19 +113,19 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
     loss, target = settings.training.loss or engine.recipe.loss, settings.training.target
     if loss != "final" and (not engine.steps or engine.tolerance is not None):
         raise InputError(
-            f"--loss {loss} needs an engine with a fixed number of steps, and {settings.engine_name} has none; "
+            f"`loss={loss}` needs an engine with a fixed number of steps, and {settings.engine_name} has none; "
             "leave it out"
         )
     if loss != "final" and not isinstance(gradient, Unroll | Checkpoint):
         raise InputError(
-            f"--loss {loss} trains every step, and --gradient {settings.training.gradient} lets no "
-            "gradient through to them; add --gradient unroll or checkpoint"
+            f"`loss={loss}` trains every step, and `gradient={settings.training.gradient}` lets no "
+            "gradient through to them; add `gradient=unroll` or checkpoint"
         )
     if target == "optimal-rates" and settings.training.freeze is None:
-        raise InputError("--target optimal-rates needs a model that stays as it is; add --freeze TARGET")
+        raise InputError("`target=optimal-rates` needs a model that stays as it is; add `freeze=TARGET`")
     if target == "optimal-rates" and not Optimal.requires <= model.capabilities:
         raise InputError(
-            "--target optimal-rates needs a model whose best posterior can be proved (a linear decoder under a "
+            "`target=optimal-rates` needs a model whose best posterior can be proved (a linear decoder under a "
             "Gaussian likelihood; Poisson, Gaussian or categorical); leave it out"
         )
 

@@ -47,7 +47,7 @@ class Processes:
         """
         if batch_size % self.size:
             raise InputError(
-                f"--batch-size {batch_size} cannot be divided evenly among {self.size} processes; give a multiple of "
+                f"`batch_size={batch_size}` cannot be divided evenly among {self.size} processes; give a multiple of "
                 f"{self.size} (it is the total of an update)"
             )
         each = batch_size // self.size
@@ -88,6 +88,12 @@ class Processes:
         said = torch.tensor(list(values.values()), dtype=torch.float64)
         distributed.all_reduce(said)
         return dict(zip(values, (said / self.size).tolist(), strict=True))
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of the tensors of all processes."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value
 
     def gather(self, value: Tensor) -> Tensor:
         """The parts of all processes, one after the other along the first dimension, on the device

@@ -8,15 +8,9 @@ import yaml
 
 from itervae.errors import InputError
 from itervae.files import TEMPORARY, clear_temporaries, write_bytes
-from itervae.training.checkpoint import LAST
-from itervae.training.lock import LOCK, check_unlocked
-from itervae.training.metrics import METRICS
-from itervae.training.reports import FAILURE, SUMMARY
+from itervae.training.files import CONFIG, FAILURE, LAST, LOCK, SUMMARY
+from itervae.training.lock import check_unlocked
 from itervae.training.settings import RunSettings
-
-CONFIG = "config.yaml"
-OWN = (CONFIG, SUMMARY, FAILURE, METRICS, LOCK)
-"""Files of a run that are no checkpoints and no pictures."""
 
 
 def default_folder(settings: RunSettings) -> Path:
@@ -24,12 +18,6 @@ def default_folder(settings: RunSettings) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     engine = settings.engine_name.replace(":", ".")  # MODULE:CLASS
     return Path("runs") / f"{stamp}-{settings.data.data}-{engine}"
-
-
-def is_of_run(path: Path) -> bool:
-    """Whether a file, there or not, would be one by which a run goes on or is looked at."""
-    mine = path.name in OWN or path.suffix == ".pt" or path.name.startswith("events.out.")
-    return mine and ((path.parent / CONFIG).is_file() or (path.parent / LAST).is_file())
 
 
 def check_free(run_dir: Path) -> None:
@@ -40,7 +28,7 @@ def check_free(run_dir: Path) -> None:
             process trains.
     """
     if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"--run-dir {run_dir} is a file; name a folder")
+        raise InputError(f"`run_dir={run_dir}` is a file; name a folder")
     if not run_dir.exists():
         return
     check_unlocked(run_dir)
@@ -55,7 +43,7 @@ def check_new(run_dir: Path) -> None:
             left is none.
     """
     if (run_dir / LAST).exists():
-        raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: --resume {run_dir}")
+        raise InputError(f"there is a run in {run_dir}; name another folder, or go on with it: `resume={run_dir}`")
     others = [file for file in run_dir.iterdir() if file.name != LOCK and not TEMPORARY.fullmatch(file.name)]
     if others and not (run_dir / CONFIG).exists():
         raise InputError(f"run folder {run_dir} is not empty and holds no run; name another folder")
@@ -86,5 +74,5 @@ def check_data(settings: RunSettings, run_dir: Path) -> None:
         if path is not None and not path.exists():
             raise InputError(
                 f"the data of run {run_dir} are not at {path}, the {name} in its {CONFIG}; bring them back, or say "
-                f"where they are with --{name.replace('_', '-')}"
+                f"where they are with `{name}`"
             )

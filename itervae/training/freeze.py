@@ -17,9 +17,12 @@ from itervae.model import (
     is_dictionary,
     load_dictionary,
 )
-from itervae.training.checkpoint import find_checkpoint, read_checkpoint
+from itervae.training.checkpoint import read_checkpoint
+from itervae.training.checks import check_layout
+from itervae.training.files import find_checkpoint
+from itervae.training.groups import read_group
 from itervae.training.loading import load
-from itervae.training.settings import RunSettings, read_group
+from itervae.training.settings import RunSettings
 
 
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
@@ -42,6 +45,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     if is_dictionary(target):
         model, described = _of_file(settings, target)
     else:
+        check_layout(settings.training, f"`freeze={target}` is a run")
         run = load(target, own=settings.own)
         model, described = run.model, run.settings.model
     if isinstance(described, VAESettings):  # β as the checkpoint has it, be it from the midst of a ramp
@@ -51,12 +55,12 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         asked = replace(asked, latents=described.latents, unit_norm=described.unit_norm)
     if asked not in (PoissonVAESettings(), described):
         raise InputError(
-            f"settings of a model were given beside --freeze {target}, which brings its own model; leave them out"
+            f"settings of a model were given beside `freeze={target}`, which brings its own model; leave them out"
         )
     if model.size != math.prod(shape):
         raise InputError(
-            f"the model of --freeze {target} explains data of {model.size} values, and these have {math.prod(shape)}; "
-            "name data that fit, or another --patch-size"
+            f"the model of `freeze={target}` explains data of {model.size} values, and these have {math.prod(shape)}; "
+            "name data that fit, or another `patch_size`"
         )
     return replace(settings, model=described), model
 
@@ -64,12 +68,14 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
 def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, ModelSettings]:
     """The model of a dictionary file, of sparse coding where the file or the settings say so, and
     its settings."""
-    model, asked = load_dictionary(target), settings.model
+    key, atoms = settings.training.dictionary_key, settings.training.atoms or "columns"
+    model, asked = load_dictionary(target, key=key, atoms=atoms), settings.model
     if isinstance(model.prior, SparsityPrior):
         prior, shrinkage = model.prior, "hard" if model.prior.hard else "soft"
         return model, SparseCodingSettings(model.latents, prior.threshold.item(), shrinkage, prior.signed, False)
     if isinstance(asked, SparseCodingSettings):
         said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
-        return load_dictionary(target, **said), replace(asked, latents=model.latents, unit_norm=False)
+        model = load_dictionary(target, **said, key=key, atoms=atoms)
+        return model, replace(asked, latents=model.latents, unit_norm=False)
     variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
     return model, PoissonVAESettings(latents=model.latents, observation_variance=variance)

@@ -31,8 +31,9 @@ from itervae.model import (
 )
 from itervae.sequence import SequenceSettings
 from itervae.training.folder import default_folder
+from itervae.training.options import TrainingSettings
 from itervae.training.reports import Summary
-from itervae.training.settings import Given, RunSettings, TrainingSettings
+from itervae.training.settings import Given, RunSettings
 from itervae.training.trainer import train_run
 
 NOT_HERE = {"freeze": "model.requires_grad_(False) keeps a model as it is"}

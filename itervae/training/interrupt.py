@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from itervae.training.checkpoint import LAST
 from itervae.training.distributed import leads, processes_of_run
+from itervae.training.files import LAST
 from itervae.training.reports import has_finished
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

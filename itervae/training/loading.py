@@ -18,12 +18,12 @@ from itervae.showing import Shown
 from itervae.training.checkpoint import (
     build,
     check_keys,
-    find_checkpoint,
     load_settings,
     load_values,
     make_carryover,
     read_checkpoint,
 )
+from itervae.training.files import find_checkpoint
 from itervae.training.settings import RunSettings
 
 
@@ -123,5 +123,5 @@ def load_sequence(
     """
     run = load(target, device, own)
     if run.carryover is None:
-        raise InputError(f"{target} was not trained on sequences; expected a run of --data video or --data drift")
+        raise InputError(f"{target} was not trained on sequences; expected a run of `data=video` or `data=drift`")
     return run.model, run.engine, run.carryover

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from itervae.errors import InputError
+from itervae.training.files import LOCK
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -34,7 +33,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         file = (run_dir / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"could not write to run folder {run_dir} ({error}); name another with --run-dir") from error
+        raise InputError(f"could not write to run folder {run_dir} ({error}); name another with `run_dir`") from error
     with file:
         if fcntl is None:
             _none("this system has none")
@@ -68,7 +67,7 @@ def _taken(run_dir: Path, file: IO[str]) -> InputError:
     who = f"another process ({number})" if number.isdigit() else "another process"
     return InputError(
         f"{who} trains in run folder {run_dir}, which takes one at a time; wait until it has ended, or name another "
-        "folder with --run-dir"
+        "folder with `run_dir`"
     )
 
 

@@ -23,5 +23,5 @@ def within_memory(settings: RunSettings) -> Iterator[None]:
             raise
         raise InputError(
             f"there is not enough memory for {settings.model.latents} latents and batches of "
-            f"{settings.training.batch_size} ({text[:160]}); give smaller --latents, --batch-size or --patch-size"
+            f"{settings.training.batch_size} ({text[:160]}); give smaller `latents`, `batch_size` or `patch_size`"
         ) from error

@@ -7,8 +7,6 @@ from typing import IO, Any
 from itervae.errors import InputError
 from itervae.files import strict, write_bytes
 
-METRICS = "metrics.jsonl"
-
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records in a file of metrics; none where there is no file.

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column
 
 from itervae.errors import InputError
-from itervae.training.checkpoint import LAST
 from itervae.training.events import Events
-from itervae.training.metrics import METRICS, Metrics
+from itervae.training.files import LAST, METRICS
+from itervae.training.metrics import Metrics
 
 PRINT_EVERY = 15.0
 """Seconds between lines where the output is not a terminal."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from itervae.distributions import Family, total_kl
 from itervae.inference import Engine, Inference, Optimal, infer
 from itervae.model import FreeEnergy, GenerativeModel
-from itervae.training.settings import TrainingSettings
+from itervae.training.options import TrainingSettings
 
 
 def objective(

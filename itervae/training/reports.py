@@ -19,10 +19,8 @@ from itervae.files import write_json
 from itervae.inference import Engine
 from itervae.model import Prior
 from itervae.showing import Shown
-from itervae.training.checkpoint import LAST
+from itervae.training.files import FAILURE, LAST, SUMMARY
 from itervae.training.settings import RunSettings
-
-SUMMARY, FAILURE = "summary.json", "failure.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +58,7 @@ def diverged(run_dir: Path, update: int, x: Tensor, what: str) -> InputError:
     again = f"go on from {run_dir / LAST}" if (run_dir / LAST).is_file() else "begin again"
     return InputError(
         f"training diverged at update {update}: {what} (batch values {low:.3g} to {high:.3g}, see "
-        f"{run_dir / FAILURE}); {again} with a smaller --lr"
+        f"{run_dir / FAILURE}); {again} with a smaller `lr`"
     )
 
 

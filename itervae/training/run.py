@@ -1,6 +1,7 @@
 """A run, resolved: everything that its settings decide, made once, and what of it a checkpoint
 keeps."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from itervae.model import GenerativeModel, PoissonLikelihood
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import build, check_keys, load_values, make_carryover
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
+from itervae.training.dictionary import CLOSED_FORM, DictionaryStep, choose_steps
 from itervae.training.distributed import Processes
 from itervae.training.freeze import frozen_model
 from itervae.training.schedules import Schedule
@@ -61,6 +63,7 @@ class Run:
     Attributes:
         peaks: of each group of the optimizer, the parameters and the peak learning rate.
         step: that of the task, with gradients averaged over processes.
+        dictionary: the steps of the dictionary in closed form, where it has some.
     """
 
     settings: RunSettings
@@ -76,6 +79,7 @@ class Run:
     schedule: Schedule
     generator: torch.Generator
     step: Callable[..., Step]
+    dictionary: DictionaryStep | None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -90,19 +94,32 @@ class Run:
 
     def gradient(self, batch: Batch, progress: float) -> tuple[Step, Tensor]:
         """What inference finds of the batch of an update at this point of the run; the gradient is
-        left at the parameters, clipped, and its norm before that is the second answer.
+        left at the parameters, clipped, and its norm before that is the second answer. Where
+        nothing is moved by its gradient none is made, and the norm is 0.
 
         Raises:
             InputError: the free energy or its gradient is not finite.
         """
         self.follow_schedule(progress)
+        closed = [] if self.dictionary is None else self.dictionary.parameters(progress)
+        moved = [parameter for parameter in self.parameters if not any(parameter is each for each in closed)]
+        infer = self.step if moved else torch.no_grad()(self.task.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.training.mixed_precision):
-            step = self.step(batch, self.schedule.temperature_at(progress), self.generator)  # infers, and finds F
+            step = infer(batch, self.schedule.temperature_at(progress), self.generator)  # and finds F
         self.optimizer.zero_grad()
-        step.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.training.clip)
+        if moved:
+            step.loss.backward()
+        for parameter in closed:
+            parameter.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(moved, self.settings.training.clip)
         check_value(torch.isfinite(step.loss + norm), _not_finite)
         return step, norm
+
+    def update(self, step: Step, progress: float) -> None:
+        """Update the parameters by their gradient, or in closed form."""
+        self.optimizer.step()
+        if self.dictionary is not None and self.dictionary.parameters(progress):
+            self.dictionary.take(step.codes)
 
     def state_dict(self, position: Position) -> dict[str, Any]:
         """The content of a checkpoint; every process has to ask for it."""
@@ -113,6 +130,7 @@ class Run:
             "engine": self.engine.state_dict(),
             "carryover": {} if self.carryover is None else self.carryover.state_dict(),
             "task": self.task.state_dict(),
+            "dictionary": {} if self.dictionary is None else self.dictionary.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.processes.gather(self.generator.get_state()[None]),  # of each process, one a row
             "device": self.device.type,
@@ -142,6 +160,10 @@ class Run:
             load_values(path, self.carryover, "carryover", saved["carryover"])
         try:
             self.task.load_state_dict(saved.get("task", {}))
+            if "dictionary" not in saved:  # of a version without such steps
+                self.dictionary = None
+            elif self.dictionary is not None:
+                self.dictionary.load_state_dict(saved["dictionary"])
             self.optimizer.load_state_dict(saved["optimizer"])
             states = saved["generator"]
             exact = saved["device"] == self.device.type and len(states) == self.processes.size
@@ -196,6 +218,10 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         task: Task = SequenceTask(settings, model, engine, source, gradient, processes, carryover)
     else:
         task = StillTask(settings, model, engine, source, gradient, processes)
+    steps, dictionary = choose_steps(settings, engine, model), None
+    if steps != "gradient":
+        share = CLOSED_FORM if steps == "both" else math.inf
+        dictionary = DictionaryStep(model, share, carryover is None, processes)
     lr = choose_lr(settings, engine, model)
     peaks = [(_trained(model, engine), lr)]
     if carryover is not None:
@@ -203,7 +229,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     peaks = [(members, peak) for members, peak in peaks if members]
     if not peaks:
         raise InputError(
-            f"there is nothing to train: --freeze keeps the model, and {settings.engine_name} has no parameters; "
+            f"there is nothing to train: `freeze` keeps the model, and {settings.engine_name} has no parameters; "
             "choose an engine that is learned, or of sequences a carryover that is"
         )
     parameters = [parameter for members, _ in peaks for parameter in members]
@@ -223,6 +249,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         Schedule(lr, beta, options.used("beta_ramp"), options.used("temperature")),
         processes.generator(device, options.seed),
         step,
+        dictionary,
     )
 
 

@@ -19,8 +19,9 @@ from itervae.devices import Checks
 from itervae.errors import InputError
 from itervae.inference import Engine, infer
 from itervae.model import GenerativeModel
-from itervae.training.checkpoint import BEST, LAST, write_checkpoint
+from itervae.training.checkpoint import write_checkpoint
 from itervae.training.choices import WITHOUT_TEMPERATURE
+from itervae.training.files import BEST, LAST
 from itervae.training.interrupt import Interrupt
 from itervae.training.monitor import Monitor
 from itervae.training.pictures import atoms_image, draw_pictures, draw_sequence

@@ -12,19 +12,22 @@ from itervae.data import load_source
 from itervae.devices import put_off
 from itervae.errors import InputError
 from itervae.inference import infer
-from itervae.training.checkpoint import LAST, build, make_carryover, read_checkpoint
+from itervae.training.checkpoint import build, make_carryover, read_checkpoint
 from itervae.training.choices import check_settings, choose_device
 from itervae.training.distributed import Processes
+from itervae.training.files import LAST, METRICS
 from itervae.training.folder import check_data, check_free, check_new, make_ready
 from itervae.training.freeze import fitted_with
+from itervae.training.groups import read_group
 from itervae.training.interrupt import Interrupt
 from itervae.training.lock import locked
-from itervae.training.metrics import METRICS, read_metrics, until
+from itervae.training.metrics import read_metrics, until
 from itervae.training.monitor import Monitor, Silent
+from itervae.training.options import TrainingSettings
 from itervae.training.reports import has_finished
 from itervae.training.run import Position, Run, prepare
 from itervae.training.session import Clock, Session
-from itervae.training.settings import RunSettings, TrainingSettings, read_group
+from itervae.training.settings import RunSettings
 
 
 @contextmanager
@@ -114,7 +117,7 @@ def _go_on(run: Run, run_dir: Path, saved: dict[str, Any]) -> tuple[Position, li
     if spent >= 1 and at.validated in (at.update, -1) and has_finished(run_dir):
         raise InputError(
             f"run {run_dir} has ended, after {at.update} updates and {at.seconds / 60:.1f} minutes; give it a larger "
-            "budget with --updates or --minutes"
+            "budget with `updates` or `minutes`"
         )
     notes = [differs] if differs else []
     was = read_group(TrainingSettings, saved["config"]).progress(at.update, at.seconds)
@@ -136,5 +139,5 @@ def _few_rows(run: Run) -> list[str]:
     if not isinstance(rows, int) or size <= rows:
         return []
     return [
-        f"--batch-size {size} is more than the {rows} rows to train on: every update sees some of them more than once"
+        f"a batch of {size} is more than the {rows} rows to train on: every update sees some of them more than once"
     ]

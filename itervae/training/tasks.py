@@ -51,6 +51,7 @@ class Step:
         posterior: of the data.
         prior: of the data; None for the static one.
         stats: statistics of inference, by name.
+        codes: the data and the posterior of each frame, or of the data.
     """
 
     loss: Tensor
@@ -59,6 +60,7 @@ class Step:
     posterior: Any
     prior: Family | None
     stats: dict[str, Tensor]
+    codes: list[tuple[Tensor, Any]]
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class StillTask(Task):
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
         found = infer(self.model, self.engine, batch.x, gradient=self.gradient, record=self.record, generator=generator)
         loss, energy = objective(self.model, self.engine, batch.x, found, self.options, temperature, generator)
-        return Step(loss, energy, batch.x, found.posterior, None, found.stats)
+        return Step(loss, energy, batch.x, found.posterior, None, found.stats, [(batch.x, found.posterior)])
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
         for x in self.processes.part(self.stills).split(EVALUATION_BATCH):
@@ -194,17 +196,18 @@ class SequenceTask(Task):
     def step(self, batch: Batch, temperature: float, generator: torch.Generator) -> Step:
         assert batch.begins is not None
         before = None if self.state is None else self.state.forget(batch.begins)
-        losses, energies, last, state = [], [], None, None
+        losses, energies, codes, last, state = [], [], [], None, None
         for x, found, prior, now in self._filter(batch.x.unbind(1), before, generator, self.gradient):
             loss, energy = objective(self.model, self.engine, x, found, self.options, temperature, generator, prior)
             losses.append(loss)
             energies.append(energy)
+            codes.append((x, found.posterior))
             last, state = (x, found.posterior, prior, found.stats), now
         assert last is not None
         assert state is not None
         self.state = state.detach()
         parts = (torch.cat([getattr(energy, part.name) for energy in energies]) for part in fields(FreeEnergy))
-        return Step(torch.stack(losses).mean(), FreeEnergy(*parts), *last)
+        return Step(torch.stack(losses).mean(), FreeEnergy(*parts), *last, codes)
 
     def evaluate(self, generator: torch.Generator) -> Iterator[Evaluated]:
         for tubes in self.processes.part(self.tubes).split(max(1, EVALUATION_BATCH // self.frames)):

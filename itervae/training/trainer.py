@@ -23,8 +23,9 @@ from pathlib import Path
 
 from itervae.inference import certificate
 from itervae.paths import check_path
-from itervae.training.checkpoint import LAST, load_settings, read_checkpoint
+from itervae.training.checkpoint import load_settings, read_checkpoint
 from itervae.training.distributed import joined
+from itervae.training.files import LAST
 from itervae.training.memory import within_memory
 from itervae.training.reports import Summary
 from itervae.training.session import Session
@@ -72,7 +73,7 @@ def _update(session: Session) -> None:
         step, norm = run.gradient(session.batch, now)
     # before the update: afterwards the posterior would be held against another model
     residual = certificate(run.model, step.x, step.posterior, step.prior).mean() if session.logs else None
-    run.optimizer.step()
+    run.update(step, now)
     at.update += 1
     if residual is not None:
         session.log(now, step, norm, residual)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from itervae import cli
+from itervae.errors import as_options
 
 QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu")
 
@@ -93,7 +94,7 @@ BAD = {
     "sequence": "no run",
     "rate-distortion": "no run",
     "infer run": "--input and --output are missing; expected",
-    "export run": "--dictionary is missing; expected",
+    "export run": "--output is missing; expected",
     "gap run --nmu 3": "--nmu is no option of this command; did you mean --num?",
     "gap run --zzz": "--zzz is no option of this command; expected",
     "gap run --num": "--num was given no value; expected a whole number",
@@ -136,7 +137,7 @@ BAD = {
     "infer text.pt --input x.npy --output o.npz": "text.pt .*; expected",
     "export cut.pt --dictionary o.npz": "cut.pt .*; expected",
     "export phi.npz --dictionary o.npz": "phi.npz.*expected|phi.npz .*use",
-    "export phi.npz --dictionary phi.npz": "--dictionary is .*phi.npz, and so is what the command reads; exp",
+    "export phi.npz --dictionary phi.npz": "--output is .*phi.npz, and so is what the command reads; exp",
     "evaluate text.pt": "text.pt .*; expected",
     "sequence empty.pt": "empty.pt .*; expected",
     "sequence run": "run was not trained on sequences; expected",
@@ -227,8 +228,12 @@ BAD = {
     "infer run --input x.npy --data-key k --output o.npz": "key 'k' does not apply to .*x.npy.*; leave it out",
     "infer phi.npy --atoms row --input x.npy --output o.npz": "--atoms is 'row'; did you mean rows",
     "infer turned.npy --input x.npy --output o.npz": r"x.npy has shape \(40, 16\), .* \(N, 6\); .*say --atoms rows",
-    "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows of gap",
+    "gap turned.npy DATA": "explains 6 with 16 latents; if the atoms .* transpose it, or say --atoms rows",
     "infer run --atoms rows --input x.npy --output o.npz": "--atoms rows was given for run, a run that has its own",
+    "evaluate run --atoms rows": "--atoms rows was given for run, a run that has its own",
+    "rate-distortion run --dictionary-key w": "--dictionary-key w was given for run, a run that has its own",
+    "train --atoms rows": "--atoms rows is for the dictionary file of --freeze, and none is named; leave it out",
+    "train DATA --freeze run --atoms rows --run-dir o": "--atoms rows is .*, and --freeze .*run is a run; leave it out",
     "infer run --shape 4 4 --input x.npy --output o.npz": "--shape 4 4 was given for run, a run that has its own",
     "infer phi.npy --shape 3 4 --input x.npy --output o.npz": r"phi.npy is \(3, 4\); expected one of 16 values",
     "infer phi.npy --input squares.npy --output o.npz": "give the shape of an atom, --shape 4 4",
@@ -262,7 +267,7 @@ BAD = {
     "infer run --input none.npy --output /proc/none/o.npz": "/proc/none/o.npz, which cannot be written .*name",
     "infer run --input x.npy --output x.npz/../x.npy": "--output is .*x.npy; expected a name ending in .npz",
     "infer phi.npz --input x.npy --output phi.npz": "--output is .*phi.npz, and so is what the command reads; expected",
-    "export nowhere --dictionary phi.txt": "--dictionary is .*phi.txt; expected a name ending in .npz",
+    "export nowhere --dictionary phi.txt": "--output is .*phi.txt; expected a name ending in .npz",
     "gap nowhere --figure o.eps": "--figure is .*o.eps; expected a name ending in .png or .pdf or .svg",
     "gap nowhere --save o.npy": "--save is .*o.npy; expected a name ending in .npz",
     "gap nowhere --json folder": "--json is .*folder, a folder; expected",
@@ -334,3 +339,9 @@ def test_bad_input_is_one_line(the, line, capsys, monkeypatch):
     assert re.search(expected, error), error
     assert re.search(REMEDIES, error), error
     assert not list(Path().glob("o.*")), "nothing was written"
+
+
+def test_settings_in_a_message_are_options_on_the_command_line():
+    said = "`val_share=2.0` is no share, `whiten=False` nor `shape=4 4`; give `data_path`"
+    assert as_options(said) == "--val-share 2.0 is no share, --no-whiten nor --shape 4 4; give --data-path"
+    assert as_options("a `Module` stays, and so does x`y") == "a `Module` stays, and so does x`y"

@@ -159,7 +159,7 @@ def test_a_suite_that_needs_labels(written, monkeypatch, tmp_path, capsys, run):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(run), "--suite", "classes"])
     assert "--suite classes needs labels" in capsys.readouterr().err
-    from itervae.cli import evaluate
+    from itervae.cli.work import evaluate
     from itervae.data.source import RowSource
 
     x, labels = torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 4

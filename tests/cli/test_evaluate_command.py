@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from itervae import cli
-from itervae.cli import evaluate as command
+from itervae.cli.work import evaluate as command
 from itervae.config import parse_train
 from itervae.data import DataSettings, load_source
 from itervae.data.source import RowSource

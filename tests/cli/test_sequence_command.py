@@ -16,7 +16,7 @@ from sklearn import datasets
 import itervae
 from itervae import cli
 from itervae.cli import runs as runs_module
-from itervae.cli import sequence as command
+from itervae.cli.work import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import sequences
 from itervae.sequence import STARTS

@@ -10,6 +10,9 @@ from sklearn.decomposition import sparse_encode
 
 import itervae
 from itervae import cli
+from itervae.model import SparseCodingSettings
+from itervae.training import RunSettings, TrainingSettings
+from itervae.training.freeze import frozen_model
 
 THETA = 0.25
 SPARSE = ("--model", "sparse-coding", "--threshold", str(THETA), "--signed")
@@ -112,3 +115,16 @@ def test_an_exported_file_says_what_it_is(files, tmp_path):
     assert again.dictionary.equal(model.dictionary)
     with pytest.raises(itervae.InputError, match=r"threshold 1 was given, but .* has its own"):
         itervae.load_dictionary(tmp_path / "out.npz", threshold=1)
+
+
+def test_atoms_in_rows_are_read_by_every_command(files):
+    phi, _, _ = files
+    np.save("turned.npy", phi.T)
+    data = ("--data", "array", "--data-path", "x.npy", "--suite", "sparsity", "--num", "10")
+    cli.main(["evaluate", "phi.npy", *SPARSE, *data, "--json", "columns.json"])
+    cli.main(["evaluate", "turned.npy", *SPARSE, *data, "--atoms", "rows", "--json", "rows.json"])
+    columns, rows = (json.loads(Path(name).read_text())["runs"] for name in ("columns.json", "rows.json"))
+    assert rows["turned.npy"] == columns["phi.npy"]
+    settings = RunSettings(model=SparseCodingSettings(threshold=THETA), training=TrainingSettings(atoms="rows"))
+    _, model = frozen_model(settings, Path("turned.npy"), (24,))
+    np.testing.assert_array_equal(model.dictionary.detach(), phi.astype(np.float32))

@@ -12,7 +12,7 @@ import torch
 
 import itervae
 from itervae import cli
-from itervae.cli import gap as gap_command
+from itervae.cli.work import gap as gap_command
 from itervae.model import save_dictionary
 
 QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu", "--latents", 6)

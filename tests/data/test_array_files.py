@@ -109,6 +109,8 @@ CSV = {
     "a,b\n1,\n3,4\n": "has no value in line 2, column 2; fill it in",
     "1,,3\n4,5,6\n": "has no value in line 1, column 2; fill it in",
     "": "is empty",
+    ",a,b\n0,1,2\n1,3,4\n": r"numbers the rows from 0, as pandas writes its index; leave it out \(to_csv",
+    ",0,1\n0,1.5,2\n1,3,4\n": "numbers the rows from 0, as pandas writes its index",
     "a,b\n": "has one line, 'a,b', which is no numbers",
 }
 
@@ -126,6 +128,9 @@ def test_what_a_table_was_taken_for_is_said(tmp_path):
         UserWarning, match=r"x.csv was taken for 3 rows of 2 columns, with a first line of names \(a, b\)"
     ):
         assert read_array(tmp_path / "x.csv").tolist() == [[1, 2], [3, 4], [5, 6]]
+    (tmp_path / "x.csv").write_text(",b\n7,2\n8,4\n")  # a column without a name, of data
+    with pytest.warns(UserWarning, match="2 rows of 2 columns"):
+        assert read_array(tmp_path / "x.csv").tolist() == [[7, 2], [8, 4]]
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.mat", "new.mat", "x.h5", "x-idx2-short", "x-idx2-short.gz"])

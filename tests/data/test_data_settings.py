@@ -12,24 +12,24 @@ from itervae.errors import InputError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"data_key": "train"}, "--data-key train does not apply to --data photos"),
-        ({"data": "mnist", "data_path": Path("x")}, "--data-path x does not apply to --data mnist"),
-        ({"data": "mnist", "val_share": 0.3}, "--val-share 0.3 does not apply to --data mnist"),
-        ({"data": "mnist", "whiten": False}, "--no-whiten does not apply to --data mnist"),
-        ({"data": "array", "data_path": Path("x"), "local_contrast": True}, "--local-contrast does not apply"),
-        ({"data": "cifar16", "patch_size": 8}, "--patch-size 8 does not apply to --data cifar16"),
-        ({"data": "array"}, "--data array needs --data-path"),
-        ({"data": "images"}, "--data images needs --data-path"),
-        ({"data": "digits"}, "--data digits is unknown; choose one of photos"),
-        ({"data": "video"}, "--data video needs --data-path"),
-        ({"frames": 8}, "--frames 8 does not apply to --data photos; leave it out, or use --data video, drift"),
-        ({"data": "drift", "val_sequences": "a"}, "--val-sequences a does not apply to --data drift"),
-        ({"data": "drift", "frames": 0}, "--frames 0 is too few"),
-        ({"data": "video", "data_path": Path("x"), "val_sequences": "2"}, "--val-sequences 2 is not a share"),
-        ({"val_share": 0.0}, "--val-share 0.0 is not a share"),
-        ({"val_share": 1.0}, "--val-share 1.0 is not a share"),
-        ({"patch_size": 1}, "--patch-size 1 is too small"),
-        ({"data": "images", "data_path": Path("x"), "val_key": "v", "val_share": 0.3}, "does not apply where --val"),
+        ({"data_key": "train"}, "`data_key=train` does not apply to `data=photos`"),
+        ({"data": "mnist", "data_path": Path("x")}, "`data_path=x` does not apply to `data=mnist`"),
+        ({"data": "mnist", "val_share": 0.3}, "`val_share=0.3` does not apply to `data=mnist`"),
+        ({"data": "mnist", "whiten": False}, "`whiten=False` does not apply to `data=mnist`"),
+        ({"data": "array", "data_path": Path("x"), "local_contrast": True}, "`local_contrast=True` does not apply"),
+        ({"data": "cifar16", "patch_size": 8}, "`patch_size=8` does not apply to `data=cifar16`"),
+        ({"data": "array"}, "`data=array` needs `data_path`"),
+        ({"data": "images"}, "`data=images` needs `data_path`"),
+        ({"data": "digits"}, "`data=digits` is unknown; choose one of photos"),
+        ({"data": "video"}, "`data=video` needs `data_path`"),
+        ({"frames": 8}, "`frames=8` does not apply to `data=photos`; leave it out, or use `data=video, drift`"),
+        ({"data": "drift", "val_sequences": "a"}, "`val_sequences=a` does not apply to `data=drift`"),
+        ({"data": "drift", "frames": 0}, "`frames=0` is too few"),
+        ({"data": "video", "data_path": Path("x"), "val_sequences": "2"}, "`val_sequences=2` is not a share"),
+        ({"val_share": 0.0}, "`val_share=0.0` is not a share"),
+        ({"val_share": 1.0}, "`val_share=1.0` is not a share"),
+        ({"patch_size": 1}, "`patch_size=1` is too small"),
+        ({"data": "images", "data_path": Path("x"), "val_key": "v", "val_share": 0.3}, "does not apply where `val"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given, message):
@@ -57,8 +57,8 @@ def test_settings_that_fit_pass(given):
 def test_what_is_laid_over_has_to_be_read_whatever_its_value():
     rows = DataSettings(data="array", data_path=Path("x.npy"))
     assert rows.overlaid({"val_share": 0.2}) == rows
-    for given, text in (({"patch_size": 16}, "--patch-size 16"), ({"whiten": True}, "--whiten")):
-        with pytest.raises(InputError, match=f"{text} does not apply to --data array"):
+    for given, text in (({"patch_size": 16}, "`patch_size=16`"), ({"whiten": True}, "`whiten=True`")):
+        with pytest.raises(InputError, match=f"{text} does not apply to `data=array`"):
             rows.overlaid(given)
     assert DataSettings(patch_size=8).overlaid({"data": "drift"}) == DataSettings(data="drift", patch_size=8)
 

@@ -130,7 +130,7 @@ def test_two_dimensions_are_rows_and_never_a_picture(tmp_path):
     patch."""
     for shape in ((1000, 784), (300, 80), (64, 500)):
         rows = np.random.default_rng(0).random(shape)
-        with pytest.raises(InputError, match=r"or, if it is one picture, take it as images \(--as images\)"):
+        with pytest.raises(InputError, match=r"or, if it is one picture, take it as images \(`as=images`\)"):
             load_inputs(saved(tmp_path, rows), None, PHOTOS, (16, 16))
     for settings in (PHOTOS, DataSettings(data="array")):
         with pytest.raises(InputError, match=r"has shape \(256, 40\).*; transpose it"):

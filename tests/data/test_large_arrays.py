@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from itervae.cli.gap import _rows
+from itervae.cli.work.gap import _rows
 from itervae.data import DataSettings, load_source, source
 from itervae.data.arrays import content_hash
 from itervae.data.rows import Rows, check_rows

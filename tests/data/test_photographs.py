@@ -155,5 +155,5 @@ def test_regions_too_narrow_for_a_patch_are_refused(tmp_path):
 
 
 def test_photos_have_no_test_set(photos):
-    with pytest.raises(InputError, match="--data photos has no test set"):
+    with pytest.raises(InputError, match="`data=photos` has no test set"):
         photos.load_test()

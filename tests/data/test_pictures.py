@@ -273,7 +273,7 @@ def test_later_frames_of_animated_pictures_are_said_to_be_left_out(tmp_path, suf
     frames[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=frames[1:], duration=40, **options)
     images, said = said_of(tmp_path)
     assert said == [
-        "left out: 4 later frames of 1 animated picture, of which the first is read; --data video reads every frame of "
+        "left out: 4 later frames of 1 animated picture, of which the first is read; `data=video` reads every frame of "
         "a .gif"
     ]
     torch.testing.assert_close(images.grey(0), to_grey(noise()), atol=1e-6, rtol=0)

@@ -53,7 +53,7 @@ def test_impossible_batches_are_refused(index, size):
 def test_a_negative_seed_and_a_missing_test_set_are_refused():
     with pytest.raises(InputError, match="seed -1"):
         source(seed=-1)
-    with pytest.raises(InputError, match="--data array has no test set"):
+    with pytest.raises(InputError, match="`data=array` has no test set"):
         source().load_test()
 
 
@@ -64,5 +64,5 @@ def test_held_out_divides_without_overlap():
     assert not np.array_equal(held, np.arange(10))
     assert not np.array_equal(held, np.arange(40, 50))
     assert len(held_out(3, 0.01, "rows")[1]) == 1
-    with pytest.raises(InputError, match=r"--val-share 0\.2 of 1 rows leaves nothing"):
+    with pytest.raises(InputError, match=r"`val_share=0\.2` of 1 rows leaves nothing"):
         held_out(1, 0.2, "rows")

@@ -174,9 +174,9 @@ def test_windows_go_through_a_tube_and_then_through_the_next():
         assert torch.equal(frames, source.batch(tube, 7)[:, 2 * part : 2 * part + 2])
         assert begins.tolist() == [part == 0] * 7
     assert [source.windows(index, 7, 2)[0].shape[1] for index in range(4)] == [2, 2, 1, 2]
-    with pytest.raises(InputError, match="--window 6 does not fit sequences of 5 frames"):
+    with pytest.raises(InputError, match="`window=6` does not fit sequences of 5 frames"):
         source.windows(0, 7, 6)
-    with pytest.raises(InputError, match="--data drift has none"):
+    with pytest.raises(InputError, match="`data=drift` has none"):
         drift_source(0, frames=4).windows(0, 7, 2, stream=True)
 
 

@@ -290,7 +290,7 @@ def test_what_cannot_be_measured_is_refused_before_the_work(model, tubes):
         with pytest.raises(InputError, match=message):
             measure_sequences(candidates, tubes, advance=worked, **options)
 
-    refused("sequences of one frame have no past; give --frames 2", tubes={"one": tubes["one"][:, :1]})
+    refused("sequences of one frame have no past; give `frames` 2", tubes={"one": tubes["one"][:, :1]})
     refused("steps is 0; expected a number ≥ 1", steps=[3, 0])
     refused("0 carryovers and 2 sequences", candidates={})
     refused("1 carryovers and 0 sequences", tubes={})

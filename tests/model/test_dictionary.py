@@ -71,7 +71,7 @@ def test_errors(tmp_path):
     (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:150])
     for name, message in (
         ("missing.npz", "there is no dictionary file"),
-        ("named.npz", "holds others, weights; expected an array named dictionary .*: name it with --dictionary-key"),
+        ("named.npz", "holds others, weights; expected an array named dictionary .*: name it with `dictionary_key`"),
         ("vector.npy", r"shape \(3,\); expected \(D, K\)"),
         ("nan.npy", r"holds nan at row \d, column \d"),
         ("text.npy", "values of type <U1, not real numbers"),

@@ -179,7 +179,7 @@ def test_a_copy_of_the_best_checkpoint_can_be_gone_on_from(rows, tmp_path):
     run = tmp_path / "run"
     train_run(settings(rows), run)
     (run / LAST).write_bytes(b"PK damaged")
-    with pytest.raises(InputError, match=rf"use {run / BEST}; a copy of it in place of {run / LAST} is what --resume"):
+    with pytest.raises(InputError, match=rf"use {run / BEST}; a copy of it in place of {run / LAST} is what `resume`"):
         train_run(settings(rows, 40), run, resume=True)
     shutil.copy(run / BEST, run / LAST)
     assert train_run(settings(rows, 40), run, resume=True).updates == 40

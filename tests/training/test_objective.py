@@ -7,8 +7,8 @@ from problems import random_data, random_model
 
 from itervae.cli import main
 from itervae.inference import LISTA, Checkpoint, FISTAUnrolled, Optimal, SemiAmortized, Unroll, infer
+from itervae.training import TrainingSettings
 from itervae.training.objective import objective
-from itervae.training.settings import TrainingSettings
 
 
 def computed(model, engine, x, options, gradient=Unroll(), **found):  # noqa: B008 (immutable)

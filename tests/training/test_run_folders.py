@@ -172,7 +172,7 @@ def test_paths_hold_from_any_folder_and_can_be_changed(rows, tmp_path, monkeypat
         InputError, match=rf"the data of run {run} are not at .*there/x.npy, the data_path in its config"
     ):
         train_run(*resumed(run, "--updates", "6"), resume=True)
-    with pytest.raises(InputError, match=r"the val_path in its config.yaml.*with --val-path"):
+    with pytest.raises(InputError, match=r"the val_path in its config.yaml.*with `val_path`"):
         train_run(*resumed(run, "--updates", "6", "--data-path", "moved/x.npy"), resume=True)
     places = ("--data-path", "moved/x.npy", "--val-path", "moved/val.npy")
     train_run(*resumed(run, "--updates", "6", *places), resume=True)
@@ -192,14 +192,14 @@ def test_another_budget_says_what_it_does_to_the_schedule(run, capsys):
 
 def test_a_batch_larger_than_the_data_is_said(rows, tmp_path, capsys):
     train_run(settings(rows, batch_size=50, updates=1), tmp_path / "large")
-    assert "--batch-size 50 is more than the 48 rows to train on" in capsys.readouterr().err
+    assert "a batch of 50 is more than the 48 rows to train on" in capsys.readouterr().err
     train_run(settings(rows, batch_size=48, updates=1), tmp_path / "fits")
-    assert "--batch-size" not in capsys.readouterr().err
+    assert "is more than" not in capsys.readouterr().err
 
 
 def test_seeds_out_of_range_are_refused(rows, tmp_path):
     for seed in (-1, 2**63, 2**64, 10**30):
-        with pytest.raises(InputError, match=rf"--seed is {seed}; expected a whole number from 0 to 2\^63 - 1"):
+        with pytest.raises(InputError, match=rf"`seed` is {seed}; expected a whole number from 0 to 2\^63 - 1"):
             train_run(settings(rows, seed=seed), tmp_path / "run")
     train_run(settings(rows, seed=2**63 - 1, updates=1), tmp_path / "run")
     check_seed(0)
@@ -213,7 +213,7 @@ def test_want_of_memory_is_one_sentence(rows, tmp_path, latents):
     np.save(tmp_path / "x.npy", wide)
     run = settings(tmp_path / "x.npy", batch_size=2)
     run.model.latents = latents
-    with pytest.raises(InputError, match=rf"not enough memory for {latents} latents and batches of 2 .*smaller --lat"):
+    with pytest.raises(InputError, match=rf"not enough memory for {latents} latents and batches of 2 .*smaller `lat"):
         train_run(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

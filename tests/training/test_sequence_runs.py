@@ -177,14 +177,14 @@ def test_what_does_not_fit_is_refused(videos, tmp_path, monkeypatch):
     run("carryover LinearMap mixes rates, and this model has a Gaussian", **gaussian)
     unfit = {"sequence": {"carryover": "mixing"}, "carryover": LinearMapSettings("diagonal")}
     run("carryover is a LinearMapSettings; expected NoSettings.*for mixing", **unfit)
-    run("--rank 4 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=4))
-    run("--rank 32 needs --carryover linear --map low-rank", carryover=LinearMapSettings(rank=32))
+    run("`rank=4` needs `carryover=linear` `map=low-rank`", carryover=LinearMapSettings(rank=4))
+    run("`rank=32` needs `carryover=linear` `map=low-rank`", carryover=LinearMapSettings(rank=32))
     run("map is 'fool'; expected one of diagonal, low-rank, full", carryover=LinearMapSettings("fool"))
     run("rank is 0; expected a number ≥ 1", carryover=LinearMapSettings("low-rank", 0))
-    run("--window is 0; expected a number ≥ 1", sequence={"window": 0})
-    run("--window 9 does not fit sequences of 6 frames", sequence={"window": 9})
+    run("`window` is 0; expected a number ≥ 1", sequence={"window": 0})
+    run("`window=9` does not fit sequences of 6 frames", sequence={"window": 9})
     still = RunSettings("lca-unrolled", DataSettings(), sequence=SequenceSettings(carryover="leaky"))
-    with pytest.raises(InputError, match="--carryover is for sequences, and --data photos has no order"):
+    with pytest.raises(InputError, match="`carryover` is for sequences, and `data=photos` has no order"):
         train_run(still, tmp_path / "run")
     train_run(settings(videos, updates=1), tmp_path / "sequences")
     frozen = {"freeze": tmp_path / "sequences", "model": PoissonVAESettings(), "sequence": {"carryover": "none"}}

@@ -4,12 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from itervae.arguments import check_whole
 from itervae.cli.figures.base import Figure
-from itervae.distributions import RelaxedPoisson as Relaxed
-from itervae.distributions.poisson import MAX_LOG_RATE
+from itervae.distributions.registry import MAX_LOG_RATE
 from itervae.errors import InputError
 from itervae.plotting import relaxed_poisson_figure
 
@@ -42,6 +39,10 @@ class RelaxedPoisson(Figure):
             raise InputError("--temperatures was given no value; expected positive numbers, such as 0.1")
 
     def draw(self) -> "matplotlib.figure.Figure":
+        import torch
+
+        from itervae.distributions import RelaxedPoisson as Relaxed
+
         generator = torch.Generator().manual_seed(self.seed)
         log_rate = torch.full((self.num,), math.log(self.rate))
         samples = {

@@ -1,30 +1,30 @@
 """The suites of `itervae evaluate` by name. A new one is a file here and a line below."""
 
 from collections.abc import Iterable
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from itervae.cli.suites.base import CodeSuite, LabelledSuite, Suite
-from itervae.cli.suites.neighbours import Neighbours
-from itervae.cli.suites.readout import LinearReadout
-from itervae.cli.suites.reconstruction import Reconstruction
-from itervae.cli.suites.shattering import Shattering
-from itervae.cli.suites.sparsity import Sparsity
-from itervae.cli.suites.units import Units
-from itervae.evaluation.codes import Codes
+from itervae.registry import Listed, Registry
 
-SUITES: dict[str, Suite] = {
-    "units": Units(),
-    "sparsity": Sparsity(),
-    "knn": Neighbours(),
-    "shattering": Shattering(),
-    "readout": LinearReadout(),
-    "reconstruction": Reconstruction(),
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from itervae.evaluation.codes import Codes
+
+HERE = "itervae.cli.suites"
+SUITES: Registry[Suite] = Registry(
+    {
+        "units": Listed(f"{HERE}.units:UNITS"),
+        "sparsity": Listed(f"{HERE}.sparsity:SPARSITY"),
+        "knn": Listed(f"{HERE}.neighbours:NEIGHBOURS"),
+        "shattering": Listed(f"{HERE}.shattering:SHATTERING"),
+        "readout": Listed(f"{HERE}.readout:READOUT"),
+        "reconstruction": Listed(f"{HERE}.reconstruction:RECONSTRUCTION"),
+    }
+)
 
 
-def measure(codes: Codes, x: Tensor, names: Iterable[str]) -> dict[str, Any]:
+def measure(codes: "Codes", x: "Tensor", names: Iterable[str]) -> dict[str, Any]:
     """The suites that need no labels, of those named: suite → what it finds, where the codes have
     it.
 

@@ -3,12 +3,13 @@ figure."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from itervae.evaluation.codes import Codes
-from itervae.plotting import Panel
+    from itervae.evaluation.codes import Codes
+    from itervae.plotting import Panel
 
 CODES, RECONSTRUCTION, ACCURACY = "codes", "reconstruction and free energy, nats", "accuracy of read-outs"
 
@@ -32,7 +33,7 @@ class Suite(ABC):
         """Heading → text, of what was found of one run; of one read-out, where the suite needs
         labels."""
 
-    def panel(self, runs: Mapping[str, Any], readouts: Sequence[str], reference: Any) -> Panel | None:
+    def panel(self, runs: Mapping[str, Any], readouts: Sequence[str], reference: Any) -> "Panel | None":
         """What the figure shows; None for nothing.
 
         Args:
@@ -52,7 +53,7 @@ class CodeSuite(Suite):
     """A suite that needs the codes alone."""
 
     @abstractmethod
-    def measure(self, codes: Codes, x: Tensor) -> Any:
+    def measure(self, codes: "Codes", x: "Tensor") -> Any:
         """What is found of the codes of data x (N, D), N ≥ 2; None where these codes have it
         not."""
 
@@ -65,7 +66,7 @@ class LabelledSuite(Suite):
     labelled = True
 
     @abstractmethod
-    def score(self, features: Tensor, labels: Tensor, seed: int) -> Any:
+    def score(self, features: "Tensor", labels: "Tensor", seed: int) -> Any:
         """What is found of one read-out.
 
         Args:

@@ -46,3 +46,6 @@ def _line(points: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndar
         np.array([point["accuracy"] for point in points]),
         np.array([np.nan if point["sd"] is None else point["sd"] for point in points]),
     )
+
+
+NEIGHBOURS = Neighbours()

@@ -23,3 +23,6 @@ class LinearReadout(LabelledSuite):
 
     def panel(self, runs: Mapping[str, Any], readouts: Sequence[str], reference: Any) -> Panel | None:
         return accuracies(runs, "linear readout of all classes", reference)
+
+
+READOUT = LinearReadout()

@@ -28,3 +28,6 @@ class Reconstruction(CodeSuite):
         if (certificate := found["certificate_max"]) is not None:
             cells["certificate"] = f"{certificate:.2g}"
         return cells
+
+
+RECONSTRUCTION = Reconstruction()

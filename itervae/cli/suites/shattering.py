@@ -33,3 +33,6 @@ def accuracies(runs: Mapping[str, Any], title: str, reference: Any) -> Panel:
     """The accuracy of each run at each read-out, and of the pixels."""
     scores = {name: {readout: s["accuracy"] for readout, s in found.items()} for name, found in runs.items()}
     return Dots(scores, title, "accuracy", None if reference is None else reference["accuracy"])
+
+
+SHATTERING = Shattering()

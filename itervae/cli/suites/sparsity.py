@@ -24,3 +24,6 @@ class Sparsity(CodeSuite):
         cells["zeros"] = f"{found['share_zero']:.3f}"
         cells["activity"] = f"{found['activity']:.2f}"
         return cells
+
+
+SPARSITY = Sparsity()

@@ -28,3 +28,6 @@ class Units(CodeSuite):
         counts = {name: np.array(found["counts"]) for name, found in runs.items()}
         edges = next(iter(runs.values()))["log10_edges"]
         return Histogram(counts, np.array(edges), ACTIVE)
+
+
+UNITS = Units()

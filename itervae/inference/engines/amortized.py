@@ -4,29 +4,19 @@ Kingma & Welling (2014), "Auto-encoding variational Bayes"; Vafaii, Galor & Yate
 variational autoencoder": log λ = log r + encoder(x), the encoder giving log δr.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from torch import nn
 
-from itervae.arguments import OneOf, check_fields, check_kind
+from itervae.arguments import check_fields, check_kind
 from itervae.distributions import SparsityCost
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
 from itervae.inference.engine import Engine, State
-from itervae.inference.engines.encoders import ENCODERS, build_encoder, values_taken
+from itervae.inference.engines.encoders import build_encoder, values_taken
 from itervae.inference.problem import Problem
+from itervae.inference.settings import AmortizedSettings
 from itervae.model import GenerativeModel
-
-
-@dataclass
-class AmortizedSettings:
-    """Settings of `amortized`."""
-
-    encoder: Annotated[str, OneOf(ENCODERS)] | type[nn.Module] = "linear"
-    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families. A
-    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, outputs) and
-    maps x (B, D) to (B, outputs)."""
 
 
 class Amortized(Engine):

@@ -6,11 +6,9 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from itervae.arguments import check_choice
+from itervae.inference.settings import ENCODERS
 from itervae.model.decoders import quarter
 from itervae.own import make
-
-ENCODERS = ("linear", "mlp", "conv")
-"""Names of the encoders."""
 
 
 class Encoder(nn.Sequential):

@@ -7,7 +7,6 @@ the part of the sparsity penalty, λ = a·W(e^s), a Lambert-W shrinkage
 (`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,14 +17,7 @@ from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines.descent import Descent, Proposal
 from itervae.inference.engines.fused import Rule
-
-
-@dataclass
-class ISTASettings:
-    """Settings of `ista-unrolled` and `fista-unrolled`."""
-
-    steps: int = 20
-    """Number of inference steps."""
+from itervae.inference.settings import ISTASettings
 
 
 class ProximalDescent(Descent):

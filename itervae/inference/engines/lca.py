@@ -11,13 +11,11 @@ Poisson rate cancels the Jacobian. Its fixed point is the posterior of least fre
 coding, du/dt = Φᵀx − u − (ΦᵀΦ − I)a, a = T(u) (`LassoEnergy`).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from itervae.arguments import check_whole
-from itervae.distributions.poisson import MAX_LOG_RATE
+from itervae.distributions.registry import MAX_LOG_RATE
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import LEAK
@@ -26,19 +24,12 @@ from itervae.inference.engine import Engine, State
 from itervae.inference.engines.descent import START_CURVATURE, Descent
 from itervae.inference.engines.fused import Rule
 from itervae.inference.problem import Problem
+from itervae.inference.settings import LCASettings
 
 LARGEST_SAMPLED = 2.0
 """Largest change of a log-rate in one step, nats, where the gradient is sampled."""
 NEWEST = 0.2
 """Weight of the newest draw in the running means of sampled gradients."""
-
-
-@dataclass
-class LCASettings:
-    """Settings of `lca-unrolled`."""
-
-    steps: int = 20
-    """Number of inference steps."""
 
 
 class LCADescent(Descent):

@@ -8,7 +8,6 @@ modulates them by each latent's own state, as in iterative amortized inference (
 2018, "Iterative amortized inference").
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,22 +18,8 @@ from itervae.errors import InputError
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
+from itervae.inference.settings import LISTASettings
 from itervae.model import GenerativeModel
-
-
-@dataclass
-class LISTASettings:
-    """Settings of `lista`."""
-
-    steps: int = 5
-    """Number of inference steps, and of learned layers."""
-    tied: bool = False
-    """The same parameters in every layer."""
-    hidden: int = 16
-    """Width of the network that modulates the step of each latent; 0 for learned scalars alone."""
-    matrices: bool = False
-    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits
-    one dictionary only."""
 
 
 class Layer(nn.Module):
@@ -107,7 +92,7 @@ class LISTA(LearnedProximal):
         if len(mixing) != data_gradient.shape[1]:
             raise InputError(
                 f"the matrices of this engine are for {len(mixing)} latents and the model has "
-                f"{data_gradient.shape[1]}; train it on this model, or without --matrices"
+                f"{data_gradient.shape[1]}; train it on this model, or without `matrices`"
             )
         return data_gradient + data_gradient @ mixing.to(data_gradient.dtype)
 

@@ -12,9 +12,9 @@ tanh bounds the speed at which a rate grows. A positive factor on each velocity 
 point: the flow rests at the posterior of least free energy, and F falls along it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -26,11 +26,9 @@ from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines import runge_kutta
 from itervae.inference.engines.descent import Descent, Proposal, unshortened
-from itervae.inference.engines.runge_kutta import FixedMethod
 from itervae.inference.problem import Problem
+from itervae.inference.settings import AdaptiveMethod, FixedMethod, LCAODESettings
 
-AdaptiveMethod = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]
-Method = Literal[FixedMethod, AdaptiveMethod]
 FALLBACK = "heun3"
 """Method of fixed steps for what an adaptive one cannot integrate."""
 MOST_SUBSTEPS = 1000
@@ -40,27 +38,6 @@ GAVE_UP = ("underflow in dt", "max_num_steps exceeded", "non-finite values in st
 RTOL, ATOL = 1e-3, 1e-4
 """Default tolerances of adaptive methods: relative, and absolute in nats of log-rate or units of
 potential."""
-
-
-@dataclass
-class LCAODESettings:
-    """Settings of `lca-ode`."""
-
-    steps: int = 20
-    """Number of inference steps, each one unit of time; with --tolerance the largest number."""
-    method: Method = "heun3"
-    """Integrator: one step of a fixed method per unit of time, or as many substeps as an adaptive
-    one needs."""
-    rtol: float | None = None
-    """Relative tolerance of an adaptive method, 1e-3 by default."""
-    atol: float | None = None
-    """Absolute tolerance of an adaptive method, 1e-4 by default."""
-    adjoint: bool = False
-    """Gradients by the adjoint equation, with memory for the steps alone, in place of
-    back-propagation through the substeps; adaptive methods only."""
-    tolerance: float | None = None
-    """Certificate in nats at which a datum is at rest and leaves the batch; by default all data
-    take all steps."""
 
 
 class StepSizeFailure(RuntimeError):

@@ -6,7 +6,7 @@ is unique; the gap to the Fenchel dual bounds, per datum, what is left to gain
 their optimum in closed form (`ClosedFormEnergy`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -20,6 +20,7 @@ from itervae.inference.engines.descent import Descent
 from itervae.inference.engines.ista import FISTAUnrolled
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
+from itervae.inference.settings import OptimalSettings
 from itervae.inference.systems.active_set import active_set_step
 from itervae.inference.systems.coordinate_descent import minimize
 from itervae.inference.systems.newton import newton_step
@@ -35,16 +36,6 @@ CYCLE, ACTIVE_SET = 10, 3
 """Number of steps in a cycle of batched steps on the lasso, and how many of them, the first, are
 active-set steps. The others are steps of the LCA: they bring data near their support that are still
 far from it."""
-
-
-@dataclass
-class OptimalSettings:
-    """Settings of `optimal`."""
-
-    steps: int = 1000
-    """Largest number of inference steps."""
-    tolerance: float = 1e-6
-    """Certificate in nats at which a datum is finished."""
 
 
 class Optimal(Descent):

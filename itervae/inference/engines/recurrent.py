@@ -6,7 +6,6 @@ al. 2014, "Learning phrase representations") of each latent, the same for all, t
 natural-gradient or proximal step; so it runs with any number of latents.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,17 +19,8 @@ from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.learned import MODULATIONS, REACH, LearnedProximal, proximal_features
 from itervae.inference.engines.natural import FEATURES, Ask, NaturalDescent
 from itervae.inference.problem import Problem
+from itervae.inference.settings import RecurrentSettings
 from itervae.model import GenerativeModel
-
-
-@dataclass
-class RecurrentSettings:
-    """Settings of `recurrent`."""
-
-    steps: int = 5
-    """Number of inference steps."""
-    hidden: int = 16
-    """Width of the memory of each latent."""
 
 
 class Cell(nn.Module):

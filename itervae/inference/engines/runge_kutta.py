@@ -5,11 +5,10 @@ host would wait on a GPU several times a step.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from torch import Tensor
 
-FixedMethod = Literal["euler", "midpoint", "heun2", "heun3", "rk4"]
+from itervae.inference.settings import FixedMethod
 
 TABLEAUS: dict[FixedMethod, tuple[Sequence[Sequence[float]], Sequence[float]]] = {
     "euler": ((), (1.0,)),

@@ -4,22 +4,21 @@ Kim, Wiseman, Miller, Sontag & Rush (2018), "Semi-amortized variational autoenco
 steps are trained together, through the steps.
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
 
-from itervae.arguments import OneOf, check_fields, check_kind
+from itervae.arguments import check_fields, check_kind
 from itervae.inference.checks import check_engine, check_fit
 from itervae.inference.engine import Engine, Recipe, State
-from itervae.inference.engines.amortized import Amortized, AmortizedSettings
-from itervae.inference.engines.encoders import ENCODERS
+from itervae.inference.engines.amortized import Amortized
 from itervae.inference.engines.ista import FISTAUnrolled, ISTAUnrolled
 from itervae.inference.engines.lca import LCAUnrolled
 from itervae.inference.engines.lista import LISTA
 from itervae.inference.engines.recurrent import Recurrent
 from itervae.inference.problem import Problem
+from itervae.inference.settings import AmortizedSettings, SemiAmortizedSettings
 from itervae.model import GenerativeModel
 
 REFINERS: dict[str, type[Engine]] = {
@@ -30,20 +29,6 @@ REFINERS: dict[str, type[Engine]] = {
     "lista": LISTA,
 }
 """Engines that may follow the encoder; by default the first that fits the model."""
-
-
-@dataclass
-class SemiAmortizedSettings:
-    """Settings of `semi-amortized`."""
-
-    steps: int = 3
-    """Number of inference steps after the encoder."""
-    start_encoder: Annotated[str, OneOf(ENCODERS)] | type[nn.Module] = "mlp"
-    """Encoder that gives the start, as a residual on the prior; or a class of your own, see
-    `AmortizedSettings`."""
-    refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
-    """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent
-    where that does not fit."""
 
 
 class SemiAmortized(Engine):

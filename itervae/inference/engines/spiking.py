@@ -26,33 +26,22 @@ potentials of latents that explain nothing sink for ever, and with many steps th
 prior grows.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from itervae.arguments import check_positive, check_whole
-from itervae.distributions.poisson import MAX_LOG_RATE
+from itervae.distributions.registry import MAX_LOG_RATE
 from itervae.inference.energies.base import SolvableEnergy
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.descent import START_CURVATURE
 from itervae.inference.engines.lca import LARGEST_SAMPLED, NEWEST
 from itervae.inference.problem import Problem
+from itervae.inference.settings import SpikingLCASettings
 from itervae.model import GenerativeModel
 
 TEMPERATURE = 0.1
 """Temperature of the relaxed counts whose gradient the spikes take."""
-
-
-@dataclass
-class SpikingLCASettings:
-    """Settings of `spiking-lca`."""
-
-    steps: int = 16
-    """Number of inference steps."""
-    step_size: float = 0.05
-    """Step size η, nats of log-rate per unit of drive."""
 
 
 class SpikingLCA(Engine):

@@ -1,8 +1,5 @@
 """Classic sparse coding (Olshausen & Field 1996): a cost of coefficients in place of a prior."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -51,21 +48,3 @@ class SparsityPrior(Prior):
     def forward(self) -> SparsityCost:
         """The cost, over K coefficients."""
         return SparsityCost(self.latents, self.threshold, self.signed, self.hard)
-
-
-@dataclass
-class SparseCodingSettings:
-    """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
-
-    latents: int = 512
-    """Number of coefficients K."""
-    threshold: float = 1.0
-    """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard
-    threshold."""
-    shrinkage: Literal["soft", "hard"] = "soft"
-    """Soft threshold (the lasso, convex) or hard."""
-    signed: bool = False
-    """Coefficients of any sign; otherwise they are non-negative."""
-    unit_norm: bool = True
-    """Atoms of unit norm; without it they are taken as they are, which is for a dictionary that
-    --freeze keeps."""

@@ -1,12 +1,8 @@
 """Gaussian latents, or such with an activation: rectified, or exponentiated."""
 
-from dataclasses import dataclass
-from typing import Annotated
-
-from itervae.arguments import OneOf, check_choice
+from itervae.arguments import check_choice
 from itervae.distributions import ACTIVATIONS, Gaussian
-from itervae.model.families.location_scale import LocationScalePrior
-from itervae.model.prior import Prior, VAESettings
+from itervae.model.priors.location_scale import LocationScalePrior
 
 
 class GaussianPrior(LocationScalePrior):
@@ -34,14 +30,3 @@ class GaussianPrior(LocationScalePrior):
     def capabilities(self) -> frozenset[str]:
         """Without an activation the best posterior has a closed form."""
         return super().capabilities | ({"certifiable optimum"} if self.family is Gaussian else set())
-
-
-@dataclass
-class GaussianVAESettings(VAESettings):
-    """The generative model of a Gaussian variational autoencoder."""
-
-    activation: Annotated[str, OneOf(ACTIVATIONS)] = "none"
-    """Function applied to the sample; relu and exp make the latents non-negative."""
-
-    def build_prior(self) -> Prior:
-        return GaussianPrior(self.latents, self.prior == "learned", self.activation)

@@ -1,28 +1,11 @@
-"""The kinds of data by name, for command lines and configurations, and the source that some
-settings describe."""
+"""The source that some settings describe."""
 
 import torch
 
-from itervae.data.arrays import ARRAY
-from itervae.data.benchmarks import CIFAR16, MNIST
-from itervae.data.drift import DRIFTING
-from itervae.data.photographs import IMAGES, PHOTOS
-from itervae.data.settings import SOURCES, DataSettings
+from itervae.data.settings import DataSettings
 from itervae.data.source import NOTHING_FITTED, Fitted, Source
-from itervae.data.torchvision_sets import TORCHVISION
 from itervae.data.tubes import Stills, TubeSource
-from itervae.data.video import VIDEO
-
-SOURCES |= {
-    "photos": PHOTOS,
-    "images": IMAGES,
-    "array": ARRAY,
-    "mnist": MNIST,
-    "cifar16": CIFAR16,
-    "torchvision": TORCHVISION,
-    "video": VIDEO,
-    "drift": DRIFTING,
-}
+from itervae.registry import Listed
 
 
 def load_source(
@@ -43,7 +26,8 @@ def load_source(
         InputError: settings that contradict each other, or data that are missing or unfit.
     """
     settings.check()
-    source = settings.kind.load(settings, seed, device, fitted)
+    load = settings.kind.load
+    source = (load.load() if isinstance(load, Listed) else load)(settings, seed, device, fitted)
     source.settings = settings
     return source
 

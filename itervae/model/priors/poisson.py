@@ -1,17 +1,15 @@
 """Poisson counts, with learned rates (Vafaii, Galor & Yates 2024, "Poisson variational
 autoencoder")."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from itervae.arguments import OneOf, as_number, check_choice, check_finite
-from itervae.distributions import RelaxedPoisson
-from itervae.distributions.arrivals import INDICATORS
+from itervae.arguments import as_number, check_choice, check_finite
+from itervae.distributions import INDICATORS, RelaxedPoisson
 from itervae.errors import InputError, described
-from itervae.model.prior import Prior, VAESettings
+from itervae.model.prior import Prior
 
 LOG_RATES = (-30.0, 5.0)
 """Least and largest prior log-rate that can be set, in nats."""
@@ -60,25 +58,3 @@ class PoissonPrior(Prior):
 
     def forward(self) -> RelaxedPoisson:
         return self.posterior(self.log_rate)
-
-
-@dataclass
-class PoissonVAESettings(VAESettings):
-    """The generative model of a Poisson variational autoencoder."""
-
-    prior: Literal["fixed", "learned"] = "learned"
-    """Prior rates: learned, as published, or fixed at the start."""
-    start_log_rate: float | None = None
-    """Prior log-rates start uniform within 1 of this; by default -5 for a dictionary under a
-    solver, and -1 where an encoder is trained or the decoder is a network; fixed ones are all equal
-    to it."""
-    indicator: Annotated[str, OneOf(INDICATORS)] | None = None
-    """Soft indicator of relaxed counts (--estimator eat and straight-through), by default cubic;
-    sigmoid is the first published one."""
-
-    def build_prior(self) -> Prior:
-        start = self.start_log_rate
-        if start is None:
-            start = -5.0 if self.linear else -1.0
-        check_log_rate("start_log_rate", start)
-        return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator or "cubic")

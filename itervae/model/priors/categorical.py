@@ -1,12 +1,10 @@
 """One-hot latents."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from itervae.distributions import Categorical
-from itervae.model.prior import Prior, VAESettings
+from itervae.model.prior import Prior
 
 
 class CategoricalPrior(Prior):
@@ -29,11 +27,3 @@ class CategoricalPrior(Prior):
 
     def forward(self) -> Categorical:
         return self.posterior(self.logits)
-
-
-@dataclass
-class CategoricalVAESettings(VAESettings):
-    """The generative model of a categorical variational autoencoder: a one-hot code."""
-
-    def build_prior(self) -> Prior:
-        return CategoricalPrior(self.latents, self.prior == "learned")

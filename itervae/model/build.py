@@ -1,0 +1,106 @@
+"""A model from its settings."""
+
+import math
+from dataclasses import replace
+
+import torch
+from numpy.typing import ArrayLike
+from torch.nn import functional
+
+from itervae.arguments import check_fields, check_kind, check_seed, check_shape
+from itervae.arrays import as_tensor
+from itervae.errors import InputError
+from itervae.model.decoders import build_decoder
+from itervae.model.estimators import estimators_of
+from itervae.model.generative import GenerativeModel
+from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood, Likelihood, PoissonLikelihood
+from itervae.model.operators import LinearDecoder
+from itervae.model.priors.sparse_code import SparsityPrior
+from itervae.model.settings import LINKS, ModelSettings, SparseCodingSettings, VAESettings
+
+
+def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) -> GenerativeModel:
+    """A new model for data of `shape`, its start decided by `seed`; the global random state is left
+    as it was.
+
+    Prior log-rates start in (−6, −4) for a linear decoder, as published, and in (−2, 0) for the
+    others, unless the settings say otherwise.
+
+    Raises:
+        InputError: a setting out of range, or a decoder that does not fit the shape.
+    """
+    check_kind("settings", settings, VAESettings | SparseCodingSettings, "settings such as PoissonVAESettings(...)")
+    check_fields(settings, type(settings))
+    check_seed(seed)
+    shape = check_shape(shape)
+    if settings.latents < 1:
+        raise InputError(f"latents is {settings.latents}; expected a number ≥ 1")
+    if isinstance(settings, SparseCodingSettings):
+        start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
+        return sparse_coding_model(start, settings, shape)
+    if settings.likelihood != "gaussian" and (settings.learn_variance or settings.observation_variance != 0.5):
+        raise InputError(
+            f"an observation variance was given with likelihood {settings.likelihood}, which has none; leave it out or "
+            "use gaussian"
+        )
+    if settings.likelihood != "poisson" and settings.link is not None:
+        raise InputError(
+            f"link {settings.link} was given with likelihood {settings.likelihood}, which has none; leave it out or "
+            "use poisson"
+        )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        prior = settings.build_prior()
+        decoder = build_decoder(settings.decoder, shape, settings.latents, settings.unit_norm)
+        model = GenerativeModel(prior, decoder, _likelihood(settings, math.prod(shape)), shape, settings.beta)
+    model.settings = settings
+    return model
+
+
+def _likelihood(settings: VAESettings, size: int) -> Likelihood:
+    if settings.likelihood == "poisson":
+        return PoissonLikelihood(size, settings.link or LINKS[0])
+    if settings.likelihood == "bernoulli":
+        return BernoulliLikelihood()
+    return GaussianLikelihood(settings.observation_variance, settings.learn_variance)
+
+
+def estimators_for(settings: VAESettings) -> tuple[str, ...]:
+    """The estimators that a model with these settings will have, the default first."""
+    with torch.random.fork_rng(devices=()):
+        family = type(replace(settings, latents=1).build_prior()())
+    return estimators_of(family, settings.linear and settings.likelihood == "gaussian")
+
+
+def sparse_coding_model(
+    dictionary: ArrayLike | torch.Tensor, settings: SparseCodingSettings, shape: tuple[int, ...]
+) -> GenerativeModel:
+    """Sparse coding with the atoms of a given dictionary (D, K), which are scaled to unit norm
+    unless the settings have them as they are.
+
+    Raises:
+        InputError: a dictionary that is no tensor (D, K) of finite numbers, D the values of a datum
+            of `shape`.
+    """
+    check_fields(settings, SparseCodingSettings)
+    dictionary = as_tensor("dictionary", dictionary, None, "(D, K), one atom a column")
+    expected = math.prod(check_shape(shape))
+    if dictionary.ndim != 2 or 0 in dictionary.shape:
+        raise InputError(f"dictionary has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column")
+    size, latents = dictionary.shape
+    if size != expected:
+        remedy = "transpose it: dictionary.mT" if latents == expected else "give the shape of a datum that it explains"
+        raise InputError(
+            f"dictionary has shape {(size, latents)} and data of shape {tuple(shape)} have {expected} values; expected "
+            f"({expected}, K), one atom a column: {remedy}"
+        )
+    if not torch.isfinite(dictionary).all():
+        raise InputError("dictionary has NaN or infinite values; expected finite ones: remove or replace such atoms")
+    prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # its random start is not used
+        decoder = LinearDecoder(size, latents, unit_norm=settings.unit_norm)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
+    with torch.no_grad():
+        decoder.weight.copy_(functional.normalize(dictionary, dim=0) if settings.unit_norm else dictionary)
+    model.settings = settings
+    return model

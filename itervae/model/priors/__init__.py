@@ -1,0 +1,1 @@
+"""The priors of the families of latents, a file a family."""

@@ -1,0 +1,177 @@
+"""Steps of the dictionary in closed form, from the codes of all data so far.
+
+Given the codes, the exact free energy, and the energy of sparse coding, are quadratic in the
+dictionary Φ of a linear decoder:
+
+    E‖x − Φz‖² = E‖x‖² − 2 tr(Φ Bᵀ) + tr(Φ A Φᵀ),      A = E[z zᵀ],  B = E[x zᵀ]
+
+with z zᵀ in its mean under the posterior: μμᵀ + diag v of independent latents, μμᵀ of a point
+estimate, diag p of a one-hot. A and B are running means over the updates, in which the older ones
+fade as (1 − 1/n)^3 (Mairal, Bach, Ponce & Sapiro 2009, "Online dictionary learning for sparse
+coding"). Φ = B A⁻¹ is the best dictionary for them; where atoms have unit norm, one round over the
+atoms, each the best given the others. The prior rates of Poisson latents are at their best at r =
+E[λ]. Atoms that no datum uses are replaced by what the worst explained data lack.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from itervae.errors import InputError
+from itervae.inference import Engine
+from itervae.model import GenerativeModel, LinearDecoder, PoissonPrior
+from itervae.training.choices import has_parameters
+from itervae.training.distributed import Processes
+from itervae.training.settings import RunSettings
+
+FORGETTING = 3.0
+"""Exponent of (1 − 1/n): half of what is remembered at update n is from the last fifth of them."""
+RIDGE = 1e-5
+"""By what part of the mean of diag A a step is held back, so that there is one."""
+UNUSED, RENEWED = 1e-3, 20
+"""Activity, over the mean of all units, below which an atom is not used, and updates between
+replacements."""
+CLOSED_FORM, LEAST_CLOSED = 0.3, 200
+"""Share of a run, and least number of updates, after which the gradient takes over."""
+BLOCK = 32
+"""Atoms between products with the whole of A."""
+
+
+def has_closed_form(model: GenerativeModel) -> bool:
+    """Whether the dictionary of a model has steps in closed form: a linear decoder under a Gaussian
+    likelihood, that is learned."""
+    return model.exact and isinstance(model.decoder, LinearDecoder) and model.decoder.weight.requires_grad
+
+
+def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) -> str:
+    """How the dictionary of a run is learned: as it is said or, where nothing is, by steps in
+    closed form and then by the gradient, if the engine has no parameters and the exact free energy
+    of its last step is the objective.
+
+    Raises:
+        InputError: steps in closed form of a model that has none.
+    """
+    options, possible = settings.training, has_closed_form(model)
+    if options.dictionary_steps is None:
+        plain = options.gradient in (None, "envelope") and options.estimator in (None, "exact")
+        last = (options.loss or engine.recipe.loss) == "final"
+        return "both" if possible and plain and last and not has_parameters(engine) else "gradient"
+    if options.dictionary_steps != "gradient" and not possible:
+        raise InputError(
+            f"`dictionary_steps={options.dictionary_steps}` needs a dictionary that is learned: a linear decoder under "
+            "a Gaussian likelihood, without `freeze`; leave it out"
+        )
+    return options.dictionary_steps
+
+
+class DictionaryStep:
+    """Steps of the dictionary of a model, and what they remember.
+
+    Args:
+        model: one that `has_closed_form`.
+        share: of the run after which the gradient takes over.
+        rates: whether the static prior is that of every datum, so that learned prior rates have a
+            step too.
+        processes: among which the data of an update are divided.
+    """
+
+    def __init__(self, model: GenerativeModel, share: float, rates: bool, processes: Processes) -> None:
+        assert isinstance(model.decoder, LinearDecoder)
+        self._model, self._decoder, self._share, self._processes = model, model.decoder, share, processes
+        prior = model.prior
+        self._rates = prior.log_rate if rates and isinstance(prior, PoissonPrior) else None
+        if self._rates is not None and not self._rates.requires_grad:
+            self._rates = None
+        weight = self._decoder.weight
+        size, latents = weight.shape
+        self.count = 0
+        self._kept = {
+            "second": weight.new_zeros(latents, latents),
+            "cross": weight.new_zeros(size, latents),
+            "activity": weight.new_zeros(latents),
+            "data": weight.new_zeros(()),
+        }
+
+    def parameters(self, progress: float) -> list[Tensor]:
+        """What the steps set at this point of the run, and no gradient moves meanwhile."""
+        if progress >= self._share and self.count >= LEAST_CLOSED:
+            return []
+        return [self._decoder.weight, *([] if self._rates is None else [self._rates])]
+
+    @torch.no_grad()
+    def take(self, codes: Sequence[tuple[Tensor, Any]]) -> None:
+        """Remember the data x (B, D) and the posteriors of an update, and set dictionary and prior
+        rates to the best for all that is remembered."""
+        found = {name: torch.zeros_like(value) for name, value in self._kept.items()}
+        for x, posterior in codes:
+            mean = posterior.mean
+            if posterior.event_shape:
+                found["second"].diagonal().add_(mean.sum(0))
+            else:
+                found["second"].addmm_(mean.mT, mean)
+                found["second"].diagonal().add_(posterior.variance.sum(0))
+            found["cross"].addmm_(x.mT.to(mean.dtype), mean)
+            found["activity"].add_(mean.abs().sum(0))
+            found["data"].add_(len(x))
+        self.count += 1
+        for name, value in self._kept.items():
+            value.mul_((1 - 1 / self.count) ** FORGETTING).add_(self._processes.total(found[name]))
+        if self.count % RENEWED == 0:
+            self._replace(*codes[-1])
+        self._set_dictionary()
+        if self._rates is not None:
+            activity = self._kept["activity"] / self._kept["data"]
+            self._rates.copy_(activity.clamp_min(torch.finfo(activity.dtype).tiny).log())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered, for the checkpoint."""
+        return {"count": self.count, **self._kept}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.count = int(values["count"])
+        for name, value in self._kept.items():
+            value.copy_(values[name])
+
+    def _set_dictionary(self) -> None:
+        weight, second, cross = self._decoder.weight, self._kept["second"], self._kept["cross"]
+        ridge = RIDGE * second.diagonal().mean()
+        held = cross + ridge * weight
+        matrix = second + ridge * torch.eye(len(second), dtype=second.dtype, device=second.device)
+        if self._decoder.unit_norm:
+            weight.copy_(unit_atoms(weight.mT.clone(), matrix, held.mT.contiguous()).mT)
+        else:
+            factor, _ = torch.linalg.cholesky_ex(matrix)  # whose check would wait for a GPU
+            weight.copy_(torch.cholesky_solve(held.mT, factor).mT)
+
+    def _replace(self, x: Tensor, posterior: Any) -> None:
+        """Put what the worst explained data lack in the place of atoms that are not used."""
+        activity, weight = self._kept["activity"], self._decoder.weight
+        atoms = self._processes.told((activity < UNUSED * activity.mean()).nonzero()[:, 0].tolist())
+        residual = self._model.operator(x.dtype).residual(x, posterior.mean)
+        worst = residual.square().sum(1).topk(min(len(atoms), len(x))).indices
+        lacking = self._processes.told(residual[worst].mT.to(weight.dtype).cpu()).to(weight.device)
+        atoms = atoms[: lacking.shape[1]]
+        norm = weight.norm(dim=0).median()
+        weight[:, atoms] = lacking * (norm / lacking.norm(dim=0).clamp_min(torch.finfo(weight.dtype).tiny))
+        self._kept["second"][atoms] = 0
+        self._kept["second"][:, atoms] = 0
+        self._kept["cross"][:, atoms] = 0
+        activity[atoms] = activity.median()
+
+
+def unit_atoms(atoms: Tensor, second: Tensor, cross: Tensor) -> Tensor:
+    """One round over atoms (K, D): each the unit vector that is best given the others, φ_k ∝ φ_k +
+    (B_k − ΦA_k)/A_kk; second (K, K), cross (K, D)."""
+    for first in range(0, len(atoms), BLOCK):
+        block = slice(first, first + BLOCK)
+        own = second[block, block]
+        rest = cross[block] - second[block] @ atoms
+        for k in range(len(own)):
+            moved = atoms[first + k] + rest[k] / own[k, k]
+            change = moved / moved.norm().clamp_min(torch.finfo(moved.dtype).tiny) - atoms[first + k]
+            atoms[first + k] += change
+            rest -= own[k][:, None] * change
+    return atoms

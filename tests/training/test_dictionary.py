@@ -1,0 +1,161 @@
+"""Steps of the dictionary in closed form: the best dictionary and prior rates for the codes that
+are remembered, for every family."""
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILIES, linear_model_of, parameters, prior_of, seeded
+from scipy.optimize import minimize
+from torch.testing import assert_close
+
+from itervae.inference import LCAUnrolled, infer
+from itervae.model import SparseCodingSettings, build_model
+from itervae.training.dictionary import LEAST_CLOSED, RENEWED, DictionaryStep, unit_atoms
+from itervae.training.distributed import Processes
+
+BATCH, SIZE, LATENTS = 40, 10, 6
+
+
+def learned(name):
+    model = linear_model_of(name, SIZE, LATENTS)
+    model.prior = prior_of(name, LATENTS, learned=True)
+    return model.double().requires_grad_()
+
+
+def step_of(model, share=float("inf"), rates=True):
+    return DictionaryStep(model, share, rates, Processes())
+
+
+def codes_of(name, model, seed=3):
+    x = torch.randn(BATCH, SIZE, generator=seeded(seed), dtype=torch.float64)
+    return x, model.posterior(parameters(name, BATCH, LATENTS, seed=seed))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_first_step_is_where_the_gradient_of_the_free_energy_vanishes(name):
+    model = learned(name)
+    x, posterior = codes_of(name, model)
+    before = model.free_energy(x, posterior).total.mean().item()
+    step_of(model).take([(x, posterior)])
+    energy = model.free_energy(x, posterior).total.mean()
+    energy.backward()
+    assert energy.item() < before
+    assert model.decoder.weight.grad.abs().max() < 1e-3  # of the ridge
+    if name == "poisson":
+        assert model.prior.log_rate.grad.abs().max() < 1e-12
+
+
+def test_later_steps_are_the_best_for_data_that_fade():
+    model = learned("poisson")
+    step, seen = step_of(model), [codes_of("poisson", model, seed) for seed in range(4)]
+    for pair in seen:
+        step.take([pair])
+    weights = np.cumprod([1.0, *[(1 - 1 / n) ** 3 for n in (4, 3, 2)]])[::-1]
+    total = sum(w * model.free_energy(x, q).total.sum() for w, (x, q) in zip(weights, seen, strict=True))
+    total.backward()
+    assert model.decoder.weight.grad.abs().max() < 1e-1  # of some hundreds
+    assert model.prior.log_rate.grad.abs().max() < 1e-9
+
+
+def test_frames_of_a_window_count_like_data():
+    one, other = (learned("poisson") for _ in range(2))
+    x, posterior = codes_of("poisson", one)
+    step_of(one).take([(x, posterior)])
+    halves = [
+        (part, posterior.like(u)) for part, u in zip(x.split(BATCH // 2), posterior.u.split(BATCH // 2), strict=True)
+    ]
+    start = other.prior.log_rate.detach().clone()
+    step_of(other, rates=False).take(halves)
+    assert_close(other.decoder.weight, one.decoder.weight)
+    assert_close(other.prior.log_rate.detach(), start)  # a carryover's prior is not this one alone
+
+
+def test_a_round_over_unit_atoms_finds_each_the_best_given_the_others():
+    codes = torch.randn(200, 40, generator=seeded(1), dtype=torch.float64)
+    x = torch.randn(200, SIZE, generator=seeded(2), dtype=torch.float64)
+    second, cross = codes.mT @ codes, codes.mT @ x
+    start = torch.nn.functional.normalize(torch.randn(40, SIZE, generator=seeded(3), dtype=torch.float64), dim=1)
+
+    def misfit(atoms):
+        return (x - codes @ atoms).square().sum()
+
+    atoms = unit_atoms(start.clone(), second, cross)
+    assert_close(atoms.norm(dim=1), torch.ones(40, dtype=torch.float64))
+    assert misfit(atoms) < misfit(start)
+    for _ in range(300):
+        atoms = unit_atoms(atoms, second, cross)
+    multiplier = ((cross - second @ atoms) * atoms).sum(1, keepdim=True)
+    assert_close(cross - second @ atoms, multiplier * atoms, atol=1e-6, rtol=0)  # stationary on the spheres
+
+    last = 39  # the last of a round is the best given all others, by a search
+
+    def of(direction):
+        changed = atoms.clone()
+        changed[last] = torch.from_numpy(direction / np.linalg.norm(direction))
+        return misfit(changed).item()
+
+    found = min(minimize(of, start[last].numpy() * sign).fun for sign in (1, -1))
+    assert misfit(atoms).item() <= found + 1e-6
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_sparse_coding_keeps_unit_atoms_and_its_energy_falls(signed):
+    torch.manual_seed(0)
+    model = build_model(SparseCodingSettings(latents=32, threshold=0.3, signed=signed), (16,)).requires_grad_()
+    x = torch.randn(400, 16, generator=seeded(4)) @ torch.randn(16, 16, generator=seeded(5))
+    step, engine, energies = step_of(model), LCAUnrolled(30), []
+    for _ in range(25):
+        with torch.no_grad():
+            found = infer(model, engine, x)
+            energies.append(model.free_energy(x, found.posterior).total.mean().item())
+        step.take([(x, found.posterior)])
+    assert energies[-1] < 0.9 * energies[0]
+    assert_close(model.decoder.weight.norm(dim=0), torch.ones(32))
+
+
+def test_an_atom_that_nothing_uses_is_replaced_by_what_the_worst_explained_datum_lacks():
+    model = learned("poisson")
+    x, posterior = codes_of("poisson", model)
+    u = posterior.u.clone()
+    u[:, 2] = -30
+    posterior, step = posterior.like(u), step_of(model)
+    for _ in range(RENEWED - 1):
+        step.take([(x, posterior)])
+    kept = model.decoder.weight.detach().clone()
+    residual = x - posterior.mean @ kept.mT
+    worst = residual[residual.square().sum(1).argmax()]
+    step.take([(x, posterior)])
+    new = model.decoder.weight.detach()[:, 2]
+    assert torch.cosine_similarity(new, worst, dim=0) > 0.999
+    assert torch.cosine_similarity(new, kept[:, 2], dim=0) < 0.99
+    assert_close(new.norm(), kept.norm(dim=0).median(), rtol=1e-2, atol=0)
+    assert model.prior.log_rate[2] > -6  # so that it can be used
+
+
+def test_the_gradient_takes_over_after_its_share_of_the_run():
+    model = learned("poisson")
+    step = step_of(model, share=0.3)
+    step.count = LEAST_CLOSED
+    assert len(step.parameters(0.29)) == 2
+    assert step.parameters(0.3) == []
+    step.count = LEAST_CLOSED - 1
+    assert len(step.parameters(0.9)) == 2
+    model.prior.log_rate.requires_grad_(False)
+    assert len(step_of(model).parameters(0.0)) == 1
+
+
+def test_what_is_remembered_goes_on_from_a_checkpoint():
+    models = [learned("poisson") for _ in range(2)]
+    first, again = map(step_of, models)
+    pairs = [codes_of("poisson", models[0], seed) for seed in range(4)]
+    for pair in pairs[:2]:
+        first.take([pair])
+    models[1].load_state_dict(models[0].state_dict())
+    again.load_state_dict(
+        {name: value.clone() if torch.is_tensor(value) else value for name, value in first.state_dict().items()}
+    )
+    for pair in pairs[2:]:
+        first.take([pair])
+        again.take([pair])
+    assert torch.equal(models[0].decoder.weight, models[1].decoder.weight)
+    assert torch.equal(models[0].prior.log_rate, models[1].prior.log_rate)
