@@ -161,7 +161,7 @@ def measure_sequences(
         return {name: _report(*found[name], base, flat, candidates[name][0], chosen) for name in found}
 
     sequences, mean = {sequence: reports(chosen) for sequence, chosen in rows.items()}, reports(slice(None))
-    over = {name: over_sequences(sequences, next(iter(found)), name) for name in found}
+    over = {name: over_sequences(sequences, next(iter(found)), name, level) for name in found}
     return SequenceReport(
         sequences,
         {name: replace(mean[name], gain_standard_error=over[name]["gain"].standard_error) for name in found},
@@ -219,13 +219,13 @@ def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
 
 
 def over_sequences(
-    sequences: Mapping[str, Mapping[str, CarryoverReport]], first: str, name: str
+    sequences: Mapping[str, Mapping[str, CarryoverReport]], first: str, name: str, level: str | None
 ) -> dict[str, OverSequences]:
     """What `SequenceReport.over_sequences` says of a carryover."""
     each = [(found[first].optimum, found[name]) for found in sequences.values()]
     values = {
         "gain": [found.gain for _, found in each],
-        "beyond_level": [found.beyond_level for _, found in each],
+        "beyond_level": [math.nan if name == level else found.beyond_level for _, found in each],
         "other_clip": [base - found.shuffled_optimum for base, found in each],
         "within_clip": [base - found.within_optimum for base, found in each],
     }
