@@ -131,6 +131,11 @@ def test_the_report_the_table_and_the_pictures(runs, tmp_path, capsys):
     for found in report["mean"].values():
         assert f"{found['optimum']:.2f}" in printed
     assert "largest certificate of the optima" in printed
+    assert "beyond level: not measured; name a run of itervae train --carryover level too" in " ".join(printed.split())
+    assert report["level"] is None
+    assert report["over_sequences"]["mixing"]["gain"]["sequences"] == 1
+    assert report["mean"]["mixing"]["gain_standard_error"] is None  # over sequences, of which there is one
+    assert report["sequences"]["drift"]["mixing"]["gain_standard_error"] > 0  # over tubes
     for name, path in pictures.items():
         with Image.open(path) as picture:
             assert picture.n_frames == FRAMES if name == "animation" else min(picture.size) > 400

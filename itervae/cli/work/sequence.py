@@ -206,8 +206,8 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
     if report.certificate_max != report.certificate_max:
         proof = "the optima are estimates, by 200 steps of the LCA"
     out.print(
-        f"{proof}; ± s.e. is over the tubes of a sequence, and in the mean over sequences; steps are means from a start "
-        f"at the prior / the previous posterior / the safer of both, at most {MOST_STEPS}",
+        f"{proof}; ± s.e. is over the tubes of a sequence, in the mean over sequences; steps are means from a start at "
+        f"the prior / the previous posterior / the safer of both, at most {MOST_STEPS}",
         soft_wrap=True,
     )
 
