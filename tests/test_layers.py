@@ -186,6 +186,7 @@ REFUSED = {
     "train --data images": "--data images needs --data-path",
     "train --model sparse-coding --threshold -1": "threshold is -1.0; expected a positive number",
     "train --resume nowhere": "there is no checkpoint at nowhere",
+    "train --run-dir taken": "run folder taken is not empty and holds no run",
     "train --freeze nowhere": "there is no checkpoint at nowhere",
     "gap nowhere": "there is no checkpoint at nowhere",
     "gap nowhere.npz": "there is no dictionary file at nowhere.npz",
@@ -202,6 +203,8 @@ REFUSED = {
 
 
 def test_command_lines_are_read_refused_and_explained_without_torch(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").touch()
     lines = EXPLAINED + [line.split() for line in REFUSED]
     command = [sys.executable, "-c", WITHOUT, json.dumps(HEAVY), json.dumps(lines)]
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))

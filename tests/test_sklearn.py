@@ -196,7 +196,7 @@ def test_every_engine_that_fits(kind, name, x):
 
 def test_a_run_that_diverges_says_so(x):
     with pytest.raises(itervae.InputError, match=r"training diverged at update \d+ .*learning_rate below 1e\+30"):
-        PoissonVAE(4, learning_rate=1e30, max_iter=20, random_state=0).fit(x)
+        PoissonVAE(4, inference="amortized", learning_rate=1e30, max_iter=20, random_state=0).fit(x)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from itervae.cli import interruptible
 from itervae.cli.targets import check_target
 from itervae.config import parse_train
 from itervae.training.checks import check_values
+from itervae.training.folder import check_free, default_folder
 
 if TYPE_CHECKING:
     from itervae.training import Summary
@@ -22,9 +23,10 @@ def run(args: list[str]) -> None:
         check_values(settings)
     else:
         check_target(settings.training.freeze)
+    if run_dir is not None and resume is None:
+        check_free(run_dir)
     from itervae.training import train_run
     from itervae.training.distributed import leads
-    from itervae.training.folder import default_folder
     from itervae.training.interrupt import answered
 
     folder = resume or run_dir or default_folder(settings)

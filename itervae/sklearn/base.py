@@ -68,7 +68,8 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Make one update of model and engine, with all of X (n, D) as its batch, from where they
-        are; the learning rate is at its peak.
+        are; the learning rate is at its peak, and a dictionary under a solver has its step in
+        closed form, of all data so far.
 
         Raises:
             InputError: as `fit`.

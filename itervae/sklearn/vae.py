@@ -26,7 +26,8 @@ class PoissonVAE(Estimator):
         beta: β > 0, the weight of the KL.
         max_iter: number of parameter updates of `fit`.
         batch_size: data of an update, all where there are fewer.
-        learning_rate: peak of Adamax's; that of `itervae train` where None.
+        learning_rate: peak of Adamax's, which learns an encoder and, after 30% of fit, a dictionary
+            that solvers infer with; that of `itervae train` where None.
         random_state: of the start and the order of the data; an int makes `fit` repeatable.
 
     Attributes:

@@ -30,6 +30,8 @@ FORGETTING = 3.0
 """Exponent of (1 − 1/n): half of what is remembered at update n is from the last fifth of them."""
 RIDGE = 1e-5
 """By what part of the mean of diag A a step is held back, so that there is one."""
+LEAST = 1e-6
+"""Least mean of diag A that the ridge is a part of."""
 UNUSED, RENEWED = 1e-3, 20
 """Activity, over the mean of all units, below which an atom is not used, and updates between
 replacements."""
@@ -137,7 +139,7 @@ class DictionaryStep:
 
     def _set_dictionary(self) -> None:
         weight, second, cross = self._decoder.weight, self._kept["second"], self._kept["cross"]
-        ridge = RIDGE * second.diagonal().mean()
+        ridge = RIDGE * second.diagonal().mean().clamp_min(LEAST)  # codes may all be 0
         held = cross + ridge * weight
         matrix = second + ridge * torch.eye(len(second), dtype=second.dtype, device=second.device)
         if self._decoder.unit_norm:

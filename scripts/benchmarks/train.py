@@ -1,9 +1,11 @@
 """A full parameter update (inference, free energy, backward, clipping, Adamax) over the exact
 amortized update of the same model: linear encoder and decoder, K = 512, 256 pixels, rates of the
 posterior log-normal with mean 0.1 and σ 1.5. `eat, published sampler` draws by the plain published
-algorithm with its own n_exp in place of ours. Then each engine with its exact objective, as
-`itervae train` has it. The learning rate is next to nothing, so that all rounds do the same work.
-`over its products`: over as many bare matrix products of the same shapes as the update needs.
+algorithm with its own n_exp in place of ours. `plain` is a plain PyTorch program of the same loss,
+model, clipping and optimizer. Then the other encoders and families, and each engine with its exact
+objective, as `itervae train` has it. The learning rate is next to nothing, so that all rounds do
+the same work. `over its products`: over the bare matrix products or convolutions that the update
+needs, of the same shapes, there and back.
 """
 
 from collections.abc import Iterator
@@ -17,12 +19,15 @@ from benchmarks.roofline import moved
 from benchmarks.sampler import MEAN
 from benchmarks.timing import Times, alternate, ratio, spread
 from published_sampler import published_n_exp, published_sample
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from itervae.data.source import RowSource
 from itervae.distributions import RelaxedPoisson
-from itervae.inference import ENGINES
+from itervae.distributions.poisson import CLAMP
+from itervae.inference import ENGINES, infer
 from itervae.model import PoissonPrior, PoissonVAESettings
+from itervae.model.settings import CategoricalVAESettings, GaussianVAESettings, LaplaceVAESettings, VAESettings
 from itervae.training import RunSettings, TrainingSettings
 from itervae.training.checkpoint import build
 from itervae.training.choices import choose_gradient
@@ -32,7 +37,8 @@ from itervae.training.tasks import StillTask
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZE, LATENTS, SIGMA, TEMPERATURE, LR = 256, 512, 1.5, 0.05, 1e-9
+SIDE, LATENTS, SIGMA, TEMPERATURE, LR = 16, 512, 1.5, 0.05, 1e-9
+SIZE = SIDE**2
 ENCODER = 0.8
 """Standard deviation of what a new linear encoder adds to log-rates, for data of unit variance."""
 BATCHES = (1000, 200)
@@ -46,6 +52,9 @@ STEPS: dict[str, int | None] = {
 }
 LCA = "lca-unrolled, 20 steps, exact"
 EXACT, OURS, PUBLISHED = "amortized, exact", "amortized, eat", "amortized, eat, published sampler"
+PLAIN = "plain program"
+ENCODERS = ("mlp", "conv")
+FAMILIES = {"gaussian": GaussianVAESettings, "laplace": LaplaceVAESettings, "categorical": CategoricalVAESettings}
 PRODUCTS = {EXACT: 5, LCA: 2 * 21 + 2}
 """Products of a batch with a matrix (D, K) in an update: with the encoder and with Φ, and back to
 two matrices and the rates; two for each step and the start, and Φμ and back to Φ."""
@@ -76,12 +85,22 @@ class PublishedPrior(PoissonPrior):
 
 def run(setup: Setup) -> Iterator[dict[str, Any]]:
     for batch in BATCHES[1:] if setup.quick else BATCHES:
-        sides = {EXACT: updater("amortized", "exact", batch, setup.device)}
+        sides: dict[str, Any] = {EXACT: updater("amortized", "exact", batch, setup.device)}
+        sides[PLAIN] = Plain(sides[EXACT])
         sides[OURS] = updater("amortized", "eat", batch, setup.device)
         sides[PUBLISHED] = updater("amortized", "eat", batch, setup.device, published=True)
+        bare = {f"products, {name}": partial(products, batch, count, setup.device) for name, count in PRODUCTS.items()}
+        bare[f"products, {OURS}"] = bare[f"products, {EXACT}"]
+        for encoder in ENCODERS:
+            name = f"amortized, {encoder} encoder, exact"
+            sides[name] = updater("amortized", "exact", batch, setup.device, encoder=encoder)
+            bare[f"products, {name}"] = Layers(sides[name])
+        for family, kind in FAMILIES.items():
+            name = f"amortized, {family}, exact"
+            sides[name] = updater("amortized", "exact", batch, setup.device, model=kind(latents=LATENTS))
+            bare[f"products, {name}"] = Layers(sides[name])
         for name in list(STEPS)[1:]:
             sides[f"{name}, {STEPS[name]} steps, exact"] = updater(name, "exact", batch, setup.device)
-        bare = {f"products, {name}": partial(products, batch, count, setup.device) for name, count in PRODUCTS.items()}
         times = alternate({**sides, **bare}, setup.rounds, setup.device)
         for name, seconds in ((name, times[name]) for name in sides):
             yield {
@@ -93,6 +112,7 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
                 f"over {EXACT}": ratio(times, name, EXACT),
                 f"over {OURS}": ratio(times, name, OURS),
                 "n_exp": sides[name].n_exp() if name == PUBLISHED else None,
+                **_over_products(name, times),
                 **(_held_against_the_device(name, batch, sides[name], times, setup) if name in PRODUCTS else {}),
                 "rounds": len(seconds),
             }
@@ -105,23 +125,92 @@ def products(batch: int, count: int, device: str) -> None:
         rows = rows @ (matrix if done % 2 == 0 else matrix.mT)
 
 
+class Layers:
+    """The linear and convolutional layers of an amortized update alone, there and back, and the
+    products with Φ."""
+
+    def __init__(self, update: "Updater") -> None:
+        x = update.task.batch(0).x
+        self._layers: list[tuple[nn.Module, Tensor]] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, given: self._layers.append((layer, given[0].detach())))
+            for layer in update.task.engine.modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d)
+        ]
+        infer(update.model, update.task.engine, x)
+        for hook in hooks:
+            hook.remove()
+        self._layers = [(layer, given.requires_grad_(index > 0)) for index, (layer, given) in enumerate(self._layers)]
+        self._phi, self._z, self._x = update.model.dictionary.detach(), torch.ones(len(x), LATENTS, device=x.device), x
+
+    def __call__(self) -> None:
+        for layer, given in self._layers:
+            out = layer(given)
+            wanted = [value for value in (given, *layer.parameters()) if value.requires_grad]
+            torch.autograd.grad(out, wanted, out.detach())
+        residual = self._z @ self._phi.mT
+        torch.mm(residual, self._phi)
+        torch.mm(residual.mT, self._z)
+
+
+class Plain:
+    """The exact update of the linear P-VAE, as a plain program writes it."""
+
+    def __init__(self, update: "Updater") -> None:
+        model = update.model
+        self._encoder = next(update.task.engine.parameters()).detach().clone()
+        self._phi, self._log_rate = model.dictionary.detach().clone(), model.prior.log_rate.detach().clone()
+        self._parameters = [value.requires_grad_() for value in (self._encoder, self._phi, self._log_rate)]
+        self._optimizer = torch.optim.Adamax(self._parameters, lr=LR)
+        self._update, self._beta, self._variance = update, model.beta.item(), model.likelihood.variance.item()
+
+    def __call__(self) -> None:
+        update = self._update
+        x = update.task.batch(update.updates).x
+        log_delta = functional.linear(x, self._encoder)
+        log_rate = self._log_rate + log_delta
+        excess = (log_rate - CLAMP).clamp_min(0)
+        log_rate = log_rate.clamp_max(CLAMP) + excess.tanh()
+        rate = log_rate.exp()
+        misfit = (x - rate @ self._phi.mT).square().sum(1) + rate @ self._phi.square().sum(0)
+        kl = (self._log_rate.exp() - rate + rate * (log_rate - self._log_rate)).sum(1)
+        loss = (misfit / (2 * self._variance) + self._beta * kl).mean()
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, update.options.clip)
+        if not torch.isfinite(loss + norm):
+            raise RuntimeError("the free energy or its gradient is not finite")
+        self._optimizer.step()
+        self.loss = loss
+
+
+def _over_products(name: str, times: Times) -> dict[str, object]:
+    bare = f"products, {name}"
+    return {"over its products": ratio(times, name, bare)} if bare in times else {}
+
+
 def _held_against_the_device(name: str, batch: int, update: "Updater", times: Times, setup: Setup) -> dict[str, object]:
     """An update over its bare products, and over the least that the device could take."""
     rows = batch * moved("kernels", LATENTS, SIZE, 20) if name == LCA else 4.0 * batch * (SIZE + 2 * LATENTS)
     least = rows + 4.0 * KEPT * sum(value.numel() for value in update.parameters)
     operations = 2.0 * PRODUCTS[name] * batch * SIZE * LATENTS
-    own = {"over its products": ratio(times, name, f"products, {name}")}
-    return own | achieved(times[name], least, operations, setup)
+    return achieved(times[name], least, operations, setup)
 
 
-def updater(name: str, estimator: str, batch: int, device: str, published: bool = False) -> "Updater":
+def updater(
+    name: str,
+    estimator: str,
+    batch: int,
+    device: str,
+    published: bool = False,
+    encoder: str = "linear",
+    model: VAESettings | None = None,
+) -> "Updater":
     """An update of a new model, its prior rates set."""
-    options = TrainingSettings(batch_size=batch, estimator=estimator, lr=LR, device=device)
-    steps = STEPS[name]
-    engine = ENGINES[name].Settings(**({} if steps is None else {"steps": steps}))
-    return Updater(
-        RunSettings(name, model=PoissonVAESettings(latents=LATENTS), engine=engine, training=options), published
-    )
+    options = TrainingSettings(batch_size=batch, estimator=estimator, lr=LR, device=device, dictionary_steps="gradient")
+    given = {"encoder": encoder} if STEPS[name] is None else {"steps": STEPS[name]}
+    model = PoissonVAESettings(latents=LATENTS) if model is None else model
+    return Updater(RunSettings(name, model=model, engine=ENGINES[name].Settings(**given), training=options), published)
 
 
 class Updater:
@@ -129,15 +218,15 @@ class Updater:
 
     def __init__(self, settings: RunSettings, published: bool) -> None:
         device, self.options = settings.training.device, settings.training
-        model, engine = build(settings, (SIZE,))
+        model, engine = build(settings, (SIDE, SIDE))
         generator = torch.Generator().manual_seed(0)
         if published:
             model.prior = PublishedPrior(LATENTS)
-        with torch.no_grad():
+        if isinstance(model.prior, PoissonPrior):
             own = (SIGMA**2 - ENCODER**2) ** 0.5 * torch.randn(LATENTS, generator=generator)
-            model.prior.log_rate.copy_(own + torch.tensor(MEAN).log() - SIGMA**2 / 2)
+            model.prior.log_rate.data.copy_(own + torch.tensor(MEAN).log() - SIGMA**2 / 2)
         x = torch.randn(4 * self.options.batch_size, SIZE, generator=generator)
-        source = RowSource("random", (SIZE,), x, x[:10], 0, device=device)
+        source = RowSource("random", (SIDE, SIDE), x, x[:10], 0, device=device)
         self.model, engine = model.to(device), engine.to(device)
         gradient = choose_gradient(settings, engine, model)
         self.task = StillTask(settings, self.model, engine, source, gradient, Processes())

@@ -33,7 +33,8 @@ def settings(inference="lca-unrolled", data=None, sequence=None, **training):
 
 DRIFT = DataSettings(data="drift", patch_size=PATCH, frames=4)
 RUNS = {
-    "solver": settings(),
+    "solver": settings(dictionary_steps="gradient"),
+    "closed": settings(),
     "learned": settings("lista"),
     "sequence": settings(data=DRIFT, sequence={"carryover": "linear", "window": 2}),
     "sampled": settings(estimator="eat"),

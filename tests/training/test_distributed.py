@@ -58,8 +58,9 @@ def assert_same(one, other, tolerance):
 def test_two_processes_are_one_on_the_joint_batch(runs, name):
     one, two = (torch.load(runs / where / name / "gradients0.pt") for where in ("one", "two"))
     other = torch.load(runs / "two" / name / "gradients1.pt")
-    assert len(one) > 1
-    assert any(gradient.abs().max() > 1e-3 for gradient in one)
+    if name != "closed":  # nothing has a gradient there
+        assert len(one) > 1
+        assert any(gradient.abs().max() > 1e-3 for gradient in one)
     for first, second, third in zip(one, two, other, strict=True):
         assert first.dtype == torch.float64
         assert torch.allclose(first, second, rtol=1e-10, atol=1e-10)
@@ -114,7 +115,7 @@ def test_the_command_under_torchrun(tmp_path):
 
 
 def test_what_cannot_be_divided_is_refused():
-    with pytest.raises(InputError, match="7 cannot be divided evenly among 2"):
+    with pytest.raises(InputError, match="`batch_size=7` cannot be divided evenly among 2"):
         Processes(0, 2).rows(7)
     rows = [Processes(rank, 3).rows(12) for rank in range(3)]
     assert [value for part in rows for value in range(12)[part]] == list(range(12))
@@ -134,5 +135,5 @@ def test_devices_of_several_processes(monkeypatch):
     assert choose_device("cpu", 1) == torch.device("cpu")
     with pytest.raises(InputError, match="2 GPUs for at least 3 processes"):
         choose_device("cuda", 2)
-    with pytest.raises(InputError, match="cuda:1 is one GPU for several processes"):
+    with pytest.raises(InputError, match="`device=cuda:1` is one GPU for several processes"):
         choose_device("cuda:1", 0)
