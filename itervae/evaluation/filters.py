@@ -94,8 +94,8 @@ def optimal_filter(
         proofs.append(proof)
         advance(len(x))
     joined = {key: torch.stack(values, 1) for key, values in steps_to.items() if values}
-    every = (energies, answers, proofs, shuffled, within)
-    return Measured(*(torch.stack(values, 1) for values in every), joined)
+    energy, u, proof, other, same = (torch.stack(e, 1) for e in (energies, answers, proofs, shuffled, within))
+    return Measured(energy, u, proof, other, same, joined)
 
 
 def shuffled_orders(count: int, frames: int, seed: int) -> Tensor:
