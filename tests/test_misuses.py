@@ -53,6 +53,7 @@ from itervae.sequence import (
     FilterState,
     Gated,
     Leaky,
+    Level,
     LinearMap,
     LinearMapSettings,
     Mixing,
@@ -507,6 +508,10 @@ MISUSES = {
     "adaptive of another size": (
         lambda t: filter_step(t.poisson, t.engine, t.x, Adaptive(1)),
         r"carryover Adaptive is for 1 parameters and this model has 5",
+    ),
+    "level of another size": (
+        lambda t: filter_step(t.poisson, t.engine, t.x, Level(1)),
+        r"carryover Level is for 1 parameters and this model has 5; make it Level\(5\)",
     ),
     "carryover elsewhere": (
         lambda t: filter_step(t.poisson, t.engine, t.x, meta(Leaky(K)), t.state),

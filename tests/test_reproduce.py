@@ -51,6 +51,52 @@ def test_every_run_can_be_trained_and_measured(reproduce, scale, images):
     assert lengths == ({2000} if scale == "--quick" else {8000, 100_000})
 
 
+VIDEO = "--data video --data-path davis_gray.npz --freeze phi.npz"
+
+
+@pytest.mark.parametrize("scale", ["--quick", "--full"])
+def test_each_sequence_is_held_out_once(reproduce, scale):
+    folds = reproduce.carryover_folds(scale, VIDEO)
+    seeds = {fold.name[-1] for fold in folds}
+    assert len({run.name for fold in folds for run in fold.runs.values()}) == sum(len(fold.runs) for fold in folds)
+    for seed in seeds:
+        of_seed = [fold for fold in folds if fold.name.endswith(f"-s{seed}")]
+        held = [run.train.split("--val-sequences ")[1].split()[0] for fold in of_seed for run in fold.runs.values()]
+        assert all(held.count(names) == len(of_seed[0].runs) for names in held)
+        assert sorted(",".join(dict.fromkeys(held)).split(",")) == sorted(sys.modules["experiment_folds"].SEQUENCES)
+    for name, run in folds[-1].runs.items():
+        settings, _, _ = parse_train(shlex.split(run.train))
+        check_settings(settings)
+        assert settings.sequence.carryover == name
+
+
+def test_the_table_of_carryovers_counts_each_sequence_once(reproduce):
+    """Two seeds of two sequences; of each sequence the mean over seeds counts."""
+
+    def report(none, level, linear):
+        return {
+            "none": {"optimum": none, "at_steps": {"3": none + 5}},
+            "level": {"optimum": level, "at_steps": {"3": level + 5}, "beyond_level": 0.0}
+            | {"shuffled_optimum": none, "within_optimum": level},
+            "linear": {"optimum": linear, "at_steps": {"3": linear + 7}, "beyond_level": level - linear}
+            | {"shuffled_optimum": none + 4, "within_optimum": level},
+        }
+
+    def fold(**sequences):
+        about = {"frames": 16, "tubes": 8, "certificate_max": 1e-6, "sequences": sequences}
+        return {"trained": {"level": {"updates": 50}, "linear": {"updates": 50}}, "report": about}
+
+    cows, dog = report(100.0, 90.0, 80.0), report(50.0, 48.0, 51.0)
+    found = {"video-fold0-50x8-s0": fold(cows=cows, dog=dog)}
+    found["video-fold0-50x8-s1"] = fold(cows=report(100.0, 90.0, 78.0), dog=dog)
+    table = reproduce.carryover_table(found)
+    assert "2 sequences in 1 folds, 50 updates, 8 tubes of 16 frames of each, 2 training seeds" in table
+    # gains 21 and −1, beyond level 11 and −3, at 3 steps 19 and −3, against the optimum 14 and −8
+    columns = ["10.0 ± 11.0 (1 of 2)", "4.0 ± 7.0 (1 of 2)", "-4.0 ± 0.0 (0 of 2)", "6.0 ± 4.0 (2 of 2)"]
+    assert " | ".join(["| `linear`", *columns, "8.0 ± 11.0 (1 of 2)", "3.0 ± 11.0 (1 of 2) |"]) in table
+    assert "| dog | 50.0 | 2.0 | -1.0 | -4.0 | 2.0 |" in table
+
+
 @pytest.mark.slow
 def test_a_run_is_made_once_and_reported(reproduce, tmp_path):
     options = "--data photos --inference amortized --latents 4 --patch-size 8 --updates 5 --batch-size 20"

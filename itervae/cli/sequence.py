@@ -20,10 +20,14 @@ from itervae.plotting.formats import FORMATS
 class Sequence(Measurement):
     """Measure what carryover buys on held-out sequences: nats per frame over frames 2 to T, at the
     optimum of every frame and at a few steps, for each run and for the same model without
-    carryover; the steps that a frame needs from each start; and the control with the past of
-    another clip. See docs/sequence.md."""
+    carryover; the steps that a frame needs from each start; and controls with the past of another
+    clip, and of the same clip in another order. Where one of the runs has the carryover level, also
+    what the others gain beyond it, and so beyond contrast. See docs/sequence.md."""
 
-    EXAMPLES = ("itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",)
+    EXAMPLES = (
+        "itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",
+        "itervae sequence runs/my-level runs/my-adaptive runs/my-gated",
+    )
 
     WORK = "itervae.cli.work.sequence"
     OUTPUTS: ClassVar[Mapping[str, Output]] = {

@@ -4,13 +4,13 @@ static prior.
 For each carryover a filter goes over the sequences with every frame at its optimum, and one more
 for each number of steps. Each carries its own posterior, so that the difference of two filters is
 no amortization gap. Starts are compared on the path of the optimal filter, where all have the same
-past and the same prior. The control is a past that is not its own: the state of the optimal filter
-of another clip.
+past and the same prior. The controls are in `filters`. Tubes of one sequence share a clip, so the
+errors of what holds on the whole are over sequences.
 """
 
-import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,18 +18,12 @@ from torch import Tensor
 from itervae.arguments import check_choice, check_kind, check_seed, check_whole
 from itervae.arrays import as_tensor
 from itervae.errors import InputError, described
-from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
+from itervae.evaluation.filters import Measured, best_engine, energy_at, optimal_filter
+from itervae.inference import Engine
 from itervae.inference.checks import check_engine, check_model
 from itervae.model import GenerativeModel
-from itervae.sequence import STARTS, Carryover, FilterState, check_carryover, filter_step
+from itervae.sequence import STARTS, Carryover, Level, check_carryover
 from itervae.showing import Shown
-
-THRESHOLDS = (1.0, 0.1)
-"""Gaps to be reached from each start, nats."""
-MOST_STEPS = 50
-"""Steps tried to reach them; a frame that needs more counts as this many."""
-LONG = 200
-"""Steps of the LCA that stand in for an optimum that cannot be proved."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,13 +34,17 @@ class CarryoverReport(Shown):
     Attributes:
         frames: how many were averaged.
         optimum: F of every frame at its best posterior.
-        gain: nats by which it is below that of the first candidate, and `gain_standard_error` of it
-            over sequences.
+        gain: nats by which it is below that of the first candidate, and `gain_standard_error` of
+            it: over the tubes of one sequence, and over sequences in the mean; NaN of a single one.
+        beyond_level: nats by which it is below that of the `level` of the report; NaN where there
+            is none.
         at_steps: F of the filter with so many steps per frame.
         steps_to: threshold in nats → start → mean number of steps until F − F* of the frame is
             below it; empty for an engine without steps, or one that stops by itself.
         shuffled_optimum: the optimum where the past is that of another clip; NaN where there is no
             other.
+        within_optimum: the optimum where the past is that of other frames of the same clip, not of
+            the frame before; NaN below five frames.
         spikes: Σ_k λ_k per frame, at the optimum.
         persistence: autocorrelation of the rate from one frame to the next, weighted over units by
             its variance.
@@ -57,35 +55,56 @@ class CarryoverReport(Shown):
     optimum: float
     gain: float
     gain_standard_error: float
+    beyond_level: float
     at_steps: dict[str, float]
     steps_to: dict[str, dict[str, float]]
     shuffled_optimum: float
+    within_optimum: float
     spikes: float
     persistence: float
     free_energy: list[float]
 
 
 @dataclass(frozen=True, repr=False)
+class OverSequences(Shown):
+    """A difference over sequences, each of which counts once whatever its tubes: mean, nats, its
+    standard error (NaN of one sequence), and on how many of them it is above 0."""
+
+    mean: float
+    standard_error: float
+    above_zero: int
+    sequences: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "OverSequences":
+        """What holds of one value for each sequence; NaN where one of them is."""
+        each = torch.tensor(values, dtype=torch.float64)
+        error = each.std().item() / len(each) ** 0.5 if len(each) > 1 else math.nan
+        return cls(each.mean().item(), error, int((each > 0).sum()), len(each))
+
+
+@dataclass(frozen=True, repr=False)
 class SequenceReport(Shown):
-    """`sequences`: name → carryover → report; `mean` over all of them; `units`: carryover →
-    autocorrelation of each unit's rate (K,), NaN where it never changes; and the largest
-    certificate of the optima, nats, NaN where they are not proved."""
+    """What `measure_sequences` found.
+
+    Attributes:
+        sequences: name → carryover → report.
+        mean: over all of them.
+        over_sequences: carryover → what, against the optimum of the first candidate: `gain`, and
+            the same with the past of `other_clip` and of frames shuffled `within_clip`; and
+            `beyond_level`, against that of `level`. What cannot be measured is left out.
+        level: the candidate that was taken for the level, the first whose carryover is a `Level`;
+            None where there is none.
+        units: carryover → autocorrelation of each unit's rate (K,), NaN where it never changes.
+        certificate_max: the largest of the optima, nats; NaN where they are not proved.
+    """
 
     sequences: dict[str, dict[str, CarryoverReport]]
     mean: dict[str, CarryoverReport]
+    over_sequences: dict[str, dict[str, OverSequences]]
+    level: str | None
     units: dict[str, list[float]]
     certificate_max: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One filter of N sequences, per frame: (N, T) each, `u` (N, T, P)."""
-
-    free_energy: Tensor
-    u: Tensor
-    certificate: Tensor
-    shuffled: Tensor
-    steps_to: dict[tuple[float, str], Tensor]
 
 
 def measure_sequences(
@@ -126,22 +145,28 @@ def measure_sequences(
         def told(frames: int, name: str = name) -> None:
             advance(name, frames)
 
-        measured = _optimal_filter(model, engine, carryover, x, each, seed, told)
+        measured = optimal_filter(model, engine, carryover, x, each, seed, told)
         limited = {}
         for number in steps if engine.steps else ():
-            limited[number] = _energy_at(model, engine, carryover, x, number, start, seed, told)
+            limited[number] = energy_at(model, engine, carryover, x, number, start, seed, told)
         if not engine.steps:
-            limited[0] = _energy_at(model, engine, carryover, x, None, start, seed, told)
+            limited[0] = energy_at(model, engine, carryover, x, None, start, seed, told)
         found[name] = measured, limited
     rows = {name: slice(index * each, (index + 1) * each) for index, name in enumerate(tubes)}
     base = next(iter(found.values()))[0].free_energy
+    level = next((name for name, (_, _, carryover) in candidates.items() if isinstance(carryover, Level)), None)
+    flat = None if level is None else found[level][0].free_energy
 
     def reports(chosen: slice) -> dict[str, CarryoverReport]:
-        return {name: _report(*found[name], base, candidates[name][0], chosen) for name in found}
+        return {name: _report(*found[name], base, flat, candidates[name][0], chosen) for name in found}
 
+    sequences, mean = {sequence: reports(chosen) for sequence, chosen in rows.items()}, reports(slice(None))
+    over = {name: over_sequences(sequences, next(iter(found)), name, level) for name in found}
     return SequenceReport(
-        {sequence: reports(chosen) for sequence, chosen in rows.items()},
-        reports(slice(None)),
+        sequences,
+        {name: replace(mean[name], gain_standard_error=over[name]["gain"].standard_error) for name in found},
+        over,
+        level,
         {name: _persistence(candidates[name][0], measured.u).tolist() for name, (measured, _) in found.items()},
         torch.stack([measured.certificate.max().double() for measured, _ in found.values()]).max().item(),
     )
@@ -183,7 +208,7 @@ def _check(
                 f"the frames have {first[2]} values each and the model of {name} explains {model.size}; give frames "
                 "of that size"
             )
-        _best_engine(model)
+        best_engine(model)
     return tubes
 
 
@@ -193,111 +218,27 @@ def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
     return frames * (1 + (len(steps) if engine.steps else 1))
 
 
-@torch.no_grad()
-def _optimal_filter(
-    model: GenerativeModel,
-    engine: Engine,
-    carryover: Carryover,
-    x: Tensor,
-    each: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Measured:
-    best, steps = _best_engine(model)
-    exact, solver, carrying = copy.deepcopy(model), copy.deepcopy(engine), copy.deepcopy(carryover)
-    if model.exact:  # in float64, as the gap is small beside F
-        exact, solver, carrying, x = exact.double(), solver.double(), carrying.double(), x.double()
-    generator = torch.Generator(x.device).manual_seed(seed)
-    state: FilterState | None = None
-    energies, answers, proofs, shuffled = [], [], [], []
-    steps_to: dict[tuple[float, str], list[Tensor]] = {(t, s): [] for t in THRESHOLDS for s in STARTS}
-
-    def energy_of(frame: Tensor, before: FilterState | None) -> tuple[Tensor, Tensor, Tensor, FilterState]:
-        found, prior, after = filter_step(
-            exact, best, frame, carrying, before, start="previous", steps=steps, generator=generator
-        )
-        energy = exact.free_energy(frame, found.posterior, prior, generator=generator).total
-        return energy, found.posterior.u, certificate(exact, frame, found.posterior, prior), after
-
-    for frame in x.unbind(1):
-        before = state
-        energy, u, proof, state = energy_of(frame, before)
-        if before is None:
-            shuffled.append(energy)
-        else:
-            # the clips of another sequence where there is one, else another clip of the same
-            other = before.select(torch.arange(len(x), device=x.device).roll(each if len(x) > each else 1))
-            alone = torch.full_like(energy, torch.nan)
-            shuffled.append(energy_of(frame, other)[0] if len(x) > 1 else alone)
-            for key, needed in _steps_to(exact, solver, frame, carrying, before, energy, generator).items():
-                steps_to[key].append(needed)
-        energies.append(energy)
-        answers.append(u.float())
-        proofs.append(proof)
-        advance(len(x))
-    joined = {key: torch.stack(values, 1) for key, values in steps_to.items() if values}
-    energy, u, proof, control = (torch.stack(values, 1) for values in (energies, answers, proofs, shuffled))
-    return Measured(energy, u, proof, control, joined)
-
-
-def _steps_to(
-    model: GenerativeModel,
-    engine: Engine,
-    frame: Tensor,
-    carryover: Carryover,
-    state: FilterState,
-    optimum: Tensor,
-    generator: torch.Generator,
-) -> dict[tuple[float, str], Tensor]:
-    """Steps until each threshold from each start (N,): the first after which F − F* is below it."""
-    if not engine.steps or engine.tolerance is not None:
-        return {}
-    found = {}
-    for start in STARTS:
-        options = {"start": start, "steps": MOST_STEPS, "record": ("free_energy",), "generator": generator}
-        trace = filter_step(model, engine, frame, carryover, state, **options)[0].trace["free_energy"]
-        for threshold in THRESHOLDS:
-            reached = trace - optimum <= threshold  # (steps + 1, N)
-            found[threshold, start] = torch.where(reached.any(0), reached.int().argmax(0), MOST_STEPS)
-    return found
-
-
-@torch.no_grad()
-def _energy_at(
-    model: GenerativeModel,
-    engine: Engine,
-    carryover: Carryover,
-    x: Tensor,
-    steps: int | None,
-    start: str,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Tensor:
-    """F of every frame (N, T) of a filter with so many steps."""
-    generator = torch.Generator(x.device).manual_seed(seed)
-    state, energies = None, []
-    for frame in x.unbind(1):
-        found, prior, state = filter_step(
-            model, engine, frame, carryover, state, start=start, steps=steps, generator=generator
-        )
-        energies.append(model.free_energy(frame, found.posterior, prior, generator=generator).total)
-        advance(len(x))
-    return torch.stack(energies, 1)
-
-
-def _best_engine(model: GenerativeModel) -> tuple[Engine, int | None]:
-    if Optimal.requires <= model.capabilities:
-        return Optimal(), None
-    if LCAUnrolled.requires <= model.capabilities:
-        return LCAUnrolled(), LONG
-    raise InputError(
-        "the best posterior of a frame is neither proved nor approached by the LCA for this model; use a Poisson VAE, "
-        "or a linear decoder under a Gaussian likelihood"
-    )
+def over_sequences(
+    sequences: Mapping[str, Mapping[str, CarryoverReport]], first: str, name: str, level: str | None
+) -> dict[str, OverSequences]:
+    """What `SequenceReport.over_sequences` says of a carryover."""
+    each = [(found[first].optimum, found[name]) for found in sequences.values()]
+    values = {
+        "gain": [found.gain for _, found in each],
+        "beyond_level": [math.nan if name == level else found.beyond_level for _, found in each],
+        "other_clip": [base - found.shuffled_optimum for base, found in each],
+        "within_clip": [base - found.within_optimum for base, found in each],
+    }
+    return {what: OverSequences.of(of) for what, of in values.items() if not any(map(math.isnan, of))}
 
 
 def _report(
-    measured: Measured, limited: dict[int, Tensor], base: Tensor, model: GenerativeModel, rows: slice
+    measured: Measured,
+    limited: dict[int, Tensor],
+    base: Tensor,
+    level: Tensor | None,
+    model: GenerativeModel,
+    rows: slice,
 ) -> CarryoverReport:
     later = measured.free_energy[rows, 1:].double()
     posterior = model.posterior(measured.u[rows, 1:].to(model.beta.dtype).flatten(0, 1))
@@ -312,10 +253,12 @@ def _report(
         later.numel(),
         later.mean().item(),
         gain.mean().item(),
-        gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else float("nan"),
+        gain.std().item() / len(gain) ** 0.5 if len(gain) > 1 else math.nan,
+        math.nan if level is None else (level[rows, 1:].double() - later).mean().item(),
         {str(number): energy[rows, 1:].double().mean().item() for number, energy in limited.items()},
         steps_to,
         measured.shuffled[rows, 1:].double().mean().item(),
+        measured.within[rows, 1:].double().mean().item(),
         rates.abs().sum(-1).mean().item(),
         float((weight * unit.nan_to_num()).sum() / weight.sum()),
         measured.free_energy[rows].double().mean(0).tolist(),

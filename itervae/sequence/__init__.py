@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from itervae.sequence.carryover import Leaky, LinearMap, Mixing, NoCarryover, PosteriorCarryover
     from itervae.sequence.filtering import Filtered, filter_sequence, filter_step
     from itervae.sequence.gated import Gated
+    from itervae.sequence.level import Level
     from itervae.sequence.settings import CARRYOVERS, STARTS, LinearMapSettings, SequenceSettings
     from itervae.sequence.state import FilterState
 
@@ -22,6 +23,7 @@ __all__ = [
     "Filtered",
     "Gated",
     "Leaky",
+    "Level",
     "LinearMap",
     "LinearMapSettings",
     "Mixing",

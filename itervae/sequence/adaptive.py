@@ -12,12 +12,13 @@ from torch.nn import functional
 from itervae.arguments import check_whole
 from itervae.distributions import Family, poisson_kl
 from itervae.sequence.base import Carryover
+from itervae.sequence.level import START_LEVEL_DECAY, kept_seen, log_level, seen_after
 from itervae.sequence.state import FilterState
 
 SMALLEST, LARGEST = 0.02, 0.9
 """Weights of the past of the first and of the last expert, before the units' offsets."""
-START_DECAY, START_SHARPNESS, START_LEVEL_DECAY = 0.5, 0.25, 0.7
-"""ρ, η and κ before training; n is 1."""
+START_DECAY, START_SHARPNESS = 0.5, 0.25
+"""ρ and η before training; the level starts as that of `level`."""
 
 
 class Adaptive(Carryover):
@@ -70,14 +71,14 @@ class Adaptive(Carryover):
         return self._log_level(memory, memory["loss"])[:, 0].exp()
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        beliefs, logits = self._beliefs(self._kept("loss", memory, past)), self._logits(past)
+        beliefs, logits = self._beliefs(self._loss(memory, past)), self._logits(past)
         kept, carried = beliefs @ (-logits).sigmoid(), beliefs @ logits.sigmoid()
         return torch.logaddexp(kept.log() + static + self._log_level(memory, past), carried.log() + past)
 
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
         prior = static.u.to(posterior.dtype)
         memory = {} if state is None else state.memory
-        loss = self._kept("loss", memory, posterior)
+        loss = self._loss(memory, posterior)
         if state is not None:
             logits, level = self._logits(posterior), self._log_level(memory, posterior)
             kept = functional.logsigmoid(-logits) + (prior + level)[:, None]
@@ -86,9 +87,10 @@ class Adaptive(Carryover):
             loss = torch.where((state.age > 0)[:, None], loss - loss.amin(-1, keepdim=True), 0)
         if self.logit_level_decay is None:
             return {"loss": loss}
-        level = posterior.exp().sum(1) / prior.exp().sum()
-        seen = self.logit_level_decay.sigmoid().to(loss.dtype) * self._kept("seen", memory, posterior)
-        return {"loss": loss, "seen": seen + torch.stack([level, torch.ones_like(level)], 1)}
+        return {
+            "loss": loss,
+            "seen": seen_after(self.logit_level_decay, kept_seen(memory, posterior), prior, posterior),
+        }
 
     def _beliefs(self, loss: Tensor) -> Tensor:
         """π (B, J)."""
@@ -102,9 +104,8 @@ class Adaptive(Carryover):
         """log s (B, 1)."""
         if self.log_seen is None:
             return like.new_zeros(len(like), 1)
-        level, frames = (self.log_seen.exp().to(like.dtype) + self._kept("seen", memory, like)).chunk(2, -1)
-        return level.log() - frames.log()
+        return log_level(self.log_seen, kept_seen(memory, like))
 
-    def _kept(self, name: str, memory: dict[str, Tensor], like: Tensor) -> Tensor:
-        """What was kept, or zeros: the losses (B, J), or the two sums of the level (B, 2)."""
-        return memory.get(name, like.new_zeros(len(like), len(self.spaced) if name == "loss" else 2))
+    def _loss(self, memory: dict[str, Tensor], like: Tensor) -> Tensor:
+        """The losses (B, J) that were kept, or zeros."""
+        return memory.get("loss", like.new_zeros(len(like), len(self.spaced)))

@@ -1,6 +1,7 @@
 """How the prior of the next frame is made from the posterior of this one.
 
     none         r_t = r
+    level        log r_t = log r + a log s_t                      a level s_t, of contrast alone
     posterior    r_t = λ_{t−1}                                    Vafaii, Galor & Yates (2025)
     leaky        log r_t = a log λ_{t−1} + (1 − a) log r          any family, in its parameters u
     mixing       r_t = (1 − w) r + w λ_{t−1}                      in rates

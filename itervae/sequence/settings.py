@@ -34,6 +34,7 @@ HERE = "itervae.sequence"
 CARRYOVERS: Registry[Any] = Registry(
     {
         "none": Listed(f"{HERE}.carryover:NoCarryover", NoSettings),
+        "level": Listed(f"{HERE}.level:Level", NoSettings),
         "posterior": Listed(f"{HERE}.carryover:PosteriorCarryover", NoSettings),
         "leaky": Listed(f"{HERE}.carryover:Leaky", NoSettings),
         "mixing": Listed(f"{HERE}.carryover:Mixing", NoSettings),
@@ -53,11 +54,12 @@ class SequenceSettings:
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     carryover: Annotated[str, OneOf(CARRYOVERS)] = "none"
-    """How the prior of a frame comes from the posterior of the frame before: not at all; that
-    posterior itself; a geometric or an arithmetic mixture of it with the static prior, with a
-    weight for each unit (leaky, mixing); a non-negative linear map of its rates; a mixture with
-    weights from a recurrent cell (gated), or with weights that follow, sequence by sequence, how
-    well the past has predicted (adaptive). It decides which settings of its own there are."""
+    """How the prior of a frame comes from the posterior of the frame before: not at all; the static
+    prior times one number, that follows the contrast (level); that posterior itself; a geometric
+    or an arithmetic mixture of it with the static prior, with a weight for each unit (leaky,
+    mixing); a non-negative linear map of its rates; a mixture with weights from a recurrent cell
+    (gated), or with weights that follow, sequence by sequence, how well the past has predicted
+    (adaptive). It decides which settings of its own there are."""
     start: Annotated[str, OneOf(STARTS)] = "safer"
     """Where the iteration of a frame begins: at its prior, at the posterior of the frame before, or
     at the better."""

@@ -20,7 +20,7 @@ from itervae.cli.rate_distortion import RateDistortion
 from itervae.cli.report import Report
 from itervae.cli.sequence import Sequence
 from itervae.data import DataSettings
-from itervae.evaluation import sequences
+from itervae.evaluation import filters
 
 QUICK = ("--updates", 2, "--batch-size", 10, "--validate-every", 2, "--device", "cpu", "--latents", 6)
 COMMANDS = {
@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sequences, "MOST_STEPS", 2)
+    monkeypatch.setattr(filters, "MOST_STEPS", 2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import itervae
 from itervae.cli import main
 from itervae.data import DataSettings
 from itervae.errors import InputError
-from itervae.evaluation import sequences
+from itervae.evaluation import filters
 from itervae.sequence import SequenceSettings
 from itervae.training import RunSettings, TrainingSettings, train_run
 
@@ -26,7 +26,7 @@ def film(seed, contrast=1.0, frames=14):
 def short():
     """Fewer steps than are tried otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "MOST_STEPS", 2)
+        patch.setattr(filters, "MOST_STEPS", 2)
         yield
 
 

@@ -18,7 +18,7 @@ from itervae import cli
 from itervae.cli import runs as runs_module
 from itervae.cli.work import sequence as command
 from itervae.config import parse_train
-from itervae.evaluation import sequences
+from itervae.evaluation import filters
 from itervae.sequence import STARTS
 from itervae.training import LAST, load_sequence, train_run, write_checkpoint
 from itervae.training.checkpoint import build, make_carryover
@@ -30,6 +30,7 @@ RUNS = {
     "pass": ["--carryover", "leaky", "--inference", "amortized"],
     "same-0": ["--carryover", "mixing"],
     "same-1": ["--carryover", "mixing"],
+    "same-level": ["--carryover", "level"],
     "larger": ["--carryover", "mixing", "--patch-size", "7"],
     "still": ["--data", "photos", "--patch-size", "6"],
 }
@@ -42,7 +43,7 @@ def short():
     half the time."""
     photographs = SimpleNamespace(images=[image[:80, :160] for image in datasets.load_sample_images().images])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "MOST_STEPS", 2)
+        patch.setattr(filters, "MOST_STEPS", 2)
         patch.setattr(datasets, "load_sample_images", lambda: photographs)
         before = config.jaxtyping_disable
         config.update("jaxtyping_disable", True)
@@ -52,8 +53,8 @@ def short():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; same-0 and -1
-    have its model."""
+    """A run of an update on drifting windows of 6 × 6 pixels, and untrained ones; the `same`
+    ones have its model."""
     folder = tmp_path_factory.mktemp("runs")
     for name, options in RUNS.items():
         given = {"--patch-size": "6", "--updates": "1", "--batch-size": "4", "--device": "cpu", "--latents": "8"}
@@ -131,15 +132,25 @@ def test_the_report_the_table_and_the_pictures(runs, tmp_path, capsys):
     for found in report["mean"].values():
         assert f"{found['optimum']:.2f}" in printed
     assert "largest certificate of the optima" in printed
+    assert "beyond level: not measured; name a run of itervae train --carryover level too" in printed
+    assert report["level"] is None
+    assert report["over_sequences"]["mixing"]["gain"]["sequences"] == 1
+    assert report["mean"]["mixing"]["gain_standard_error"] is None  # over sequences, of which there is one
+    assert report["sequences"]["drift"]["mixing"]["gain_standard_error"] > 0  # over tubes
     for name, path in pictures.items():
         with Image.open(path) as picture:
             assert picture.n_frames == FRAMES if name == "animation" else min(picture.size) > 400
 
 
-def test_runs_of_one_model_share_none_and_the_same_carryover_gets_distinct_names(runs, tmp_path):
-    report = measured(runs, tmp_path / "r.json", "same-0", "same-1", "mixing", "--steps", "1", "--tubes", "2")
-    names = ["none", "mixing (same-0)", "mixing (same-1)", "mixing (mixing)"]
+def test_runs_of_one_model_share_none_and_the_same_carryover_gets_distinct_names(runs, tmp_path, capsys):
+    every = ("same-0", "same-level", "mixing")
+    report = measured(runs, tmp_path / "r.json", *every, "--steps", "1", "--tubes", "2")
+    names = ["none", "mixing (same-0)", "level", "mixing (mixing)"]
     assert list(report["mean"]) == list(report["sequences"]["drift"]) == names
+    assert report["level"] == "level"
+    assert "below the optimum of 'level', the first run with --carryover level" in capsys.readouterr().out
+    level, mixing = (report["mean"][name]["optimum"] for name in ("level", "mixing (mixing)"))
+    assert report["mean"]["mixing (mixing)"]["beyond_level"] == pytest.approx(level - mixing, abs=1e-4)
 
 
 def test_models_that_differ_have_a_none_each_and_engines_of_one_pass_a_column(runs, tmp_path, capsys):

@@ -9,11 +9,12 @@ from jaxtyping import config
 from problems import any_model, random_model
 
 from itervae import InputError
-from itervae.evaluation import sequences
-from itervae.evaluation.sequences import frames_to_filter, measure_sequences
+from itervae.evaluation import filters
+from itervae.evaluation.filters import shuffled_orders
+from itervae.evaluation.sequences import OverSequences, frames_to_filter, measure_sequences
 from itervae.inference import Amortized, LCAUnrolled, Optimal, infer
 from itervae.inference.engine import State
-from itervae.sequence import STARTS, Leaky, Mixing, NoCarryover
+from itervae.sequence import STARTS, Leaky, Level, Mixing, NoCarryover, filter_sequence
 
 SIZE, LATENTS, CLIPS, FRAMES = 16, 20, 2, 4
 STEPS = (1, 4)
@@ -25,8 +26,8 @@ WEIGHT = 0.2  # of the past in a carryover that was not trained
 def short():
     """Fewer steps than are tried otherwise; and no checks of shapes, which take half the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "MOST_STEPS", MOST_STEPS)
-        patch.setattr(sequences, "LONG", 20)
+        patch.setattr(filters, "MOST_STEPS", MOST_STEPS)
+        patch.setattr(filters, "LONG", 20)
         before = config.jaxtyping_disable
         config.update("jaxtyping_disable", True)
         yield
@@ -121,19 +122,73 @@ def test_the_optimum_of_every_frame_and_the_first_left_out(report, plain, name):
     assert mean.free_energy == pytest.approx(torch.cat(every).mean(0).tolist(), abs=1e-3)
 
 
-def test_the_gain_is_against_the_first_and_its_error_over_clips(report, plain):
-    def of(sequence):
+def test_the_gain_is_against_the_first_with_its_error_over_tubes_or_sequences(report, plain):
+    gains = []
+    for sequence in ("one", "two"):
         none, mixing = (np.stack([e.numpy() for _, _, e in plain[name][sequence]]) for name in ("none", "mixing"))
-        return (none - mixing)[:, 1:].mean(1)
-
-    gains = {sequence: of(sequence) for sequence in ("one", "two")}
-    for found, gain in (
-        *((report.sequences[sequence]["mixing"], gain) for sequence, gain in gains.items()),
-        (report.mean["mixing"], np.concatenate(list(gains.values()))),
-    ):
+        gain, found = (none - mixing)[:, 1:].mean(1), report.sequences[sequence]["mixing"]
         assert found.gain == near(gain.mean())
         assert found.gain_standard_error == near(gain.std(ddof=1) / len(gain) ** 0.5)
+        gains.append(gain.mean())
+    error = np.std(gains, ddof=1) / 2**0.5
+    assert report.mean["mixing"].gain == near(np.mean(gains))
+    assert report.mean["mixing"].gain_standard_error == near(error)
     assert report.mean["none"].gain == report.mean["none"].gain_standard_error == 0
+    over = report.over_sequences["mixing"]
+    assert set(over) == {"gain", "other_clip"}  # four frames are too few to shuffle, and there is no level
+    above = sum(gain > 0 for gain in gains)
+    assert over["gain"] == OverSequences(near(np.mean(gains)), near(error), above, 2)
+    mean = {name: report.mean[name] for name in ("none", "mixing")}
+    assert over["other_clip"].mean == near(mean["none"].optimum - mean["mixing"].shuffled_optimum)
+    assert report.level is None
+    assert np.isnan(mean["mixing"].beyond_level)
+    assert np.isnan(mean["mixing"].within_optimum)
+
+
+def test_what_holds_over_sequences_counts_each_once():
+    found = OverSequences.of([1.0, -2.0, 4.0, 0.0])
+    assert (found.mean, found.above_zero, found.sequences) == (0.75, 2, 4)
+    assert found.standard_error == pytest.approx(np.std([1, -2, 4, 0], ddof=1) / 2)
+    assert np.isnan(OverSequences.of([3.0]).standard_error)
+
+
+def test_orders_keep_the_first_frame_and_part_neighbours():
+    for frames in (5, 16):
+        order = shuffled_orders(50, frames, seed=3)
+        assert torch.equal(order.sort(1).values, torch.arange(frames).expand(50, -1))
+        assert (order[:, 0] == 0).all()
+        assert (order.diff(dim=1).abs() > 1).all()
+        assert torch.equal(order, shuffled_orders(50, frames, seed=3))
+    assert len(shuffled_orders(50, 16, seed=3).unique(dim=0)) > 40
+    assert torch.equal(shuffled_orders(2, 4, seed=0), torch.arange(4).expand(2, -1))
+
+
+def test_a_level_is_a_baseline_and_the_past_is_shuffled_within_the_clip(model, tubes):
+    """On clips of five frames, against filters that are written out."""
+    long = {name: torch.cat([x, x[:, 1:2].flip(0)], 1)[:1] for name, x in tubes.items()}
+    priors = {"none": NoCarryover(), "level": Level(LATENTS).double(), "mixing": Mixing(LATENTS).double()}
+    candidates = {name: (model, Optimal(), carryover) for name, carryover in priors.items()}
+    report = measure_sequences(candidates, long, steps=[1])
+    x = torch.cat(list(long.values()))
+
+    shuffled = x.gather(1, shuffled_orders(2, 5, seed=0)[:, :, None].expand_as(x))
+    with torch.no_grad():
+        none, level, mixing, within = (
+            filter_sequence(model, Optimal(), frames, priors[name]).free_energy[:, 1:].mean(1)
+            for name, frames in (("none", x), ("level", x), ("mixing", x), ("mixing", shuffled))
+        )
+    assert report.level == "level"
+    assert report.mean["level"].beyond_level == 0
+    assert report.mean["mixing"].beyond_level == near((level - mixing).mean())
+    assert [each["mixing"].beyond_level for each in report.sequences.values()] == [near(v) for v in level - mixing]
+    assert report.mean["mixing"].within_optimum == near(within.mean())
+    over = report.over_sequences
+    assert "beyond_level" not in over["level"]
+    assert over["mixing"]["beyond_level"].mean == near((level - mixing).mean())
+    within = none - within
+    assert over["mixing"]["within_clip"] == OverSequences(
+        near(within.mean()), near(within.std() / 2**0.5), int((within > 0).sum()), 2
+    )
 
 
 @pytest.mark.parametrize("name", ["none", "mixing"])

@@ -9,14 +9,14 @@ from torch.distributions import Poisson, kl_divergence
 
 from itervae import InputError
 from itervae.inference import FISTAUnrolled, Optimal
-from itervae.sequence import Adaptive, FilterState, Gated, NoCarryover, filter_sequence, filter_step
+from itervae.sequence import Adaptive, FilterState, Gated, Level, NoCarryover, filter_sequence, filter_step
 
 
 def without_level(size):
     return Adaptive(size, level=False)
 
 
-KINDS = [Adaptive, without_level, Gated]
+KINDS = [Adaptive, without_level, Gated, Level]
 
 
 @pytest.fixture
@@ -78,8 +78,24 @@ def gated_priors(carryover, rates, static):
     return torch.stack(found)
 
 
+def level_priors(carryover, rates, static):
+    decay, seen, found = carryover.logit_decay.sigmoid(), carryover.log_seen.exp(), []
+    for frame in range(1, len(rates)):
+        shares = decay ** torch.arange(frame - 1, -1, -1)
+        ratios = rates[:frame].sum(1) / static.sum()
+        level = (seen + (shares * ratios).sum()) / (seen + shares.sum())
+        found.append(static * level ** carryover.logit_power.sigmoid())
+    return torch.stack(found)
+
+
 @pytest.mark.parametrize(
-    ("kind", "equation"), [(Adaptive, adaptive_priors), (without_level, adaptive_priors), (Gated, gated_priors)]
+    ("kind", "equation"),
+    [
+        (Adaptive, adaptive_priors),
+        (without_level, adaptive_priors),
+        (Gated, gated_priors),
+        (Level, level_priors),
+    ],
 )
 def test_priors_are_what_the_equations_say(model, kind, equation):
     carryover, static = made(kind, spread=0.2), model.prior.log_rate.exp()
@@ -170,6 +186,34 @@ def test_the_level_follows_the_rates_of_each_clip(model):
     torch.testing.assert_close(carryover.level(state.memory), (1 + frames * scale) / (1 + frames), rtol=1e-6, atol=0)
 
 
+def test_a_level_learns_the_contrast_of_a_sequence_and_nothing_of_its_content(model):
+    """Frames are independent but for the contrast of their sequence: all that there is to gain."""
+    frames = clips(model, 40, 5, share=0.0)
+    frames = frames * torch.where(torch.arange(40) % 2 > 0, 3.0, 0.3)[:, None, None]
+    carryover = trained(model, made(Level), frames[:20], updates=4)
+    with torch.no_grad():
+        static, found = (
+            filter_sequence(model, Optimal(), frames[20:], each).free_energy[:, 1:]
+            for each in (NoCarryover(), carryover)
+        )
+        state = filter_sequence(model, Optimal(), frames[:3], carryover).state
+        u = state.u[:, torch.randperm(LATENTS, generator=torch.Generator().manual_seed(0))]  # the same total
+        other = FilterState(u, state.age, carryover.remember(model.prior(), None, u))
+        same = FilterState(state.u, state.age, carryover.remember(model.prior(), None, state.u))
+    assert ((static - found).mean(1) > 0.5).all()
+    torch.testing.assert_close(carryover(model.prior(), other).u, carryover(model.prior(), same).u)
+
+
+def test_a_level_of_which_nothing_is_said_goes_back_to_one(model):
+    """A posterior that is its own prior, from a level of 1000 on."""
+    carryover, static, state = made(Level), model.prior(), None
+    u = static.u.expand(1, -1) + torch.tensor(1000.0).log()
+    for age in range(1, 200):
+        state = FilterState(u, torch.tensor([age]), carryover.remember(static, state, u))
+        u = carryover(static, state).u
+    torch.testing.assert_close(u, static.u.expand(1, -1), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_without_its_memory_has_none(model, kind):
     carryover, frames = made(kind, spread=0.2), clips(model, 3, 3)
@@ -198,6 +242,6 @@ def test_errors():
     with pytest.raises(InputError, match="hidden is 0"):
         Gated(4, hidden=0)
     model = linear_model_of("gaussian").requires_grad_(False)
-    for kind in (Adaptive, Gated):
+    for kind in (Adaptive, Gated, Level):
         with pytest.raises(InputError, match=f"carryover {kind.__name__} mixes rates, and this model has a Gaussian"):
             filter_sequence(model, Optimal(), torch.zeros(2, 3, model.size).double(), kind(model.latents))

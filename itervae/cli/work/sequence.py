@@ -1,5 +1,6 @@
 """The work of `itervae sequence`."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,10 @@ from itervae.cli.sequence import Sequence
 from itervae.cli.show import console, print_table, progress
 from itervae.data import TubeSource, load_source, typical
 from itervae.errors import InputError
+from itervae.evaluation.filters import MOST_STEPS
 from itervae.evaluation.sequences import (
-    MOST_STEPS,
     CarryoverReport,
+    OverSequences,
     SequenceReport,
     frames_to_filter,
     measure_sequences,
@@ -31,8 +33,15 @@ from itervae.sequence import Carryover, NoCarryover, filter_sequence
 from itervae.training import LoadedRun
 
 NONE = "none"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the report."""
+DIFFERENCES = {
+    "gain": "gain",
+    "beyond_level": "beyond level",
+    "other_clip": "past of another clip",
+    "within_clip": "shuffled within the clip",
+}
+"""What is told over sequences, and its heading."""
 Candidate = tuple[GenerativeModel, Engine, Carryover]
 Filtered = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]
 """Frames (T, D), spikes (T, K) and reconstructions (T, D) of a sequence, and the shape of a
@@ -148,7 +157,7 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
     table = Table(title=f"nats per frame, frames 2 to T ({data})", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("sequence", no_wrap=True)
     table.add_column("carryover", no_wrap=True)
-    for heading in ("optimum", "gain", "± s.e.", "shuffled"):
+    for heading in ("optimum", "gain", "± s.e.", "beyond level", "other clip", "within clip"):
         table.add_column(heading, justify="right", no_wrap=True)
     numbers = [str(number) for number in (*steps, 0) if any(str(number) in f.at_steps for f in report.mean.values())]
     for number in numbers:
@@ -165,8 +174,10 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
                 name,
                 f"{found.optimum:.2f}",
                 f"{found.gain:.2f}",
-                f"{found.gain_standard_error:.2g}",
-                f"{found.shuffled_optimum:.2f}",
+                _number(found.gain_standard_error, ".2g"),
+                _number(found.beyond_level, ".2f"),
+                _number(found.shuffled_optimum, ".2f"),
+                _number(found.within_optimum, ".2f"),
                 *(f"{found.at_steps[number]:.2f}" if number in found.at_steps else "-" for number in numbers),
                 _starts(found, "1.0"),
                 _starts(found, "0.1"),
@@ -175,17 +186,61 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             )
             sequence = ""
         table.add_section()
-    inner = [column.header for column in table.columns[6:-4]][1:-1]
-    print_table(table, ("persistence", "spikes", "shuffled", *map(str, inner), "to 0.1", "to 1 nat", "± s.e."))
+    inner = [column.header for column in table.columns[8:-4]][1:-1]
+    less = (
+        "persistence",
+        "spikes",
+        *map(str, inner),
+        "to 0.1",
+        "to 1 nat",
+        "within clip",
+        "other clip",
+        "beyond level",
+    )
+    print_table(table, (*less, "± s.e."))
     out = console()
+    out.print(_told_of_level(report), soft_wrap=True)
+    if len(report.sequences) > 1:
+        _print_over_sequences(report)
     proof = f"largest certificate of the optima: {report.certificate_max:.2g} nats"
     if report.certificate_max != report.certificate_max:
         proof = "the optima are estimates, by 200 steps of the LCA"
     out.print(
-        f"{proof}; steps are means from a start at the prior / the previous posterior / the safer of both, at most "
-        f"{MOST_STEPS}",
+        f"{proof}; ± s.e. is over the tubes of a sequence, in the mean over sequences; steps are means from a start at "
+        f"the prior / the previous posterior / the safer of both, at most {MOST_STEPS}",
         soft_wrap=True,
     )
+
+
+def _told_of_level(report: SequenceReport) -> str:
+    if report.level is None:
+        return "gain beyond level: not measured; name a run of itervae train --carryover level too"
+    return f"gain beyond level: below the optimum of '{report.level}', the first run with --carryover level"
+
+
+def _print_over_sequences(report: SequenceReport) -> None:
+    """What holds over sequences, each counted once, against the optimum of the first candidate."""
+    first, *others = report.over_sequences
+    shown = [what for what in DIFFERENCES if any(what in report.over_sequences[name] for name in others)]
+    if not shown:
+        return
+    title = f"nats per frame below {first}, mean over {len(report.sequences)} sequences ± s.e. (on how many above 0)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("carryover", no_wrap=True)
+    for what in shown:
+        table.add_column(DIFFERENCES[what], justify="right", no_wrap=True)
+    for name in others:
+        found = report.over_sequences[name]
+        table.add_row(name, *(_over(found[what]) if what in found else "-" for what in shown))
+    print_table(table)
+
+
+def _over(found: OverSequences) -> str:
+    return f"{found.mean:.2f} ± {found.standard_error:.2g} ({found.above_zero} of {found.sequences})"
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _starts(found: CarryoverReport, threshold: str) -> str:

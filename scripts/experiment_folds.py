@@ -1,0 +1,125 @@
+"""Carryover on sequences that were held out: each sequence once, in folds.
+
+Not of a paper: what a carryover gains on video that it has not seen, how much of that is contrast,
+and the controls. In each fold the carryovers are trained on the other sequences, on a dictionary
+that is kept as it is, and then measured together by `itervae sequence` on those of the fold. The
+errors are over sequences.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiment_tables import Results, markdown
+from experiments import SHORT, Run
+
+from itervae.evaluation.sequences import OverSequences
+
+SEQUENCES = (
+    "blackswan", "bmx-trees", "breakdance", "car-roundabout", "cows", "dance-twirl", "dog",
+    "drift-chicane", "drift-straight", "goat", "horsejump-high", "motocross-jump", "parkour", "scooter-black",
+)  # fmt: skip
+"""Sequences of DAVIS 2016 (validation), in the order of the alphabet; two successive ones are a
+fold, so that each has the other as the clip whose past is not its own."""
+CARRYOVERS = ("level", "leaky", "linear", "adaptive")
+MORE = ("mixing", "gated")
+"""At the larger scale alone."""
+BEYOND = "gain beyond `level`"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The runs of a fold, by carryover, and the options of `itervae sequence` that measures them
+    together."""
+
+    name: str
+    runs: dict[str, Run]
+    measure: str
+
+
+def carryover_folds(scale: str, video: str) -> list[Fold]:
+    """Seven folds of two sequences, four carryovers each, six at the larger scale.
+
+    Args:
+        video: options of itervae train that name the video and the dictionary.
+    """
+    updates, batch, tubes, seeds = (200, 32, 16, 1) if scale == SHORT else (1000, 60, 32, 3)
+    folds = []
+    for seed in range(seeds):
+        for number in range(len(SEQUENCES) // 2):
+            held = ",".join(SEQUENCES[2 * number : 2 * number + 2])
+            length = f"{updates}x{batch}-s{seed}"
+            train = (
+                f"{video} --val-sequences {held} --frames 16 --window 8 --inference lca-unrolled --steps 10"
+                f" --updates {updates} --batch-size {batch} --seed {seed} --validate-every {updates}"
+            )
+            runs = {
+                name: Run(f"video-fold{number}-{name}-{length}", f"{train} --carryover {name}", "", ())
+                for name in (CARRYOVERS if scale == SHORT else CARRYOVERS + MORE)
+            }
+            folds.append(Fold(f"video-fold{number}-{length}", runs, f"--tubes {tubes} --steps 3 10"))
+    return folds
+
+
+def carryover_table(found: Results) -> str:
+    """What each carryover gains over all sequences, and on each of them."""
+    measured: dict[str, list[dict[str, Any]]] = {}  # sequence → its reports by carryover, one a seed
+    for fold in found.values():
+        for name, reports in fold["report"]["sequences"].items():
+            measured.setdefault(name, []).append(reports)
+    first = next(iter(found.values()))
+    names = list(first["trained"])
+
+    def each(what: Callable[[dict[str, Any], dict[str, Any]], float], name: str) -> list[float]:
+        """A number of each sequence, from its reports of none and of a carryover; mean over
+        seeds."""
+        return [sum(what(r["none"], r[name]) for r in reports) / len(reports) for reports in measured.values()]
+
+    def below(key: str) -> Callable[[dict[str, Any], dict[str, Any]], float]:
+        return lambda none, own: none["optimum"] - own[key]
+
+    columns: dict[str, Callable[[dict[str, Any], dict[str, Any]], float]] = {
+        "gain": below("optimum"),
+        BEYOND: lambda _, own: own["beyond_level"],
+        "past of another clip": below("shuffled_optimum"),
+        "shuffled within the clip": below("within_optimum"),
+        "at 3 steps, below none at 3": lambda none, own: none["at_steps"]["3"] - own["at_steps"]["3"],
+        "at 3 steps, below none at its optimum": lambda none, own: none["optimum"] - own["at_steps"]["3"],
+    }
+    over = []
+    for name in names:
+        shown = [told(each(of, name)) for of in columns.values()]
+        if name == "level":
+            shown[list(columns).index(BEYOND)] = ""
+        over.append([f"`{name}`", *shown])
+    gains = {name: each(below("optimum"), name) for name in names}
+    last = names[-1]
+    controls = [each(below(key), last) for key in ("shuffled_optimum", "within_optimum")]
+    none = each(lambda none, _: none["optimum"], last)
+    rows = [
+        [sequence, *(f"{value[index]:.1f}" for value in (none, *gains.values(), *controls))]
+        for index, sequence in enumerate(measured)
+    ]
+    seeds, frames = len({name.rsplit("-s", 1)[1] for name in found}), first["report"]["frames"]
+    updates = next(iter(first["trained"].values()))["updates"]
+    certificate = max(fold["report"]["certificate_max"] for fold in found.values())
+    scale = (
+        f"{len(measured)} sequences in {len(found) // seeds} folds, {updates} updates, "
+        f"{first['report']['tubes']} tubes of {frames} frames of each, {seeds} training seed{'s' * (seeds > 1)}"
+    )
+    note = (
+        f"Nats per frame, frames 2 to {frames}, each at its best posterior (certified to {certificate:.1g}) but in the"
+        " last two columns: mean over sequences ± standard error over sequences, and on how many of them it is"
+        " above 0. All but the second column are below `none`: with the own past, with that of another clip, with that"
+        f" of frames of the same clip in another order. Published: nothing of the kind. Scale: {scale}."
+    )
+    by_sequence = f"By sequence: `none`, by how much each is below it, and `{last}` with either wrong past."
+    headings = ["sequence", "`none`", *(f"`{name}`" for name in names), "another clip", "shuffled"]
+    overall = markdown(["prior of a frame", *columns], over)
+    return "\n\n".join([note, overall, by_sequence, markdown(headings, rows)])
+
+
+def told(values: Sequence[float]) -> str:
+    """Mean ± standard error over sequences, and how many are above 0."""
+    found = OverSequences.of(values)
+    return f"{found.mean:.1f} ± {found.standard_error:.1f} ({found.above_zero} of {found.sequences})"
