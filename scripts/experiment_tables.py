@@ -114,7 +114,7 @@ def active_units(found: Results) -> str:
                 *(over_seeds([share[threshold] for share in above], 3) for threshold in ("0.001", "0.1")),
                 over_seeds([found["reconstruction"]["free_energy"] for found in measures], 1),
                 over_seeds([found["reconstruction"]["kl"] for found in measures], 1),
-                over_seeds([found["reconstruction"]["mean"]["r2"] for found in measures], 3),
+                over_seeds([found["reconstruction"]["mean"]["r2_pooled"] for found in measures], 3),
                 scale_of(run, name),
             ]
         )
@@ -127,7 +127,7 @@ def active_units(found: Results) -> str:
         "> .1",
         "F",
         "KL",
-        "R² of the mean",
+        "pooled R² of the mean",
         "scale",
     ]
     return markdown(headings, rows)
@@ -142,14 +142,14 @@ def dictionaries(found: Results) -> str:
         rows.append(
             [
                 title_of(name),
-                f"{measures['reconstruction']['mean']['r2']:.3f}",
+                f"{measures['reconstruction']['mean']['r2_pooled']:.3f}",
                 f"{code['lifetime']:.3f}",
                 f"{measures['units']['fraction']:.3f}" if "units" in measures else "",
                 f"{run['atom_area']:.3f}",
                 scale_of(run, name),
             ]
         )
-    headings = ["dictionary", "R² of the mean", "lifetime sparsity", "active", "area of an atom", "scale"]
+    headings = ["dictionary", "pooled R² of the mean", "lifetime sparsity", "active", "area of an atom", "scale"]
     note = (
         "\n\nArea of an atom: (Σa²)²/(D·Σa⁴), the share of the pixels that it covers, median over the 100 atoms shown; "
         "1/3 for white noise, 2/3 for a grating."
@@ -212,14 +212,14 @@ def neighbours(found: Results) -> str:
             over_seeds([m["reconstruction"]["free_energy"] for m in measures], 2),
             over_seeds([m["reconstruction"]["kl"] for m in measures], 2),
             over_seeds([float(m["units"]["active"]) for m in measures], 0),
-            over_seeds([m["reconstruction"]["mean"]["r2"] for m in measures], 3),
+            over_seeds([m["reconstruction"]["mean"]["r2_pooled"] for m in measures], 3),
         ]
         for family in FAMILIES
         for updates in lengths
         if (measures := of(family, updates))
     ]
     parts.append("## The models, validation split")
-    parts.append(markdown(["family", "updates", "free energy", "KL", "active units", "R² of the mean"], rows))
+    parts.append(markdown(["family", "updates", "free energy", "KL", "active units", "pooled R² of the mean"], rows))
     return "\n\n".join(parts)
 
 

@@ -91,7 +91,7 @@ def test_tables_put_published_figures_beside_those_measured(reproduce):
             "shattering": shattering,
             "readout": shattering,
             "units": {"active": 10},
-            "reconstruction": {"free_energy": 30.0, "kl": 5.0, "mean": {"r2": 0.5}},
+            "reconstruction": {"free_energy": 30.0, "kl": 5.0, "mean": {"r2_pooled": 0.5}},
         }
 
     found = {
