@@ -3,6 +3,7 @@ separate."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -149,8 +150,8 @@ def _asks_gradient(
 ) -> bool:
     """Whether anything that the answer depends on has a gradient to come."""
     given = () if state is None else (state.u, *state.memory.values())
-    kept = [value for part in (model, engine) for value in (*part.parameters(), *part.buffers())]
-    return any(value.requires_grad for value in (x, prior.u, *given, *kept))
+    kept = (value for part in (model, engine) for of in (part.parameters, part.buffers) for value in of())
+    return any(value.requires_grad for value in chain((x, prior.u, *given), kept))
 
 
 def _in_one_precision(model: GenerativeModel, x: Tensor, state: State | None) -> tuple[Tensor, State | None]:
