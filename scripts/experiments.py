@@ -149,7 +149,10 @@ def knn(scale: str, images: str) -> list[Run]:
 
 
 def _contrast(images: str) -> str:
-    return " --local-contrast" if "--local-contrast" in images else ""
+    """The options of local contrast among those of the photographs."""
+    words = images.split()
+    rule = f" --contrast-rule {words[words.index('--contrast-rule') + 1]}" if "--contrast-rule" in words else ""
+    return " --local-contrast" + rule if "--local-contrast" in words else ""
 
 
 EXPERIMENTS = {

@@ -87,7 +87,7 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
     ends = np.concatenate([curve.error + np.nan_to_num(curve.error_se) for curve in checked.values()])
     top = np.nanmax(ends, initial=0.0) or 1.0
     panels[0].set_ylim(-0.02 * top, 1.08 * top)  # with markers and bars whole
-    panels[0].set_ylabel("squared error, summed over pixels (units of the data, squared)", color=INK, fontsize=9)
+    panels[0].set_ylabel("squared error, summed over pixels\n(units of the data, squared)", color=INK, fontsize=9)
     for axes, label in zip(panels, ("lifetime sparsity", "share of zeros"), strict=False):
         axes.set_xlabel(label, color=INK)
         axes.margins(x=0.08)
