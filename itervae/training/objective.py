@@ -51,7 +51,7 @@ def objective(
         x if repeats == 1 else x.repeat(repeats, 1),
         posterior.at(temperature),
         prior,
-        estimator=options.estimator,
+        estimator=options.estimator_at(temperature),
         samples=options.used("samples"),
         generator=generator,
     )

@@ -1,5 +1,6 @@
 """How a run is trained: optimization, schedules and budget."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,12 @@ DEFAULT_MINUTES = 2.5
 DEFAULTS: dict[str, Any] = {"truncate_steps": 5, "samples": 1, "temperature": 0.05, "beta_ramp": 0.0}
 """What is used for settings of training that are not given. They are None then, as some do not
 apply to every run, and are refused where they are given and do not."""
+
+
+HARD_LATE = "eat-then-straight-through"
+"""The published straight-through rule of the Poisson family (Vafaii, Galor & Yates 2024): relaxed
+samples, eat, while the temperature falls; once it has reached its final value, integer counts
+forward with the gradient of the relaxed ones."""
 
 
 @dataclass
@@ -58,9 +65,11 @@ class TrainingSettings:
     approach, by a linear system per datum."""
     truncate_steps: int | None = None
     """Steps kept by --gradient truncate, by default 5."""
-    estimator: Annotated[str, OneOf(ESTIMATORS)] | None = None
+    estimator: Annotated[str, OneOf((*ESTIMATORS, HARD_LATE))] | None = None
     """Gradient of the reconstruction term; by default exact where there is a closed form, else eat
-    (poisson), pathwise (gaussian, laplace) or gumbel-softmax (categorical)."""
+    (poisson), pathwise (gaussian, laplace) or gumbel-softmax (categorical).
+    eat-then-straight-through is the published rule of poisson: straight-through once the
+    temperature has fallen, eat before."""
     samples: int | None = None
     """Samples per datum of the estimators that sample, by default 1; score needs at least 2."""
     temperature: float | None = None
@@ -103,6 +112,13 @@ class TrainingSettings:
         """What is used for a setting that has a default in `DEFAULTS`."""
         value = getattr(self, name)
         return DEFAULTS[name] if value is None else value
+
+    def estimator_at(self, temperature: float) -> str | None:
+        """The estimator where the schedule of the run has this temperature; None for the model's
+        default."""
+        if self.estimator != HARD_LATE:
+            return self.estimator
+        return "straight-through" if math.isclose(temperature, self.used("temperature")) else "eat"
 
     def budget(self) -> tuple[int | None, float | None]:
         """(updates, minutes), with the default where neither is given."""

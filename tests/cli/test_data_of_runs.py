@@ -214,7 +214,6 @@ def test_a_run_keeps_the_rule_of_its_local_contrast(tmp_path):
     assert found == pytest.approx(variances[0], rel=1e-5) != pytest.approx(variances[1], rel=1e-3)
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_with_the_rule_of_its_local_contrast(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(5).integers(0, 256, (4, 40, 40), dtype=np.uint8))
     data = ["--data", "images", "--data-path", str(tmp_path / "x.npy"), "--patch-size", "8", "--local-contrast"]
