@@ -85,8 +85,8 @@ def gradient_table(scale: str, images: str) -> list[Run]:
 def active_units(scale: str, images: str) -> list[Run]:
     """Four families with a linear and a conv encoder, a linear decoder of 512 atoms,
     photographs."""
-    length = {"linear": 4000, "conv": 2000} if scale == SHORT else {"linear": 300_000, "conv": 300_000}
-    batch, seeds = (200, 1) if scale == SHORT else (1000, 5)
+    length = {"linear": 24_000, "conv": 2000} if scale == SHORT else {"linear": 321_000, "conv": 300_000}
+    batch, seeds = (250, 1) if scale == SHORT else (1000, 5)
     return [
         _linear(
             f"images-{family}-{encoder}",

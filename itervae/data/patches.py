@@ -58,8 +58,7 @@ class PatchPool(Pool):
         image, row, column = self.locate(places.to(self.pixels.values.device))
         width = self._width[image]
         corner = self._offset[image] + row * width + column
-        index = corner[:, None, None] + width[:, None, None] * self._side[:, None] + self._side
-        patches = self.pixels.take(index.flatten(1))
+        patches = self.pixels.take_runs(corner[:, None] + width[:, None] * self._side, self.patch_size)
         return patches.sub_(patches.mean(1, keepdim=True))
 
 

@@ -45,16 +45,24 @@ class Pixels:
     file: Path | None = None
 
     def take(self, index: Tensor) -> Tensor:
-        """The values at an index (…, D), whose rows ascend.
+        """The values at an index (…, D), whose rows ascend."""
+        self._ask(index[..., 0], index[..., -1])
+        return self.values[index]
 
-        From a file, what all rows span is asked for at first: the disk reads it at once rather than
-        page after page.
-        """
+    def take_runs(self, starts: Tensor, length: int) -> Tensor:
+        """Runs of so many values from each start on: starts (…, R), whose rows ascend, to (…, R ·
+        `length`)."""
+        self._ask(starts[..., 0], starts[..., -1] + length - 1)
+        runs = self.values.as_strided((len(self.values) - length + 1, length), (1, 1))
+        return runs.index_select(0, starts.flatten()).view(*starts.shape[:-1], starts.shape[-1] * length)
+
+    def _ask(self, first: Tensor, last: Tensor) -> None:
+        """Ask for what rows span of a file, which the disk then reads at once, not page after
+        page."""
         if self.file is not None:
-            first, last = index[..., 0].flatten(), index[..., -1].flatten()
+            first, last = first.flatten(), last.flatten()
             with suppress(OSError), self.file.open("rb") as file:  # it may have been deleted meanwhile
                 read_ahead(file, (4 * first).tolist(), (4 * (last - first + 1)).tolist())
-        return self.values[index]
 
 
 def read_ahead(file: IO[bytes], starts: list[int], lengths: list[int]) -> None:

@@ -91,9 +91,8 @@ class TubePool(Pool):
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
         steps, side = (torch.arange(n, device=corner.device) for n in (frames, self.patch_size))
-        patch = width[:, None, None] * side[:, None] + side  # (B, P, P)
-        index = (corner[:, None] + area[:, None] * steps)[:, :, None] + patch.flatten(1)[:, None]
-        tubes = self.pixels.take(index)
+        starts = (corner[:, None] + area[:, None] * steps)[:, :, None] + (width[:, None] * side)[:, None]
+        tubes = self.pixels.take_runs(starts, self.patch_size)
         return tubes.sub_(tubes.mean(2, keepdim=True)).mul_(self.scale)
 
     def left(self, scene: Tensor, time: Tensor) -> Tensor:

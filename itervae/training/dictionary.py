@@ -27,7 +27,7 @@ from itervae.training.distributed import Processes
 from itervae.training.settings import RunSettings
 
 FORGETTING = 3.0
-"""Exponent of (1 − 1/n): half of what is remembered at update n is from the last fifth of them."""
+"""Exponent of (1 − 1/n): half of what is remembered at update n is of the last sixth."""
 RIDGE = 1e-5
 """By what part of the mean of diag A a step is held back, so that there is one."""
 LEAST = 1e-6
@@ -35,7 +35,7 @@ LEAST = 1e-6
 UNUSED, RENEWED = 1e-3, 20
 """Activity, over the mean of all units, below which an atom is not used, and updates between
 replacements."""
-CLOSED_FORM, LEAST_CLOSED = 0.3, 200
+CLOSED_FORM, LEAST_CLOSED = 0.3, 500
 """Share of a run, and least number of updates, after which the gradient takes over."""
 BLOCK = 32
 """Atoms between products with the whole of A."""

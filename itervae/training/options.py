@@ -57,8 +57,8 @@ class TrainingSettings:
     dictionary_steps: Literal["both", "closed-form", "gradient"] | None = None
     """How the dictionary of a linear decoder, and prior rates of Poisson latents, are learned:
     closed-form sets them to the best for the codes of the updates so far, of which older ones fade;
-    both goes on with the gradient after the first 30% of the run. By default both for an engine
-    without parameters of its own, else gradient."""
+    both goes on with the gradient after the first 30% of the run, and 500 updates. By default both
+    for an engine without parameters of its own, else gradient."""
     gradient: Annotated[str, OneOf(GRADIENTS)] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own
     whose last step alone counts, else unroll. `implicit` differentiates the optimum that the steps
