@@ -123,6 +123,13 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
             f"`loss={loss}` trains every step, and `gradient={settings.training.gradient}` lets no "
             "gradient through to them; add `gradient=unroll` or checkpoint"
         )
+    if settings.training.kl_rate == "posterior" and (
+        loss != "sequence" or target != "free-energy" or "Poisson family" not in model.capabilities
+    ):
+        raise InputError(
+            "`kl_rate=posterior` is for the free energy of a sequence of steps on a Poisson model; add "
+            "`loss=sequence`, or leave it out"
+        )
     if target == "optimal-rates" and settings.training.freeze is None:
         raise InputError("`target=optimal-rates` needs a model that stays as it is; add `freeze=TARGET`")
     if target == "optimal-rates" and not Optimal.requires <= model.capabilities:

@@ -33,6 +33,7 @@ class TrainingSettings:
         "samples",
         "temperature",
         "loss",
+        "kl_rate",
         "target",
         "dictionary_key",
         "atoms",
@@ -79,6 +80,10 @@ class TrainingSettings:
     """What of the steps of inference is trained: the last, the mean of all, or the mean of all with
     the KL of each step to the one before. By default final; steps for semi-amortized, sequence for
     spiking-lca."""
+    kl_rate: Literal["prior", "posterior"] = "prior"
+    """Rate that weighs the KL of each step under --loss sequence: that of the prior, as the free
+    energy has it, or of the posterior, as the published code of the iterative P-VAE does: the KL of
+    each latent times posterior over prior rate."""
     target: Literal["free-energy", "optimal-rates"] = "free-energy"
     """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to
     the best posterior."""

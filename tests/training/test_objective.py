@@ -1,6 +1,8 @@
 """What is minimized: F of the last step, of every step, of a sequence of steps; the distance to the
 best posterior."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from problems import random_data, random_model
@@ -53,6 +55,20 @@ def test_in_a_sequence_the_prior_of_a_step_is_the_posterior_of_the_one_before():
     torch.testing.assert_close(loss, torch.stack(steps).mean())
 
 
+def test_the_published_weight_of_the_kl_is_the_rate_of_the_posterior():
+    model = random_model(24, 32, beta=3.0)
+    x = random_data(model, 5)
+    loss, last = computed(model, FISTAUnrolled(3), x, TrainingSettings(loss="sequence", kl_rate="posterior"))
+    path = [infer(model, FISTAUnrolled(), x, steps=k).posterior for k in range(4)]
+    published = []
+    for before, now in pairwise(path):
+        du = now.u - before.u
+        kl = now.u.exp() * (1 + du.exp() * (du - 1))  # as their code has it
+        published.append(model.free_energy(x, now, before).reconstruction + 3 * kl.sum(-1))
+    torch.testing.assert_close(loss, torch.stack(published).mean())
+    torch.testing.assert_close(last.total, model.free_energy(x, path[3], path[2]).total)  # what is recorded is F
+
+
 @pytest.mark.parametrize("final", [0.05, 1.0])
 def test_the_published_straight_through_takes_integers_once_the_temperature_has_fallen(final):
     model = random_model(24, 32)
@@ -89,6 +105,7 @@ def test_the_distance_to_the_best_posterior_is_least_there():
     [
         (["--inference", "amortized", "--loss", "steps"], "--loss steps needs an engine with a fixed number of steps"),
         (["--loss", "steps", "--gradient", "envelope"], "--gradient envelope lets no gradient through"),
+        (["--kl-rate", "posterior"], "--kl-rate posterior is for the free energy of a sequence of steps on a Poisson"),
         (["--target", "optimal-rates"], "--target optimal-rates needs a model that stays as it is; add --freeze"),
     ],
 )
