@@ -6,8 +6,9 @@ far apart where data differ in contrast:
 
 x̄ (D,) is the mean of all data, and m_i one number, the mean of a datum's own values. Pooled, data
 of high contrast decide; per datum all count alike, so that noise of one size for all data costs
-those of low contrast most, and the mean can be far below 0. The figures of Vafaii, Galor & Yates
-(2025) on the iterative P-VAE are per datum, of one draw.
+those of low contrast most. A few data of hardly any contrast can take the mean far below 0; the
+median over data, which they do not move, stands beside it. The figures of Vafaii, Galor & Yates
+(2025) on the iterative P-VAE are per datum, of one draw, the mean.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ class RSquared:
         per_datum: mean over data of the R² of each about its own mean. Data whose values are all
             equal have none and are left out of it; None where no data are left.
         per_datum_se: its standard error.
+        per_datum_median: the median over the same data.
     """
 
     pooled: float | None
     pooled_se: float | None
     per_datum: float | None
     per_datum_se: float | None
+    per_datum_median: float | None
 
 
 def r_squared(error: Tensor, x: Tensor) -> RSquared:
@@ -61,6 +64,7 @@ def r_squared(error: Tensor, x: Tensor) -> RSquared:
         pooled_se=standard_error(error) / variance if variance > 0 else None,
         per_datum=each.mean().item() if len(each) else None,
         per_datum_se=standard_error(each) if len(each) > 1 else None,
+        per_datum_median=each.quantile(0.5).item() if len(each) else None,
     )
 
 

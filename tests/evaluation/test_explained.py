@@ -1,5 +1,6 @@
 """R² by its two definitions against scikit-learn's, and what is between them."""
 
+import numpy as np
 import pytest
 import torch
 from problems import random_data, random_model
@@ -22,6 +23,7 @@ def test_pooled_and_per_datum_are_those_of_scikit_learn():
     each = r2_score(x.T, decoded.T, multioutput="raw_values")  # a datum an output
     assert found.per_datum == pytest.approx(each.mean(), rel=1e-5)
     assert found.per_datum_se == pytest.approx(each.std(ddof=1) / 300**0.5, rel=1e-4)
+    assert found.per_datum_median == pytest.approx(np.median(each), rel=1e-5)
 
 
 def test_noise_of_one_size_moves_the_two_apart():
