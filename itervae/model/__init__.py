@@ -7,6 +7,7 @@ from itervae.lazy import lazily
 
 if TYPE_CHECKING:
     from itervae.model.build import build_model, estimators_for, sparse_coding_model
+    from itervae.model.convolution import Convolution, ConvolutionalDecoder
     from itervae.model.decoders import ConvDecoder, MLPDecoder
     from itervae.model.dictionary import is_dictionary, load_dictionary, save_dictionary
     from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
@@ -45,6 +46,8 @@ __all__ = [
     "CategoricalPrior",
     "CategoricalVAESettings",
     "ConvDecoder",
+    "Convolution",
+    "ConvolutionalDecoder",
     "Dense",
     "FreeEnergy",
     "GaussianLikelihood",

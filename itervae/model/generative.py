@@ -7,6 +7,7 @@ in nats:
 """
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from itervae.arguments import (
 from itervae.arrays import as_tensor
 from itervae.distributions import Family, PriorDistribution, total_kl
 from itervae.errors import InputError, described
+from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
@@ -118,6 +120,34 @@ class GenerativeModel(nn.Module):
     def latents(self) -> int:
         """K."""
         return self.prior.latents
+
+    def at(self, shape: tuple[int, ...]) -> "GenerativeModel":
+        """The same model, with the same parameters, for data of another shape.
+
+        Raises:
+            InputError: the dictionary is not convolutional, or has no such signals.
+        """
+        if not isinstance(self.decoder, ConvolutionalDecoder):
+            raise InputError(
+                f"this model has a {type(self.decoder).__name__}, for data of shape {self.shape}; expected a "
+                "ConvolutionalDecoder, whose atoms may lie on signals of any size"
+            )
+        found, decoder = copy(self), self.decoder.at(shape)
+        found.shape, found._modules = check_shape(shape), dict(self._modules)
+        found.decoder, found.prior = decoder, self.prior.at(decoder.places)
+        return found
+
+    def maps(self, z: Tensor) -> Tensor:
+        """Latents (..., K) of a convolutional dictionary as maps (..., maps, *places).
+
+        Raises:
+            InputError: the dictionary is not convolutional.
+        """
+        if not isinstance(self.decoder, ConvolutionalDecoder):
+            raise InputError(
+                f"this model has a {type(self.decoder).__name__}; expected a ConvolutionalDecoder, of maps"
+            )
+        return z.reshape(*z.shape[:-1], self.prior.maps, *self.decoder.operator().places)
 
     @property
     def size(self) -> int:

@@ -1,5 +1,6 @@
 """What the families share: the prior over latents."""
 
+from copy import copy
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -9,7 +10,13 @@ from itervae.arguments import check_whole
 
 class Prior(nn.Module):
     """The static prior p(z). `forward` gives it as a distribution; `posterior` gives members of the
-    family that belongs to it."""
+    family that belongs to it.
+
+    Args:
+        maps: units with parameters of their own.
+        places: latents that share each of these, side by side: the places of a map of a
+            convolutional dictionary.
+    """
 
     symbol: ClassVar[str] = "F"
     """Symbol of the objective in tables and pictures."""
@@ -20,10 +27,26 @@ class Prior(nn.Module):
     dense_optimum: ClassVar[bool] = False
     """Whether the best posterior is found by systems with the dictionary as a matrix."""
 
-    def __init__(self, latents: int) -> None:
+    def __init__(self, maps: int, places: int = 1) -> None:
         super().__init__()
-        check_whole("latents", latents, 1)
-        self.latents = latents
+        check_whole("latents", maps, 1)
+        check_whole("places", places, 1)
+        self.maps, self.places = maps, places
+
+    @property
+    def latents(self) -> int:
+        """K, at all places together."""
+        return self.maps * self.places
+
+    def at(self, places: int) -> "Prior":
+        """The same prior, with the same parameters, over so many places."""
+        found = copy(self)
+        found.places = places
+        return found
+
+    def everywhere(self, value: Tensor) -> Tensor:
+        """Parameters of the units (maps,) at every place (K,)."""
+        return value if self.places == 1 else value.repeat_interleave(self.places)
 
     @property
     def name(self) -> str:

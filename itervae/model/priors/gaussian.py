@@ -12,12 +12,13 @@ class GaussianPrior(LocationScalePrior):
         latents: K.
         learned: learn m and log S (K,) from 0; fixed there otherwise.
         activation: "none", "relu" or "exp".
+        places: of each map, which share m and S.
     """
 
     dense_optimum = True
 
-    def __init__(self, latents: int, learned: bool = False, activation: str = "none") -> None:
-        super().__init__(latents, learned)
+    def __init__(self, latents: int, learned: bool = False, activation: str = "none", places: int = 1) -> None:
+        super().__init__(latents, learned, places)
         check_choice("activation", activation, ACTIVATIONS)
         self.activation = activation
         self.family = ACTIVATIONS[activation]

@@ -13,8 +13,8 @@ class LocationScalePrior(Prior):
 
     family: type[LocationScale]
 
-    def __init__(self, latents: int, learned: bool = False) -> None:
-        super().__init__(latents)
+    def __init__(self, latents: int, learned: bool = False, places: int = 1) -> None:
+        super().__init__(latents, places)
         self._own("location", torch.zeros(latents), learned)
         self._own("log_scale", torch.zeros(latents), learned)
 
@@ -26,4 +26,5 @@ class LocationScalePrior(Prior):
         return self.family(u)
 
     def forward(self) -> LocationScale:
-        return self.family(torch.cat([self.location, self.log_scale]))  # pyright: ignore[reportArgumentType]
+        parts = [self.everywhere(value) for value in (self.location, self.log_scale)]  # pyright: ignore[reportArgumentType]
+        return self.family(torch.cat(parts))

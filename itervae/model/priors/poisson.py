@@ -28,11 +28,12 @@ class PoissonPrior(Prior):
     """p(z) = Π_k Pois(z_k; r_k).
 
     Args:
-        latents: K.
+        latents: K, or the number of maps of a convolutional dictionary.
         low, high: log-rates start uniform in [low, high]; (−6, −4) is the P-VAE's choice for a
             linear decoder.
         learned: learn log r (K,), as published; a fixed one is (low + high)/2 for every unit.
         indicator: the soft indicator of relaxed counts, "cubic" or "sigmoid".
+        places: of each map, which share its rate.
     """
 
     capabilities = frozenset(
@@ -42,9 +43,15 @@ class PoissonPrior(Prior):
     log_rate: Tensor
 
     def __init__(
-        self, latents: int, low: float = -6.0, high: float = -4.0, learned: bool = True, indicator: str = "cubic"
+        self,
+        latents: int,
+        low: float = -6.0,
+        high: float = -4.0,
+        learned: bool = True,
+        indicator: str = "cubic",
+        places: int = 1,
     ) -> None:
-        super().__init__(latents)
+        super().__init__(latents, places)
         low, high = check_finite("low", low), check_finite("high", high)
         if low > high:
             raise InputError(f"low is {low} and high {high}; expected log-rates with low ≤ high: swap them")
@@ -57,4 +64,4 @@ class PoissonPrior(Prior):
         return RelaxedPoisson(u, temperature, self.indicator)
 
     def forward(self) -> RelaxedPoisson:
-        return self.posterior(self.log_rate)
+        return self.posterior(self.everywhere(self.log_rate))

@@ -16,6 +16,7 @@ class SparsityPrior(Prior):
         threshold: θ > 0.
         signed: coefficients of any sign.
         hard: the hard threshold (see `SparsityCost`).
+        places: of each map of a convolutional dictionary.
     """
 
     name = "sparse code"  # pyright: ignore[reportAssignmentType]
@@ -24,8 +25,10 @@ class SparsityPrior(Prior):
     terms = ("energy", "sparsity cost", "Σ|a|")
     unit = ""
 
-    def __init__(self, latents: int, threshold: float, signed: bool = False, hard: bool = False) -> None:
-        super().__init__(latents)
+    def __init__(
+        self, latents: int, threshold: float, signed: bool = False, hard: bool = False, places: int = 1
+    ) -> None:
+        super().__init__(latents, places)
         threshold = check_positive("threshold", threshold, ", in units of the data")
         self.signed = signed
         self.hard = hard
