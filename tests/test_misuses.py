@@ -204,6 +204,7 @@ MISUSES = {
     "Optimal tolerance 0": (lambda t: Optimal(tolerance=0), r"tolerance is 0; expected a positive number"),
     "Optimal tolerance NaN": (lambda t: Optimal(tolerance=float("nan")), r"tolerance is nan; expected a positive"),
     "spiking step size": (lambda t: SpikingLCA(step_size="big"), r"step_size is 'big'; expected a positive number"),
+    "spiking clamps": (lambda t: SpikingLCA(clamps="softly"), r"clamps is 'softly'; did you mean soft\?"),
     "ODE method": (lambda t: LCAODE(method="rk5"), r"method is 'rk5'; did you mean rk4\? expected one of euler"),
     "ODE tolerance": (lambda t: LCAODE(tolerance=[1]), r"tolerance is a list; expected a positive number"),
     "LISTA hidden": (lambda t: LISTA(hidden=1.5), r"hidden is 1.5; expected a whole number ≥ 0"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
-from itervae.data.photographs import shared_source
+from itervae.data.photographs import contrast_of, shared_source
 from itervae.data.settings import DataSettings
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
@@ -105,7 +105,7 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
     facts = {
         "constant_images": images.constant,
         "whiten": settings.whiten,
-        "local_contrast": settings.local_contrast,
+        **contrast_of(settings),
         "content": images.content,
     }
     return shared_source("cifar16", images, settings, seed, device, facts)

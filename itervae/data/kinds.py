@@ -33,7 +33,7 @@ class SourceKind:
 
 
 HERE = "itervae.data"
-PATCHES = ("patch_size", "whiten", "local_contrast")
+PATCHES = ("patch_size", "whiten", "local_contrast", "contrast_rule")
 SOURCES: dict[str, SourceKind] = {
     "photos": SourceKind(Listed(f"{HERE}.photographs:photos_source"), reads=("val_share", *PATCHES)),
     "images": SourceKind(
@@ -49,7 +49,7 @@ SOURCES: dict[str, SourceKind] = {
     ),
     "mnist": SourceKind(Listed(f"{HERE}.benchmarks:mnist_source"), reads=()),
     "cifar16": SourceKind(
-        Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", "whiten", "local_contrast")
+        Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", "whiten", "local_contrast", "contrast_rule")
     ),
     "torchvision": SourceKind(
         Listed(f"{HERE}.torchvision_sets:torchvision_source"),

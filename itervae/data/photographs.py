@@ -16,7 +16,7 @@ from itervae.data.pixels import keep_pixels
 from itervae.data.progress import watched
 from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, held_out
-from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
+from itervae.data.whitening import CONTRAST_RULES, standardize_image, whiten_image
 from itervae.errors import InputError
 
 # Images of one size are whitened together, up to this many pixels: it bounds the memory of the
@@ -37,7 +37,7 @@ def prepare_images(images: ImageSet, settings: DataSettings, indices: Sequence[i
 
     Args:
         images: what was read.
-        settings: `whiten` and `local_contrast` are used.
+        settings: `whiten`, `local_contrast` and `contrast_rule` are used.
         indices: which images, in this order; all by default.
     """
     wanted = range(len(images)) if indices is None else indices
@@ -53,7 +53,7 @@ def _prepared(images: ImageSet, settings: DataSettings, indices: Sequence[int]) 
             grey = torch.stack([images.grey(index) for index in members[start : start + step]])
             image = whiten_image(grey) if settings.whiten else standardize_image(grey)
             if settings.local_contrast:
-                image = standardize_image(local_contrast_normalize(image))
+                image = standardize_image(CONTRAST_RULES[settings.contrast_rule](image))
             yield from image
 
 
@@ -155,7 +155,13 @@ def _area(sizes: list[tuple[int, int]]) -> int:
 
 def _made_from(images: ImageSet, settings: DataSettings) -> tuple[object, ...]:
     """What the pixels of prepared images depend on."""
-    return ("images", images.content, images.white, settings.whiten, settings.local_contrast)
+    return ("images", images.content, images.white, settings.whiten, settings.local_contrast, settings.contrast_rule)
+
+
+def contrast_of(settings: DataSettings) -> dict[str, bool | str]:
+    """What `describe` says of local contrast."""
+    rule = {"contrast_rule": settings.contrast_rule} if settings.local_contrast else {}
+    return {"local_contrast": settings.local_contrast, **rule}
 
 
 def _fitted(images: ImageSet) -> Fitted:
@@ -167,7 +173,7 @@ def _facts(images: ImageSet, settings: DataSettings) -> dict[str, int | float | 
         "skipped_files": images.skipped,
         "constant_images": images.constant,
         "whiten": settings.whiten,
-        "local_contrast": settings.local_contrast,
+        **contrast_of(settings),
         "content": images.content,
         **_fitted(images),
     }

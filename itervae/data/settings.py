@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from itervae.arguments import OneOf, nearest
 from itervae.data.kinds import SOURCES, SourceKind, source_kind
@@ -26,7 +26,7 @@ class DataSettings:
 
     ADVANCED = (
         "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key",
-        "local_contrast", "download",
+        "local_contrast", "contrast_rule", "download",
     )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
@@ -76,7 +76,11 @@ class DataSettings:
     """Whiten images before patches are cut; otherwise they are only centred and scaled to unit
     variance."""
     local_contrast: bool = False
-    """Divide each pixel by the contrast of its neighbourhood (divisive normalization)."""
+    """Normalize the contrast of each pixel's neighbourhood, after whitening."""
+    contrast_rule: Literal["divisive", "published"] = "divisive"
+    """How --local-contrast does it: divisive divides by the contrast in a Gaussian of 4 pixels;
+    published, as for the P-VAE, subtracts the local mean and divides by the local contrast, at
+    least the image's mean contrast, both in a Gaussian of 3 pixels, cut to 13x13."""
     download: bool = True
     """Fetch mnist or cifar16 where they are missing; never done where ITERVAE_DATA names a
     folder."""
@@ -122,6 +126,11 @@ class DataSettings:
         self._check_array()
         if self.patch_size < 2:
             raise InputError(f"`patch_size={self.patch_size}` is too small; give a side of at least 2 pixels.")
+        if self.contrast_rule != DataSettings.contrast_rule and not self.local_contrast:
+            raise InputError(
+                f"`contrast_rule={self.contrast_rule}` says how local contrast is normalized, and it is not; add "
+                "`local_contrast=True`, or leave the rule out."
+            )
         if self.frames < 1:
             raise InputError(f"`frames={self.frames}` is too few; give at least 1.")
         self.held_sequences()

@@ -4,7 +4,8 @@ variance.
 References:
     Olshausen and Field (1997), Sparse coding with an overcomplete basis set: a strategy employed by
     V1? (the filter) Carandini and Heeger (2012), Normalization as a canonical neural computation
-    (divisive normalization)
+    (divisive normalization) Jarrett, Kavukcuoglu, Ranzato and LeCun (2009), What is the best
+    multi-stage architecture for object recognition? (subtractive and divisive)
 """
 
 import torch
@@ -17,6 +18,7 @@ LOG_OFFSET = 0.05
 CUTOFF = 0.4  # cycles per pixel
 CONTRAST_SIGMA = 4.0  # pixels
 CONTRAST_FLOOR = 0.1  # in units of the standard deviation of the image
+PUBLISHED_SIGMA, PUBLISHED_RADIUS = 3.0, 6  # pixels: a Gaussian in 13x13
 
 # Two greys that are equal may differ by rounding once colour is converted; one step of 16 bits is
 # fifteen times larger.
@@ -103,8 +105,35 @@ def local_contrast_normalize(image: Tensor, sigma: float = CONTRAST_SIGMA) -> Te
     """
     if not sigma > 0:
         raise InputError(f"sigma {sigma} is no width of a window; give a positive number of pixels.")
+    energy = _local_mean(image.square(), sigma, max(1, round(3 * sigma)))
+    return image / (CONTRAST_FLOOR**2 + energy).sqrt()
+
+
+def subtract_and_divide_contrast(image: Tensor) -> Tensor:
+    """Local contrast normalization as published with the P-VAE (Jarrett et al. 2009): the mean
+    around each pixel is subtracted, then the contrast around it divides,
+
+        v = x − G*x,   σ² = G*v²,   y = v / max(σ, mean of σ over the image)
+
+    G is a Gaussian window of 13x13 pixels, standard deviation 3. At the borders of the image its
+    weights are scaled to sum to one again; the published code takes zeros outside, and crops 4
+    pixels afterwards, which nothing here has to.
+
+    Args:
+        image: (..., H, W), not constant, as from `whiten_image`.
+
+    Returns:
+        (..., H, W) of the same dtype.
+    """
+    v = image - _local_mean(image, PUBLISHED_SIGMA, PUBLISHED_RADIUS)
+    sigma = _local_mean(v.square(), PUBLISHED_SIGMA, PUBLISHED_RADIUS).sqrt()
+    return v / sigma.maximum(sigma.mean((-2, -1), keepdim=True))
+
+
+def _local_mean(image: Tensor, sigma: float, radius: int) -> Tensor:
+    """G*x: the mean around each pixel of (..., H, W), weighted by a Gaussian window of 2·radius + 1
+    pixels, whose weights are scaled to sum to one at the borders."""
     height, width = image.shape[-2:]
-    radius = max(1, round(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     window = torch.exp(-(offsets**2) / (2 * sigma**2))
 
@@ -112,9 +141,13 @@ def local_contrast_normalize(image: Tensor, sigma: float = CONTRAST_SIGMA) -> Te
         x = F.conv2d(x, window.view(1, 1, -1, 1), padding=(radius, 0))
         return F.conv2d(x, window.view(1, 1, 1, -1), padding=(0, radius))
 
-    energy = blur(image.square().reshape(-1, 1, height, width))
+    total = blur(image.reshape(-1, 1, height, width))
     weight = blur(torch.ones(1, 1, height, width, dtype=image.dtype, device=image.device))
-    return image / (CONTRAST_FLOOR**2 + energy / weight).sqrt().reshape(image.shape)
+    return (total / weight).reshape(image.shape)
+
+
+CONTRAST_RULES = {"divisive": local_contrast_normalize, "published": subtract_and_divide_contrast}
+"""How local contrast is normalized, by the names of the setting `contrast_rule`."""
 
 
 def _unit_variance(centred: Tensor) -> Tensor:

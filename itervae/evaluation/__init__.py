@@ -8,6 +8,7 @@ from itervae.lazy import lazily
 if TYPE_CHECKING:
     from itervae.evaluation.codes import Codes, encode
     from itervae.evaluation.downstream import linear_readout, shattering
+    from itervae.evaluation.explained import RSquared, r_squared
     from itervae.evaluation.gap import EngineGap, GapReport, GapTrace, amortization_gap
     from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
     from itervae.evaluation.neighbours import nearest_neighbours
@@ -23,6 +24,7 @@ __all__ = [
     "GapTrace",
     "MarginalReport",
     "OptimalReport",
+    "RSquared",
     "RatePoint",
     "active_units",
     "amortization_gap",
@@ -32,6 +34,7 @@ __all__ = [
     "marginal_likelihood",
     "nearest_neighbours",
     "population_sparsity",
+    "r_squared",
     "rate_points",
     "shattering",
 ]

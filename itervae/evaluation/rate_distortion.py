@@ -17,6 +17,7 @@ from torch import Tensor
 from itervae.arguments import check_seed
 from itervae.errors import InputError
 from itervae.evaluation.checks import check_measured, check_varied
+from itervae.evaluation.explained import r_squared, standard_error
 from itervae.evaluation.sparsity import lifetime_sparsity
 from itervae.inference import Engine, infer
 from itervae.model import GenerativeModel
@@ -33,7 +34,8 @@ class RatePoint:
     `curve` names the points that belong together, `family` the curves that do; `setting` says what
     was varied, and `order` is its value. `kind`: "mean" decodes mean rates or coefficients,
     "counts" spike counts. `error` ‖x − x̂‖² is summed over pixels, its mean over data; `error_se`
-    is the standard error, `error_median` the median; `r2` is 1 − error / variance.
+    is the standard error, `error_median` the median; `r2_pooled` and `r2_per_datum` are R² by
+    its two definitions, about the mean of all data and about each datum's own (see `r_squared`).
     `lifetime_sparsity` is the mean over units. `share_zero` is the share of zeros among the
     coefficients or counts, None for mean rates, which are never 0. `certificate_max` is the largest
     proved distance from the best code, in the units of the objective, where there is one.
@@ -49,7 +51,8 @@ class RatePoint:
     error: float
     error_se: float
     error_median: float
-    r2: float
+    r2_pooled: float | None
+    r2_per_datum: float | None
     certificate_max: float | None
 
 
@@ -86,7 +89,6 @@ def rate_points(
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data; expected at least 2, over which sparsity is measured")
     check_varied(x)
-    variance = total_variance(x)
     generator = torch.Generator(x.device).manual_seed(seed)
     poisson = "Poisson family" in model.capabilities
     if not poisson and "variational posterior" in model.capabilities:
@@ -111,6 +113,7 @@ def rate_points(
     points = []
     for kind, values in codes.items():
         code, error = torch.cat(values), torch.cat(errors[kind])
+        share = r_squared(error, x)
         zeros = None if poisson and kind == "mean" else (code == 0).double().mean().item()
         points.append(
             RatePoint(
@@ -122,18 +125,14 @@ def rate_points(
                 lifetime_sparsity=lifetime_sparsity(code).mean().item(),
                 share_zero=zeros,
                 error=error.mean().item(),
-                error_se=error.std().item() / len(x) ** 0.5,
+                error_se=standard_error(error),
                 error_median=error.median().item(),
-                r2=1 - error.mean().item() / variance,
+                r2_pooled=share.pooled,
+                r2_per_datum=share.per_datum,
                 certificate_max=certificate if np.isfinite(certificate) else None,
             )
         )
     return points
-
-
-def total_variance(x: Tensor) -> float:
-    """Mean of ‖x − x̄‖² over data (N, D), summed over pixels: the error at R² = 0."""
-    return (x - x.mean(0)).double().square().sum(-1).mean().item()
 
 
 def matched_error(points: Sequence[RatePoint], sparsity: float) -> float | None:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from itervae.evaluation.codes import Codes
-from itervae.evaluation.rate_distortion import total_variance
+from itervae.evaluation.explained import r_squared, standard_error, total_variance
 from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
 
 
@@ -23,7 +23,7 @@ def sparsity(codes: Codes) -> dict[str, Any]:
         "share_zero": (drawn == 0).double().mean().item(),
         "share_zero_expected": codes.share_zero,
         "activity": activity.mean().item(),
-        "activity_se": _se(activity),
+        "activity_se": standard_error(activity),
     }
     for name, code in {"mean": codes.mean, "sample": codes.sample}.items():
         if code is not None:
@@ -39,20 +39,15 @@ def reconstruction(codes: Codes, x: Tensor) -> dict[str, Any]:
     """Errors of the decoded mean and of decoded samples, and free energy with its parts, each with
     a standard error.
 
-    R² = 1 − error / variance, the variance about the mean of the data, summed over dimensions; its
-    standard error is that of the error over the variance. None where the data do not vary.
+    R² of both is given by two definitions: `r2_pooled`, about the mean of all data, and
+    `r2_per_datum`, about the mean of each datum's own values, averaged (see `r_squared`). None
+    where the data do not vary.
     """
-    variance = total_variance(x)
-    found: dict[str, Any] = {"variance": variance}
+    found: dict[str, Any] = {"variance": total_variance(x)}
     for name, error in {"mean": codes.error, "sample": codes.sample_error}.items():
         if error is not None:
-            mean, se = error.mean().item(), _se(error)
-            found[name] = {
-                "error": mean,
-                "error_se": se,
-                "r2": 1 - mean / variance if variance > 0 else None,
-                "r2_se": se / variance if variance > 0 else None,
-            }
+            shares = {f"r2_{key}": value for key, value in vars(r_squared(error, x)).items()}
+            found[name] = {"error": error.mean().item(), "error_se": standard_error(error), **shares}
     parts = {
         "free_energy": codes.free_energy,
         "free_energy_at_beta_1": codes.reconstruction + codes.kl,
@@ -60,10 +55,6 @@ def reconstruction(codes: Codes, x: Tensor) -> dict[str, Any]:
         "kl": codes.kl,
     }
     for name, value in parts.items():
-        found |= {name: value.double().mean().item(), f"{name}_se": _se(value)}
+        found |= {name: value.double().mean().item(), f"{name}_se": standard_error(value)}
     proved = not codes.certificate.isnan().any()
     return found | {"certificate_max": codes.certificate.max().item() if proved else None}
-
-
-def _se(value: Tensor) -> float:
-    return value.double().std().item() / len(value) ** 0.5

@@ -114,6 +114,9 @@ class SpikingLCASettings:
     """Number of inference steps."""
     step_size: Annotated[float, Positive()] = 0.05
     """Step size η, nats of log-rate per unit of drive."""
+    clamps: Literal["hard", "soft"] = "hard"
+    """What bounds the change of a potential in a step, and the potential: hard, 2 nats and 10; or
+    soft, as published, which bends them towards 7 and 8, and lets neither be below -8."""
 
 
 @dataclass

@@ -83,8 +83,8 @@ class PoissonVAESettings(VAESettings):
     solver, and -1 where an encoder is trained or the decoder is a network; fixed ones are all equal
     to it."""
     indicator: Annotated[str, OneOf(INDICATORS)] | None = None
-    """Soft indicator of relaxed counts (--estimator eat and straight-through), by default cubic;
-    sigmoid is the first published one."""
+    """Soft indicator of relaxed counts (--estimator eat, straight-through, or one after the other),
+    by default cubic; sigmoid is the first published one."""
 
     def build_prior(self) -> Any:
         from itervae.model.priors.poisson import PoissonPrior, check_log_rate

@@ -59,8 +59,8 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
 
     Args:
         curves: name → curve.
-        variance: of the data, summed over pixels; an axis of R² = 1 − error / variance on the right
-            where given.
+        variance: of the data, summed over pixels; an axis of the pooled R² = 1 − error / variance
+            on the right where given.
 
     Raises:
         InputError: no curve, lengths that do not fit, an unknown kind, or a variance that is not
@@ -87,7 +87,7 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
     ends = np.concatenate([curve.error + np.nan_to_num(curve.error_se) for curve in checked.values()])
     top = np.nanmax(ends, initial=0.0) or 1.0
     panels[0].set_ylim(-0.02 * top, 1.08 * top)  # with markers and bars whole
-    panels[0].set_ylabel("squared error, summed over pixels (units of the data, squared)", color=INK, fontsize=9)
+    panels[0].set_ylabel("squared error, summed over pixels\n(units of the data, squared)", color=INK, fontsize=9)
     for axes, label in zip(panels, ("lifetime sparsity", "share of zeros"), strict=False):
         axes.set_xlabel(label, color=INK)
         axes.margins(x=0.08)
@@ -97,7 +97,7 @@ def rate_distortion_figure(curves: Mapping[str, Curve], variance: float | None =
     if variance is not None:
         explained = (lambda error: 1 - error / variance, lambda share: (1 - share) * variance)
         axis = panels[-1].secondary_yaxis("right", functions=explained)
-        axis.set_ylabel("R² = 1 − error / variance", color=INK)
+        axis.set_ylabel("pooled R² = 1 − error / variance", color=INK)
 
     containers, names = panels[0].get_legend_handles_labels()
     handles: list[Any] = [container[0] for container in containers]  # lines with markers, without their error bars

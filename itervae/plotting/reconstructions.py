@@ -55,7 +55,8 @@ def reconstructions_figure(
         reconstruction: (N, D) decoded mean rate.
         shape: (H, W) of a datum, (C, H, W), whose channels are drawn side by side, or (D,).
         residual: whether to show it.
-        captions: N short texts, such as the free energy; R² of the reconstruction where None.
+        captions: N short texts, such as the free energy; where None, R² of each reconstruction per
+            datum: 1 − ‖x − x̂‖²/‖x − m‖², m the mean of the datum's own values.
         sampled: (N, D) decoded sampled counts, if they are to be shown too.
 
     Raises:

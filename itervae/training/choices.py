@@ -15,6 +15,7 @@ from itervae.inference import (
 )
 from itervae.model import GenerativeModel, VAESettings, estimators_for
 from itervae.training.checks import check_values
+from itervae.training.options import HARD_LATE
 from itervae.training.settings import RunSettings
 
 WITHOUT_TEMPERATURE = ("exact", "pathwise", "score")
@@ -32,6 +33,7 @@ def _check_estimator(settings: RunSettings) -> None:
     use."""
     options, model = settings.training, settings.model
     offered = estimators_for(model) if isinstance(model, VAESettings) else ("exact",)
+    offered += (HARD_LATE,) if "eat" in offered else ()
     estimator = options.estimator or offered[0]
     if estimator not in offered:
         why = "does not fit this model"
@@ -42,7 +44,7 @@ def _check_estimator(settings: RunSettings) -> None:
         "samples": estimator == "exact",
         "temperature": estimator in WITHOUT_TEMPERATURE,
         # a frozen model brings its own
-        "indicator": estimator not in ("eat", "straight-through") and options.freeze is None,
+        "indicator": estimator not in ("eat", "straight-through", HARD_LATE) and options.freeze is None,
     }
     for name, idle in unused.items():
         group = model if name == "indicator" else options
@@ -120,6 +122,13 @@ def check_objective(settings: RunSettings, engine: Engine, model: GenerativeMode
         raise InputError(
             f"`loss={loss}` trains every step, and `gradient={settings.training.gradient}` lets no "
             "gradient through to them; add `gradient=unroll` or checkpoint"
+        )
+    if settings.training.kl_rate == "posterior" and (
+        loss != "sequence" or target != "free-energy" or "Poisson family" not in model.capabilities
+    ):
+        raise InputError(
+            "`kl_rate=posterior` is for the free energy of a sequence of steps on a Poisson model; add "
+            "`loss=sequence`, or leave it out"
         )
     if target == "optimal-rates" and settings.training.freeze is None:
         raise InputError("`target=optimal-rates` needs a model that stays as it is; add `freeze=TARGET`")

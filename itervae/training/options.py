@@ -1,5 +1,6 @@
 """How a run is trained: optimization, schedules and budget."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,12 @@ DEFAULTS: dict[str, Any] = {"truncate_steps": 5, "samples": 1, "temperature": 0.
 apply to every run, and are refused where they are given and do not."""
 
 
+HARD_LATE = "eat-then-straight-through"
+"""The published straight-through rule of the Poisson family (Vafaii, Galor & Yates 2024): relaxed
+samples, eat, while the temperature falls; once it has reached its final value, integer counts
+forward with the gradient of the relaxed ones."""
+
+
 @dataclass
 class TrainingSettings:
     """Optimization, schedules and budget."""
@@ -26,6 +33,7 @@ class TrainingSettings:
         "samples",
         "temperature",
         "loss",
+        "kl_rate",
         "target",
         "dictionary_key",
         "atoms",
@@ -58,9 +66,11 @@ class TrainingSettings:
     approach, by a linear system per datum."""
     truncate_steps: int | None = None
     """Steps kept by --gradient truncate, by default 5."""
-    estimator: Annotated[str, OneOf(ESTIMATORS)] | None = None
+    estimator: Annotated[str, OneOf((*ESTIMATORS, HARD_LATE))] | None = None
     """Gradient of the reconstruction term; by default exact where there is a closed form, else eat
-    (poisson), pathwise (gaussian, laplace) or gumbel-softmax (categorical)."""
+    (poisson), pathwise (gaussian, laplace) or gumbel-softmax (categorical).
+    eat-then-straight-through is the published rule of poisson: straight-through once the
+    temperature has fallen, eat before."""
     samples: int | None = None
     """Samples per datum of the estimators that sample, by default 1; score needs at least 2."""
     temperature: float | None = None
@@ -70,6 +80,10 @@ class TrainingSettings:
     """What of the steps of inference is trained: the last, the mean of all, or the mean of all with
     the KL of each step to the one before. By default final; steps for semi-amortized, sequence for
     spiking-lca."""
+    kl_rate: Literal["prior", "posterior"] = "prior"
+    """Rate that weighs the KL of each step under --loss sequence: that of the prior, as the free
+    energy has it, or of the posterior, as the published code of the iterative P-VAE does: the KL of
+    each latent times posterior over prior rate."""
     target: Literal["free-energy", "optimal-rates"] = "free-energy"
     """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to
     the best posterior."""
@@ -103,6 +117,13 @@ class TrainingSettings:
         """What is used for a setting that has a default in `DEFAULTS`."""
         value = getattr(self, name)
         return DEFAULTS[name] if value is None else value
+
+    def estimator_at(self, temperature: float) -> str | None:
+        """The estimator where the schedule of the run has this temperature; None for the model's
+        default."""
+        if self.estimator != HARD_LATE:
+            return self.estimator
+        return "straight-through" if math.isclose(temperature, self.used("temperature")) else "eat"
 
     def budget(self) -> tuple[int | None, float | None]:
         """(updates, minutes), with the default where neither is given."""

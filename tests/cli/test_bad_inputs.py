@@ -260,6 +260,12 @@ BAD = {
     "train DATA --likelihood poisson --link log --run-dir o": "link is 'log'; .*expected one of|--link is 'log'",
     "train COUNTS --inference fista-unrolled --run-dir o": "fista-unrolled needs .*Gaussian likelihood.*that fit",
     "train COUNTS --estimator exact --run-dir o": "exact.*use",
+    "train --contrast-rule published --run-dir o": "--contrast-rule published says how .*add --local-contrast, or",
+    "train --local-contrast --contrast-rule soft --run-dir o": "--contrast-rule is 'soft'; expected one of divisive",
+    "train DATA --contrast-rule published --run-dir o": "--contrast-rule published does not apply to --data array",
+    "train --estimator eat-straight --run-dir o": "--estimator is 'eat-straight'; did you mean",
+    "train --kl-rate prio --run-dir o": "--kl-rate is 'prio'; did you mean prior",
+    "train --inference spiking-lca --clamps 8 --run-dir o": "--clamps is '8'; expected one of hard",
     # outputs, which are refused before the work
     "infer run --input none.npy --output o.txt": "--output is .*o.txt; expected a name ending in .npz",
     "infer run --input none.npy --output folder.npz": "--output is .*folder.npz, a folder; expected",

@@ -2,6 +2,7 @@
 the data are named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 import itervae
 from itervae.cli import main
-from itervae.data import DataSettings
+from itervae.data import DataSettings, load_source
+from itervae.data.whitening import standardize_image, subtract_and_divide_contrast, whiten_image
 from itervae.errors import InputError
 from itervae.evaluation import filters
 from itervae.sequence import SequenceSettings
@@ -188,3 +190,37 @@ def test_an_array_in_memory_is_prepared_too(folder):
     assert itervae.infer(model, engine, found.x).posterior.mean.shape == (45, 16)
     with pytest.raises(InputError, match="there are no sequences: the array was taken for 3 pictures"):
         found.sequences()
+
+
+def test_a_run_keeps_the_rule_of_its_local_contrast(tmp_path):
+    stack = np.random.default_rng(5).integers(0, 256, (4, 40, 40), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", stack)
+    run = str(tmp_path / "run")
+    data = ["--data", "images", "--data-path", str(tmp_path / "x.npy"), "--patch-size", "8", "--local-contrast"]
+    few = ["--contrast-rule", "published", "--inference", "amortized", "--latents", "8", "--updates", "2"]
+    main(["train", *data, *few, "--run-dir", run])
+    prepared = itervae.load(run).prepare(stack).x
+    image = standardize_image(subtract_and_divide_contrast(whiten_image(torch.from_numpy(stack / 255))))
+    patches = image.unfold(1, 8, 8).unfold(2, 8, 8).reshape(-1, 64)
+    patches = patches - patches.mean(1, keepdim=True)  # a patch has mean 0
+    torch.testing.assert_close(prepared, patches.float(), atol=1e-4, rtol=1e-3)
+    main(["evaluate", run, "--suite", "reconstruction", "--num", "50", "--json", str(tmp_path / "e.json")])
+    found = json.loads((tmp_path / "e.json").read_text())["runs"]["run"]["reconstruction"]["variance"]
+    settings = DataSettings(data="images", data_path=tmp_path / "x.npy", patch_size=8, local_contrast=True)
+    variances = [
+        load_source(replace(settings, contrast_rule=rule), 0).validation[:50].var(0, correction=0).sum().item()
+        for rule in ("published", "divisive")
+    ]
+    assert found == pytest.approx(variances[0], rel=1e-5) != pytest.approx(variances[1], rel=1e-3)
+
+
+def test_a_run_goes_on_with_the_rule_of_its_local_contrast(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(5).integers(0, 256, (4, 40, 40), dtype=np.uint8))
+    data = ["--data", "images", "--data-path", str(tmp_path / "x.npy"), "--patch-size", "8", "--local-contrast"]
+    few = ["--contrast-rule", "published", "--inference", "amortized", "--latents", "8", "--updates"]
+    main(["train", *data, *few, "6", "--run-dir", str(tmp_path / "whole")])
+    main(["train", *data, *few, "3", "--run-dir", str(tmp_path / "parts")])
+    main(["train", "--resume", str(tmp_path / "parts"), "--updates", "6"])
+    whole, parts = (itervae.load(tmp_path / name) for name in ("whole", "parts"))
+    assert parts.settings.data == whole.settings.data
+    assert parts.settings.data.contrast_rule == "published"

@@ -81,7 +81,7 @@ def test_without_labels(runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "--data array has no labels: knn, shattering, readout left out" in printed
     content = json.loads(report.read_text())
-    assert (content["schema"], content["kind"], content["split"], content["num"]) == (1, "evaluation", "validation", 60)
+    assert (content["schema"], content["kind"], content["split"], content["num"]) == (2, "evaluation", "validation", 60)
     assert content["data"].startswith("array validation")
     assert "pixels" not in content
     assert {name: run["family"] for name, run in content["runs"].items()} == {

@@ -63,6 +63,10 @@ def rows(tmp_path_factory):
             ["--family", "gaussian", "--estimator", "eat"],
             "--estimator eat does not fit this model; use one of exact",
         ),
+        (
+            ["--family", "categorical", "--estimator", "eat-then-straight-through"],
+            "does not fit this model; use one of",
+        ),
         (["--family", "laplace", "--estimator", "score"], "use one of exact, pathwise"),
         (["--family", "categorical", "--decoder", "mlp", "--estimator", "exact"], "--estimator exact needs a linear"),
         (["--estimator", "score"], "--samples is 1; --estimator score needs at least 2"),

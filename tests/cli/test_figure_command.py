@@ -27,7 +27,7 @@ def gap_report(**engines):
 
 
 def rate_report():
-    point = {"family": "LCA", "kind": "mean", "lifetime_sparsity": 0.5, "error_se": 1.0, "r2": 0.5}
+    point = {"family": "LCA", "kind": "mean", "lifetime_sparsity": 0.5, "error_se": 1.0}
     points = [
         {**point, "curve": "LCA", "setting": "β 2", "order": 2.0, "share_zero": 0.9, "error": 30.0},
         {**point, "curve": "LCA", "setting": "β 1", "order": 1.0, "share_zero": 0.8, "error": 20.0},

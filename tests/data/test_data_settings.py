@@ -17,6 +17,11 @@ from itervae.errors import InputError
         ({"data": "mnist", "val_share": 0.3}, "`val_share=0.3` does not apply to `data=mnist`"),
         ({"data": "mnist", "whiten": False}, "`whiten=False` does not apply to `data=mnist`"),
         ({"data": "array", "data_path": Path("x"), "local_contrast": True}, "`local_contrast=True` does not apply"),
+        (
+            {"contrast_rule": "published"},
+            "`contrast_rule=published` says how local contrast is normalized",
+        ),
+        ({"data": "mnist", "contrast_rule": "published"}, "does not apply to `data=mnist`"),
         ({"data": "cifar16", "patch_size": 8}, "`patch_size=8` does not apply to `data=cifar16`"),
         ({"data": "array"}, "`data=array` needs `data_path`"),
         ({"data": "images"}, "`data=images` needs `data_path`"),

@@ -9,7 +9,7 @@ from PIL import Image
 from itervae.data import DataSettings, load_source
 from itervae.data.images import read_images
 from itervae.data.photographs import prepare_images
-from itervae.data.whitening import local_contrast_normalize, standardize_image, whiten_image
+from itervae.data.whitening import CONTRAST_RULES, standardize_image, whiten_image
 from itervae.errors import InputError
 
 
@@ -115,29 +115,32 @@ def test_a_named_validation_set_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("whiten", [True, False])
-@pytest.mark.parametrize("local_contrast", [True, False])
-def test_images_are_prepared_one_by_one_as_asked(whiten, local_contrast, monkeypatch, tmp_path):
+@pytest.mark.parametrize("rule", [None, *CONTRAST_RULES])
+def test_images_are_prepared_one_by_one_as_asked(whiten, rule, monkeypatch, tmp_path):
     monkeypatch.setattr("itervae.data.photographs.CHUNK_PIXELS", 2 * 20 * 24)
     for number, height in enumerate((20, 20, 20, 30, 20)):  # another size in between
         Image.fromarray(noise(height, 24, seed=number)).save(tmp_path / f"{number}.png")
     images = read_images(tmp_path, None, 16)
-    settings = DataSettings(whiten=whiten, local_contrast=local_contrast)
+    contrast = {"local_contrast": True, "contrast_rule": rule} if rule else {}
+    settings = DataSettings(whiten=whiten, **contrast)
     prepared = list(prepare_images(images, settings, [4, 0, 3, 2, 1]))
     for index, image in zip([4, 0, 3, 2, 1], prepared, strict=True):
         expected = whiten_image(images.grey(index)) if whiten else standardize_image(images.grey(index))
-        if local_contrast:
-            expected = standardize_image(local_contrast_normalize(expected))
+        if rule:
+            expected = standardize_image(CONTRAST_RULES[rule](expected))
         torch.testing.assert_close(image, expected, atol=1e-5, rtol=1e-4)
         assert image.square().mean().item() == pytest.approx(1, rel=1e-5)
 
 
 def test_settings_reach_the_patches(tmp_path):
     np.save(tmp_path / "x.npy", noise(4, 40, 40))
-    given = [{}, {"whiten": False}, {"local_contrast": True}, {"patch_size": 8}]
+    contrast = {"local_contrast": True}
+    given = [{}, {"whiten": False}, contrast, {**contrast, "contrast_rule": "published"}, {"patch_size": 8}]
     batches = [load_source(image_settings(tmp_path / "x.npy", **more), 0).batch(0, 20) for more in given]
-    assert [batch.shape[1] for batch in batches] == [256, 256, 256, 64]
+    assert [batch.shape[1] for batch in batches] == [256, 256, 256, 256, 64]
     assert not torch.allclose(batches[0], batches[1])
     assert not torch.allclose(batches[0], batches[2])
+    assert not torch.allclose(batches[2], batches[3])
 
 
 def test_constant_images_are_dropped_before_the_division(tmp_path):

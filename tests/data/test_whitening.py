@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from sklearn.datasets import load_sample_image
 
 from itervae.data import DataSettings, load_source
-from itervae.data.whitening import filter_gain, local_contrast_normalize, standardize_image, whiten_image
+from itervae.data.whitening import (
+    filter_gain,
+    local_contrast_normalize,
+    standardize_image,
+    subtract_and_divide_contrast,
+    whiten_image,
+)
 from itervae.errors import InputError
 
 
@@ -101,6 +109,31 @@ def test_local_contrast_is_stable_at_zero_and_evens_out_contrast():
     assert 1 < ratio < 1.5  # from 10
     with pytest.raises(InputError, match="sigma 0"):
         local_contrast_normalize(image, 0)
+
+
+def test_the_published_local_contrast_is_that_of_scipy_on_photographs():
+    image = whiten_image(torch.from_numpy(load_sample_image("china.jpg")[:200, :240].mean(-1) / 255))
+    u = np.linspace(-1, 1, 13)
+    window = np.exp(-(u[:, None] ** 2 + u**2) / 0.5)  # as the published code writes it
+    window /= window.sum()
+
+    def local(values, weight):
+        return ndimage.convolve(values, window, mode="constant") / weight
+
+    def published(x, weight):
+        v = x - local(x, weight)
+        sigma = np.sqrt(local(v**2, weight))
+        return v, sigma, v / np.maximum(sigma, sigma.mean())
+
+    out = subtract_and_divide_contrast(image[None])[0].numpy()
+    weight = ndimage.convolve(np.ones(image.shape), window, mode="constant")
+    np.testing.assert_allclose(out, published(image.numpy(), weight)[2], atol=1e-9)
+    # with zeros outside, as published, it is the same inside, but for the floor
+    v, sigma, _ = published(image.numpy(), 1.0)
+    inside = np.s_[12:-12, 12:-12]
+    floor = published(image.numpy(), weight)[1].mean()
+    np.testing.assert_allclose(out[inside], (v / np.maximum(sigma, floor))[inside], atol=1e-9)
+    assert abs(floor / sigma.mean() - 1) < 0.05
 
 
 def test_the_variance_of_natural_patches_is_the_documented_one():

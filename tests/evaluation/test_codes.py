@@ -97,9 +97,9 @@ def test_measures_are_their_definitions(poisson):
     variance = x.double().var(0, correction=0).sum().item()
     assert reconstruction["variance"] == pytest.approx(variance, rel=1e-5)
     mean, sample = reconstruction["mean"], reconstruction["sample"]
-    assert mean["r2"] == pytest.approx(1 - codes.error.mean().item() / variance, rel=1e-5)
+    assert mean["r2_pooled"] == pytest.approx(1 - codes.error.mean().item() / variance, rel=1e-5)
     assert mean["error_se"] == pytest.approx(codes.error.std().item() / 1200**0.5)
-    assert mean["r2_se"] == pytest.approx(mean["error_se"] / variance, rel=1e-5)
+    assert mean["r2_pooled_se"] == pytest.approx(mean["error_se"] / variance, rel=1e-5)
     # E‖x − Φz‖² = ‖x − Φλ‖² + c·λ
     expected = codes.error + codes.mean.double() @ model.dictionary.detach().double().square().sum(0)
     assert abs(sample["error"] - expected.mean().item()) < 4 * sample["error_se"]
@@ -117,7 +117,8 @@ def test_one_unit_and_data_without_variance_leave_gaps_not_errors():
     codes = encode(model, LCAUnrolled(), x, steps=5)
     found = measure(codes, x, SUITES)
     assert found["sparsity"]["mean"]["population"] is None
-    assert found["reconstruction"]["mean"]["r2"] is None
+    assert found["reconstruction"]["mean"]["r2_pooled"] is None
+    assert found["reconstruction"]["mean"]["r2_per_datum"] is None
     network = build_model(MODELS["poisson-vae"](latents=3, decoder="mlp"), (8, 8))
     y = torch.rand(10, 64, generator=torch.Generator().manual_seed(0))
     measured = measure(encode(network, build_engine("amortized", network), y), y, ("reconstruction",))

@@ -9,7 +9,8 @@ from problems import build_engine, random_data, random_model
 
 from itervae import InputError, cli
 from itervae.evaluation import lifetime_sparsity, rate_points
-from itervae.evaluation.rate_distortion import curves, matched_error, total_variance
+from itervae.evaluation.explained import total_variance
+from itervae.evaluation.rate_distortion import curves, matched_error
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.model import SparseCodingSettings, sparse_coding_model
 
@@ -28,7 +29,7 @@ def test_points_of_a_poisson_model_are_their_definitions():
     assert mean.error == pytest.approx(errors.mean().item(), rel=1e-5)
     assert mean.error_median == pytest.approx(errors.median().item(), rel=1e-5)
     assert mean.lifetime_sparsity == pytest.approx(lifetime_sparsity(rates).mean().item(), rel=1e-5)
-    assert mean.r2 == pytest.approx(1 - mean.error / x.var(0, correction=0).sum().item(), rel=1e-4)
+    assert mean.r2_pooled == pytest.approx(1 - mean.error / x.var(0, correction=0).sum().item(), rel=1e-4)
     assert mean.share_zero is None
     # counts: their error and share of zeros in expectation
     assert abs(counts.error - expected_of_counts.item()) < 5 * counts.error_se

@@ -61,6 +61,29 @@ def test_the_mean_of_the_drive_is_the_gradient(latents, sampled):
     assert ((draws.mean(0) - expected).abs() < 4 * error).all()
 
 
+def test_soft_clamps_are_those_of_the_published_code():
+    """As it writes them: softclamp_upper after a clamp from below, of the change and of the
+    potential."""
+    model = random_model(12, 20)
+    x = 30 * random_data(model, 40)  # far off, so that both are met
+    u = log_rates(40, 20) * 4
+    seeded = [torch.Generator().manual_seed(2) for _ in range(3)]
+    start = State(u, {})
+
+    def softclamp_upper(v, c):
+        return c - torch.nn.functional.softplus(c - v)
+
+    z_gradient, diagonal = drive(PoissonEnergy(model, x, model.prior()), model, u, seeded[0])
+    du = 0.5 * z_gradient / (1 + 0.5 * 4 * diagonal * u.exp())
+    expected = softclamp_upper((u + softclamp_upper(du.clamp(min=-8.0), 7.0)).clamp(min=-8.0), 8.0)
+    soft = infer(model, SpikingLCA(1, 0.5, clamps="soft"), x, state=start, generator=seeded[1])
+    torch.testing.assert_close(soft.state.u, expected.detach())
+    assert soft.state.u.max() < 8
+    hard = infer(model, SpikingLCA(1, 0.5), x, state=start, generator=seeded[2])
+    assert ((hard.state.u - u).abs() <= 2 + 1e-12).all()
+    assert (soft.state.u - u).abs().max() > 2.5
+
+
 def test_one_step_by_hand():
     model = random_model(12, 20)
     x = random_data(model, 5)

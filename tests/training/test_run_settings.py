@@ -26,7 +26,7 @@ from itervae.sequence import CARRYOVERS, STARTS, LinearMapSettings, SequenceSett
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run, write_checkpoint
 from itervae.training.choices import check_settings
 from itervae.training.groups import COMMAND_NAMES, groups_of
-from itervae.training.options import DEFAULTS
+from itervae.training.options import DEFAULTS, HARD_LATE
 
 
 def test_the_names_of_all_groups_differ():
@@ -47,7 +47,7 @@ def test_every_setting_can_be_left_out_and_read_from_text():
     ("group", "name", "registry"),
     [
         (TrainingSettings, "gradient", GRADIENTS),
-        (TrainingSettings, "estimator", ESTIMATORS),
+        (TrainingSettings, "estimator", (*ESTIMATORS, HARD_LATE)),
         (SequenceSettings, "carryover", CARRYOVERS),
         (SequenceSettings, "start", STARTS),
         (DataSettings, "data", SOURCES),

@@ -103,6 +103,7 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
         ("amortized", {}),
         ("amortized", {"estimator": "eat", "beta_ramp": 0.5}),
         ("amortized", {"estimator": "straight-through", "samples": 2}),
+        ("amortized", {"estimator": "eat-then-straight-through"}),
     ],
 )
 def test_every_way_of_training_learns(rows, tmp_path, inference, extra):

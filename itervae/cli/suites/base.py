@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from itervae.evaluation.codes import Codes
     from itervae.plotting import Panel
 
-CODES, RECONSTRUCTION, ACCURACY = "codes", "reconstruction and free energy, nats", "accuracy of read-outs"
+CODES, ACCURACY = "codes", "accuracy of read-outs"
+RECONSTRUCTION = "reconstruction and free energy, nats; R² pooled | per datum"
 
 
 class Suite(ABC):

@@ -10,7 +10,8 @@ from itervae.evaluation.summaries import reconstruction
 
 
 class Reconstruction(CodeSuite):
-    """Errors of the decoded mean and sample, KL, free energy, and the largest certificate."""
+    """R² and error of the decoded mean and of a decoded sample, KL, free energy, and the largest
+    certificate."""
 
     table = RECONSTRUCTION
 
@@ -18,16 +19,22 @@ class Reconstruction(CodeSuite):
         return reconstruction(codes, x)
 
     def cells(self, found: dict[str, Any]) -> dict[str, str]:
-        cells: dict[str, str] = {}
-        for kind in ("mean", "sample"):
-            if (part := found.get(kind)) is not None:
-                cells[f"R² {kind}"] = "" if part["r2"] is None else f"{part['r2']:.3f}"
-                cells[f"error {kind}"] = f"{part['error']:.2f} ± {part['error_se']:.2g}"
-        cells["KL"] = f"{found['kl']:.2f}"
+        parts = {kind: found[kind] for kind in ("mean", "sample") if kind in found}
+        cells = {
+            f"R² {kind}": f"{_share(part['r2_pooled'])} | {_share(part['r2_per_datum'])}"
+            for kind, part in parts.items()
+        }
         cells["free energy"] = f"{found['free_energy']:.2f} ± {found['free_energy_se']:.2g}"
+        cells["KL"] = f"{found['kl']:.2f}"
+        for kind, part in parts.items():
+            cells[f"error {kind}"] = f"{part['error']:.2f} ± {part['error_se']:.2g}"
         if (certificate := found["certificate_max"]) is not None:
             cells["certificate"] = f"{certificate:.2g}"
         return cells
+
+
+def _share(r2: float | None) -> str:
+    return "–" if r2 is None else f"{r2:.3f}"
 
 
 RECONSTRUCTION = Reconstruction()

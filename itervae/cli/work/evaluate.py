@@ -22,7 +22,7 @@ from itervae.inference import Engine
 from itervae.model import SparsityPrior
 from itervae.plotting import save
 
-SCHEMA, KIND = 1, "evaluation"
+SCHEMA, KIND = 2, "evaluation"
 """Version and kind of the report."""
 
 

@@ -16,7 +16,8 @@ from itervae.cli.runs import Target, common_fitted, described, open_target
 from itervae.cli.show import console, print_table
 from itervae.data import load_stills
 from itervae.errors import InputError
-from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report, total_variance
+from itervae.evaluation.explained import total_variance
+from itervae.evaluation.rate_distortion import RatePoint, curves, matched_error, rate_points, report
 from itervae.files import write_json
 from itervae.formats import is_array_file
 from itervae.inference import Engine, Optimal, check_named, engine_class
@@ -166,16 +167,17 @@ def _short(name: str) -> str:
 
 def _print(points: list[RatePoint], data: str, num: int) -> None:
     table = Table(title=f"rate and distortion ({num} data: {data})", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("curve", "setting", "lifetime sparsity", "zeros", "error", "± s.e.", "R²"):
+    for heading in ("curve", "setting", "lifetime sparsity", "zeros", "error", "± s.e.", "R² pooled", "R² per datum"):
         table.add_column(heading, justify="left" if heading in ("curve", "setting") else "right", no_wrap=True)
     by_curve = curves(points)
     for name, members in by_curve.items():
         for point in members:
             zeros = "" if point.share_zero is None else f"{point.share_zero:.3f}"
-            numbers = (f"{point.error:.2f}", f"{point.error_se:.2g}", f"{point.r2:.3f}")
+            shares = ("" if r2 is None else f"{r2:.3f}" for r2 in (point.r2_pooled, point.r2_per_datum))
+            numbers = (f"{point.error:.2f}", f"{point.error_se:.2g}", *shares)
             table.add_row(name, point.setting, f"{point.lifetime_sparsity:.3f}", zeros, *numbers)
         table.add_section()
-    print_table(table, ("± s.e.", "R²", "zeros"))
+    print_table(table, ("± s.e.", "R² per datum", "R² pooled", "zeros"))
     out = console()
     coded = {name: members for name, members in by_curve.items() if members[0].setting.startswith("θ")}
     for point in points:

@@ -27,9 +27,10 @@ prior grows.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from itervae.arguments import check_positive, check_whole
+from itervae.arguments import check_choice, check_positive, check_whole
 from itervae.distributions.registry import MAX_LOG_RATE
 from itervae.inference.energies.base import SolvableEnergy
 from itervae.inference.energies.linear import LinearEnergy
@@ -42,6 +43,8 @@ from itervae.model import GenerativeModel
 
 TEMPERATURE = 0.1
 """Temperature of the relaxed counts whose gradient the spikes take."""
+SOFT_CHANGE, SOFT_POTENTIAL, SOFT_LEAST = 7.0, 8.0, -8.0
+"""The published clamps of the change in a step, of the potential, and of both from below."""
 
 
 class SpikingLCA(Engine):
@@ -49,7 +52,12 @@ class SpikingLCA(Engine):
 
     It starts from the log-rates of the prior. In one step no potential changes by more than 2 nats.
     None rises above 10, beyond which counts cannot be drawn; `stats["clamped"]` counts the units
-    that the last step would have taken there.
+    that the last step would have taken there. With `clamps` soft, as in the published code, they
+    are bent instead: a change Δu becomes s(Δu, 7) and a potential s(u + Δu, 8), with
+
+        s(v, c) = c − log(1 + exp(c − max(v, −8)))
+
+    below c everywhere, near v well below c; `stats["clamped"]` counts those above 8.
 
     With a linear decoder the gradient goes back through time by way of the spikes: these are
     integer counts, in training as well, with the derivative of the relaxed counts of the same
@@ -62,8 +70,15 @@ class SpikingLCA(Engine):
     recipe = Recipe(loss="sequence")
     Settings = SpikingLCASettings
 
-    def __init__(self, steps: int = SpikingLCASettings.steps, step_size: float = SpikingLCASettings.step_size) -> None:
+    def __init__(
+        self,
+        steps: int = SpikingLCASettings.steps,
+        step_size: float = SpikingLCASettings.step_size,
+        clamps: str = SpikingLCASettings.clamps,
+    ) -> None:
         super().__init__()
+        check_choice("clamps", clamps, ("hard", "soft"))
+        self.clamps = clamps
         check_whole("steps", steps, 1)
         self.steps, self.step_size = steps, check_positive("step_size", step_size)
 
@@ -80,7 +95,11 @@ class SpikingLCA(Engine):
             drawn, diagonal = diagonal, memory.get("diagonal", diagonal)
             memory = {"diagonal": torch.lerp(diagonal, drawn, NEWEST)}
         change = size * driven / (1 + size * START_CURVATURE * diagonal * u.exp())
-        return _bounded(u + change.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED), memory)
+        if self.clamps == "hard":
+            return _bounded(u + change.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED), memory)
+        u = u + _bent(change, SOFT_CHANGE)
+        clamped = (u > SOFT_POTENTIAL).sum(-1)
+        return State(_bent(u, SOFT_POTENTIAL), memory, diagnostics={"clamped": clamped})
 
 
 def drive(
@@ -97,6 +116,11 @@ def drive(
         return -energy.quadratic.gradient(z)[0], energy.quadratic.diagonal
     draw = energy.evaluate(u)
     return -draw.data_gradient, draw.diagonal
+
+
+def _bent(v: Tensor, limit: float) -> Tensor:
+    """The published clamp s(v, c)."""
+    return limit - F.softplus(limit - v.clamp_min(SOFT_LEAST))
 
 
 def _bounded(u: Tensor, memory: dict[str, Tensor]) -> State:
