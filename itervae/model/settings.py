@@ -30,10 +30,10 @@ class VAESettings:
     and so has the convolutional one, whose atoms may lie anywhere. A module class of your own, on
     the command line MODULE:CLASS, is made as CLASS(shape, latents) and maps z (..., K) to (..., D),
     D the product of shape."""
-    atom_size: Annotated[int, AtLeast(1)] | None = None
+    atom_size: int | None = None
     """Side of the atoms of --decoder convolutional, by default 16, or that of the data where it is
     smaller."""
-    stride: Annotated[int, AtLeast(1)] | None = None
+    stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
     likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
     """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
