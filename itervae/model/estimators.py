@@ -40,11 +40,10 @@ def exact_terms(
     E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
     """
     mean, spread, kl = posterior.moments(prior, operator.atom_norms())
-    residual = x - operator.forward(mean)  # x may be of another precision
-    misfit = residual.square().sum(-1)
+    error = operator.misfit(x, mean) + spread
     if posterior.event_shape:  # of a one-hot the covariance is diag(p) − ppᵀ
-        misfit = misfit - (x - residual).square().sum(-1)
-    return (misfit + spread) / (2 * likelihood.variance_in(mean.dtype)) + likelihood.normalizer(x.shape[-1]), kl
+        error = error - operator.forward(mean).square().sum(-1)
+    return error / (2 * likelihood.variance_in(mean.dtype)) + likelihood.normalizer(x.shape[-1]), kl
 
 
 def sampled_reconstruction(

@@ -9,7 +9,7 @@ for systems with it, say, asks the model for the capability "dense dictionary".
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class LinearOperator(ABC):
         """x − Φz (B, D)."""
         return x - self.forward(z)
 
+    def misfit(self, x: Tensor, z: Tensor) -> Tensor:
+        """‖x − Φz‖² (B,)."""
+        return (x - self.forward(z)).square().sum(-1)
+
     def adjoint_residual(self, s: Tensor, r: Tensor) -> Tensor:
         """s − Φᵀr (B, K), s (K,) or (B, K)."""
         return s - self.adjoint(r)
@@ -92,6 +96,29 @@ class LinearOperator(ABC):
     def equals(self, other: "LinearOperator") -> bool:
         """Whether the other has exactly these numbers."""
         return type(other) is type(self) and all(map(torch.equal, self.tensors(), other.tensors()))
+
+
+class _Misfit(torch.autograd.Function):
+    """‖x − Φz‖² (B,) in as few passes as there can be, forward and back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, z: Tensor, dictionary: Tensor) -> Tensor:
+        residual = torch.addmm(x, z, dictionary.mT, alpha=-1)
+        ctx.save_for_backward(x, z, dictionary, residual)
+        return residual.square().sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, z, dictionary, residual = ctx.saved_tensors
+        if torch.is_grad_enabled():  # what is found here will be differentiated
+            residual = torch.addmm(x, z, dictionary.mT, alpha=-1)
+        pull = residual * (-2 * grad_outputs[0])[:, None]
+        needs_x, needs_z, needs_dictionary = ctx.needs_input_grad
+        return (
+            -pull if needs_x else None,
+            pull @ dictionary if needs_z else None,
+            pull.mT @ z if needs_dictionary else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +164,11 @@ class Dense(LinearOperator):
 
     def residual(self, x: Tensor, z: Tensor) -> Tensor:
         return torch.addmm(x, z, self.dictionary.mT, alpha=-1)
+
+    def misfit(self, x: Tensor, z: Tensor) -> Tensor:
+        if x.dtype != self.dictionary.dtype or z.ndim != 2:
+            return super().misfit(x, z)
+        return _Misfit.apply(x, z, self.dictionary)  # pyright: ignore[reportReturnType]
 
     def adjoint_residual(self, s: Tensor, r: Tensor) -> Tensor:
         return torch.addmm(s, r, self.dictionary, alpha=-1)

@@ -60,7 +60,9 @@ def objective(
         samples=options.used("samples"),
         generator=generator,
     )
-    last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])
+    last = found
+    if repeats > 1:
+        last = FreeEnergy(found.reconstruction[-batch:], found.kl[-batch:], found.total[-batch:])
     if options.kl_rate == "posterior":
         assert prior is not None  # of a sequence
         weighed = ((posterior.u - prior.u).exp() * unit_kl(posterior, prior)).sum(-1)
