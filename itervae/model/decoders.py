@@ -110,15 +110,19 @@ def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
             "atoms: use one of those"
         )
     for field in ("atom_size", "stride"):
-        if name != "convolutional" and getattr(settings, field) is not None:
+        value = getattr(settings, field)
+        if value is not None:
+            check_whole(field, value, 1)
+        if name != "convolutional" and value is not None:
             raise InputError(
-                f"`{field}={getattr(settings, field)}` is of a convolutional dictionary, and the decoder is "
+                f"`{field}={value}` is of a convolutional dictionary, and the decoder is "
                 f"{settings.decoder_name}; leave it out, or use `decoder=convolutional`"
             )
     if name == "convolutional":
         sides = shape[1:] if len(shape) > 2 else shape
-        width = settings.atom_size or min(ATOM_SIZE, *sides)
-        return ConvolutionalDecoder(shape, latents, width, settings.stride or max(1, width // 4), unit_norm=unit_norm)
+        width = min(ATOM_SIZE, *sides) if settings.atom_size is None else settings.atom_size
+        stride = max(1, width // 4) if settings.stride is None else settings.stride
+        return ConvolutionalDecoder(shape, latents, width, stride, unit_norm=unit_norm)
     if isinstance(name, type):
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)
