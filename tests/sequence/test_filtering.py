@@ -118,7 +118,12 @@ def test_the_safer_start_is_the_better_of_the_two(model):
 
 
 @pytest.mark.parametrize(
-    "carryover", [Leaky(LATENTS), Mixing(LATENTS), LinearMap(LATENTS)], ids=["leaky", "mixing", "linear"]
+    "carryover",
+    [
+        pytest.param(Leaky(LATENTS), marks=pytest.mark.slow, id="leaky"),
+        pytest.param(Mixing(LATENTS), marks=pytest.mark.slow, id="mixing"),
+        pytest.param(LinearMap(LATENTS), id="linear"),
+    ],
 )
 def test_a_learned_carryover_lowers_the_free_energy_of_slow_sequences_and_not_of_a_shuffled_past(model, carryover):
     carryover = trained(model, carryover.double(), clips(model, 20, 5))

@@ -141,7 +141,12 @@ def test_rates_stay_finite_when_those_before_are_tiny_or_large(model, kind, dtyp
 
 
 @pytest.mark.parametrize(
-    ("kind", "lr"), [(Adaptive, 0.1), pytest.param(without_level, 0.1, marks=pytest.mark.slow), (Gated, 0.03)]
+    ("kind", "lr"),
+    [
+        (Adaptive, 0.1),
+        pytest.param(without_level, 0.1, marks=pytest.mark.slow),
+        pytest.param(Gated, 0.03, marks=pytest.mark.slow),
+    ],
 )
 def test_training_lowers_the_free_energy_of_slow_sequences_and_a_shuffled_past_does_not(model, kind, lr):
     carryover = trained(model, made(kind), clips(model, 20, 5), lr=lr)
