@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,10 @@ Moments = tuple[Tensor, Tensor, Tensor]
 """Mean (B, K), spread (B,) and KL (B,)."""
 InTensors = Callable[[Tensor, Tensor, Tensor], Moments]
 """The moments from parameters of posterior and prior, and c (K,)."""
-SERIES = [1 / math.factorial(n) for n in range(2, 13)]
+SERIES = {
+    dtype: tuple(kind(1 / math.factorial(n)) for n in range(2, 13))
+    for dtype, kind in ((torch.float32, np.float32), (torch.float64, np.float64))
+}
 """Of (e^d − 1 − d)/d², where the difference would cancel."""
 
 
@@ -56,8 +60,8 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, prior: Tensor, norms: Tensor, kind: str, in_tensors: InTensors) -> Moments:
         mean, arrays = ARRAYS[kind](u, torch.atleast_2d(prior))
         spread, kl = u.new_empty(len(u)), u.new_empty(len(u))
-        series = tuple(operand(u.new_tensor(SERIES)))
-        run(KERNELS, kind, mean, *map(operand, (u, *arrays, norms)), series, operand(spread), operand(kl))
+        given = map(operand, (u, *arrays, norms))
+        run(KERNELS, kind, mean, *given, SERIES[u.dtype], operand(spread), operand(kl))
         ctx.save_for_backward(u, prior, norms, *arrays)
         ctx.set_materialize_grads(False)
         ctx.kind, ctx.in_tensors = kind, in_tensors
