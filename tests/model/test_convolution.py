@@ -9,8 +9,9 @@ import torch
 from families import seeded
 from torch.testing import assert_close
 
+import itervae
 from itervae import InputError
-from itervae.inference import ENGINES, Optimal, infer
+from itervae.inference import ENGINES, LCAUnrolled, Optimal, infer
 from itervae.model import (
     ConvolutionalDecoder,
     GaussianLikelihood,
@@ -18,7 +19,9 @@ from itervae.model import (
     GenerativeModel,
     LinearDecoder,
     PoissonPrior,
+    PoissonVAESettings,
     SparsityPrior,
+    build_model,
 )
 from itervae.model.convolution import Convolution
 
@@ -186,3 +189,25 @@ def test_a_dictionary_that_is_a_matrix_has_one_size():
     with pytest.raises(InputError, match="expected a ConvolutionalDecoder"):
         model.maps(torch.zeros(1, 4))
     assert math.prod(model.shape) == 9
+
+
+def test_a_run_is_trained_kept_and_loaded(tmp_path):
+    x = torch.randn(30, 8, 8, generator=seeded(1))
+    settings = PoissonVAESettings(latents=3, decoder="convolutional", atom_size=3, stride=2, unit_norm=True)
+    model = build_model(settings, (8, 8))
+    assert model.exact
+    assert model.latents == 3 * 5 * 5
+    itervae.train(model, LCAUnrolled(3), x, tmp_path / "run", updates=3, batch_size=10, device="cpu")
+    loaded = itervae.load(tmp_path / "run").model
+    assert torch.equal(loaded.decoder.weight, model.decoder.weight)
+    assert loaded.at((20, 11)).latents == 3 * 11 * 6
+    atoms, shape = loaded.atoms
+    assert shape == (3, 3)
+    assert_close(atoms.norm(dim=0), torch.ones(3))
+    assert_close(loaded.per_atom(torch.ones(2, 75)), torch.full((2, 3), 25.0))
+
+
+def test_its_settings_are_of_no_other_decoder():
+    with pytest.raises(InputError, match="`stride=2` is of a convolutional dictionary, and the decoder is linear"):
+        build_model(PoissonVAESettings(stride=2), (8, 8))
+    assert build_model(PoissonVAESettings(latents=2, decoder="convolutional"), (3, 8, 8)).decoder.stride == 2
