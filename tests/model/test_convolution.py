@@ -200,7 +200,7 @@ def test_a_run_is_trained_kept_and_loaded(tmp_path):
     itervae.train(model, LCAUnrolled(3), x, tmp_path / "run", updates=3, batch_size=10, device="cpu")
     loaded = itervae.load(tmp_path / "run").model
     assert torch.equal(loaded.decoder.weight, model.decoder.weight)
-    assert loaded.at((20, 11)).latents == 3 * 11 * 6
+    assert loaded.at((20, 11)).latents == 3 * 11 * 7
     atoms, shape = loaded.atoms
     assert shape == (3, 3)
     assert_close(atoms.norm(dim=0), torch.ones(3))
