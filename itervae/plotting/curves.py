@@ -20,6 +20,8 @@ BLUE, ORANGE, PURPLE = ("#0072b2", "#9dcbe8"), ("#d55e00", "#f4c19f"), ("#7b4f9d
 training behind it."""
 SKIP = 0.05
 """Share of a run, from its start, that does not set the limits of a vertical axis."""
+FAR = 1e6
+"""Certificates above this, in nats, are cut off: they say nothing more."""
 
 Records = Sequence[Mapping[str, Any]]
 Series = tuple[np.ndarray, np.ndarray]  # updates and values
@@ -158,6 +160,9 @@ def _draw(axes: "Axes", panel: Panel, lines: list[Line]) -> None:
     axes.set_ylabel(panel.label)
     if panel.log:
         axes.set_yscale("log")
+        if max(values.max() for line in lines for _, values in (line.train, line.validation) if len(values)) > FAR:
+            axes.set_ylim(top=FAR)  # bounds of a posterior that is far off may be near the largest number there is
+            axes.set_ylabel(f"{panel.label}, cut at {FAR:.0e}")
         return
     axes.set_ylim(*_limits([drawn for line in lines for drawn in (line.train, line.validation)]))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))

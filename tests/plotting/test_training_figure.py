@@ -94,6 +94,14 @@ def test_values_that_are_not_finite_are_left_out_and_marked():
     np.testing.assert_array_equal(residual["residual, train"].get_ydata(), [3, 1])
 
 
+def test_certificates_near_the_largest_number_are_cut_off(tmp_path):
+    """Those of a run that was drawn only after a crash: log-scales are not laid out at 1e300."""
+    figure = training_figure([{"update": u, "residual": v} for u, v in enumerate((1e-3, 9.5e263, 1e300, 2.0))])
+    save(figure, tmp_path / "curves.png")
+    axes = panels(figure)["certificate of inference (nats), cut at 1e+06"]
+    assert axes.get_ylim()[1] == 1e6
+
+
 @pytest.mark.parametrize(
     "records",
     [
