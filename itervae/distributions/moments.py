@@ -50,8 +50,10 @@ def fused(kind: str, u: Tensor, prior: Tensor, norms: Tensor | None, in_tensors:
     """
     if u.ndim != 2 or not (devices.on_cpu(u) and compilable(u) and compilable(prior)) or prior.dtype != u.dtype:
         return None
-    if norms is None:
-        norms = u.new_zeros(u.shape[1] if kind == "poisson" else u.shape[1] // 2)
+    latents = u.shape[1] if kind == "poisson" else u.shape[1] // 2
+    norms = u.new_zeros(latents) if norms is None else norms
+    if prior.shape not in (u.shape, u.shape[1:]) or (norms.shape, norms.dtype) != ((latents,), u.dtype):
+        return None  # compiled code would read beyond them, where tensors are broadcast or refused
     return _Moments.apply(u, prior, norms, kind, in_tensors)  # pyright: ignore[reportReturnType]
 
 

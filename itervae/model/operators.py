@@ -94,8 +94,12 @@ class LinearOperator(ABC):
         return self.map(lambda value: value.to(dtype))
 
     def equals(self, other: "LinearOperator") -> bool:
-        """Whether the other has exactly these numbers."""
-        return type(other) is type(self) and all(map(torch.equal, self.tensors(), other.tensors()))
+        """Whether the other has exactly these numbers, and all else that it is made of."""
+        if type(other) is not type(self):
+            return False
+        names = [field.name for field in fields(self)]  # pyright: ignore[reportArgumentType]
+        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
+        return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
 
 class _Misfit(torch.autograd.Function):

@@ -116,6 +116,15 @@ def test_what_compiled_code_cannot_take_is_left_to_tensors():
     assert not compiled(u[None], u[0])
 
 
+@pytest.mark.parametrize("shape", [(2,), (4,), (2, 3), (4, 3)])
+def test_a_prior_of_another_shape_is_refused_and_not_read_beyond_its_end(shape):
+    q, p = FAMILIES["poisson"](torch.zeros(3, 3)), FAMILIES["poisson"](torch.zeros(shape))
+    with pytest.raises(RuntimeError, match="must match"):
+        total_kl(q, p)
+    with pytest.raises(RuntimeError):
+        q.moments(q, torch.ones(4))
+
+
 class Own(FAMILIES["poisson"]):
     """A family of a user's, whose mean is another."""
 

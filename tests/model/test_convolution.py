@@ -182,6 +182,13 @@ def test_sizes_that_do_not_fit_are_refused(given, said):
         given()
 
 
+def test_the_same_atoms_on_another_signal_are_another_operator():
+    atoms = torch.ones(1, 1, 2, 2)
+    assert Convolution(atoms, (4, 5), 1).equals(Convolution(atoms.clone(), (4, 5), 1))
+    assert not Convolution(atoms, (4, 5), 1).equals(Convolution(atoms, (5, 4), 1))
+    assert not Convolution(atoms, (4, 5), 1).equals(Convolution(atoms, (4, 5), 2))
+
+
 def test_a_dictionary_that_is_a_matrix_has_one_size():
     model = GenerativeModel(PoissonPrior(4), LinearDecoder(9, 4), GaussianLikelihood(), (3, 3))
     with pytest.raises(InputError, match="expected a ConvolutionalDecoder"):
