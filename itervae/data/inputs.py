@@ -177,7 +177,7 @@ class Preparation:
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
                 remedy = "reshape it or, if it is one picture, take it as images (`as=images`)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
-        x = large_rows(flattened(array), where, self.settings.divide_by)
+        x = large_rows(flattened(array), where, self.settings.divide_by, self.settings.missing == "nan")
         low, high = float(x.min()), float(x.max())
         if self.settings.data.partition(":")[0] in ("mnist", "torchvision") and not 0 <= low <= high <= 1:
             raise InputError(

@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itervae.arrays import as_tensor
 from itervae.errors import InputError
 from itervae.inference.checks import as_data, check_engine
 
 
 def check_measured(model: Any, engines: Any, x: Any) -> Tensor:
     """The data as a tensor (N, D); what is no model, no engines or no data is refused."""
-    x = as_data(model, x)
+    as_data(model, x)
+    x = as_tensor("x", x, model.beta)
     for engine in engines:
         check_engine(engine)
     if len(x) == 0:

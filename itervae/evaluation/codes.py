@@ -140,4 +140,5 @@ def encode(
 
 
 def _squared_error(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
-    return (x - model.decode(z)).double().square().sum(-1)
+    error = (x - model.decode(z)).double().square()
+    return (error.where(~x.isnan(), 0) if model.missing else error).sum(-1)

@@ -29,12 +29,13 @@ def check_kinds(
     gradient: Any,
     record: Any,
     generator: Any,
-) -> Tensor:
-    """The data as a tensor; arguments of `infer` that are of another kind are refused: a name or a
-    class for an object."""
+    precision: Any = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The data and their precision as tensors; arguments of `infer` that are of another kind are
+    refused: a name or a class for an object."""
     check_model(model)
     check_engine(engine)
-    x = as_data(model, x)
+    x, precision = as_data(model, x, precision)
     if prior is not None:
         check_kind("prior", prior, Family | SparsityCost, "a distribution, such as model.prior()")
     if state is not None:
@@ -60,7 +61,7 @@ def check_kinds(
         "the generator": generator,
     }
     check_devices(x, others)
-    return x
+    return x, precision
 
 
 def check_model(model: Any) -> None:
@@ -86,9 +87,10 @@ def check_engine(engine: Any) -> None:
     raise InputError(f"engine is {what}; expected {how}")
 
 
-def as_data(model: Any, x: Any) -> Tensor:
-    """Data as a tensor (B, D), of the precision and on the device of the model where they are an
-    array or lists; what is no model is refused, and data of another shape."""
+def as_data(model: Any, x: Any, precision: Any = None) -> tuple[Tensor, Tensor | None]:
+    """Data as a tensor (B, D), of the number type and on the device of the model where they are an
+    array or lists, with what is not seen filled in, and their precision; what is no model is
+    refused, and data or a precision of another shape."""
     check_model(model)
     x = as_tensor("x", x, model.beta)
     if x.ndim != 2:
@@ -99,9 +101,10 @@ def as_data(model: Any, x: Any) -> Tensor:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
+    x, precision = model.seen(x, precision)
     if isinstance(model.likelihood, PoissonLikelihood):  # it gives other data no probability at all
         model.likelihood.check(x)
-    return x
+    return x, precision
 
 
 def check_inputs(

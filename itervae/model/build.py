@@ -101,7 +101,7 @@ def sparse_coding_model(
         raise InputError("dictionary has NaN or infinite values; expected finite ones: remove or replace such atoms")
     prior = SparsityPrior(latents, settings.threshold, settings.signed, settings.shrinkage == "hard")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # its random start is not used
-        decoder = LinearDecoder(size, latents, unit_norm=settings.unit_norm)
+        decoder = LinearDecoder(size, latents, settings.unit_norm, settings.bias)
     model = GenerativeModel(prior, decoder, GaussianLikelihood(1.0), shape).to(dictionary)
     with torch.no_grad():
         decoder.weight.copy_(functional.normalize(dictionary, dim=0) if settings.unit_norm else dictionary)

@@ -109,6 +109,11 @@ def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
             f"unit-norm atoms were asked of decoder {settings.decoder_name}; only linear and convolutional ones have "
             "atoms: use one of those"
         )
+    if settings.bias and name not in ("linear", "convolutional"):
+        raise InputError(
+            f"a bias was asked of decoder {settings.decoder_name}, and is of linear and convolutional ones: use one of "
+            "those, or leave it out"
+        )
     for field in ("atom_size", "stride"):
         value = getattr(settings, field)
         if value is not None:
@@ -122,12 +127,12 @@ def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
         sides = shape[1:] if len(shape) > 2 else shape
         width = min(ATOM_SIZE, *sides) if settings.atom_size is None else settings.atom_size
         stride = max(1, width // 4) if settings.stride is None else settings.stride
-        return ConvolutionalDecoder(shape, latents, width, stride, unit_norm=unit_norm)
+        return ConvolutionalDecoder(shape, latents, width, stride, unit_norm=unit_norm, bias=settings.bias)
     if isinstance(name, type):
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)
     if name == "linear":
-        return LinearDecoder(math.prod(shape), latents, unit_norm)
+        return LinearDecoder(math.prod(shape), latents, unit_norm, settings.bias)
     if name == "mlp":
         return MLPDecoder(math.prod(shape), latents)
     return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]

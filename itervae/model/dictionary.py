@@ -25,14 +25,14 @@ from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
 """Prior log-rate of every unit, nats, where neither the file nor the caller has one."""
-READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape", "threshold", "signed", "hard")
+READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape", "bias", "threshold", "signed", "hard")
 """Arrays of a file that are read; it may hold others."""
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`; `threshold`, `signed`
-    and `hard` of sparse coding; `observation_variance` and `beta` of the others; and `log_rate`
-    (K,) of a Poisson prior.
+    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`, and `bias` (D,) if it
+    has one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance` and `beta` of
+    the others; and `log_rate` (K,) of a Poisson prior.
 
     `load_dictionary` reads sparse coding as such. It makes a Poisson model of any other file, with
     rates to be given where the file has none.
@@ -49,6 +49,8 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
             "keep its run"
         )
     arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
+    if isinstance(model.decoder, LinearDecoder) and model.decoder.bias is not None:
+        arrays["bias"] = model.decoder.bias
     if isinstance(model.prior, PoissonPrior):
         arrays["log_rate"] = model.prior.log_rate
     if isinstance(model.prior, SparsityPrior):
@@ -80,9 +82,9 @@ def load_dictionary(
 
     Args:
         path: .npz, .mat or .h5 with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
-            `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard` () and
-            `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any precision
-            and byte order.
+            `bias` (D,), `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard`
+            () and `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any
+            precision and byte order.
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
         threshold: θ of sparse coding, units of the data where atoms have unit norm; where the file
@@ -131,6 +133,9 @@ def load_dictionary(
         for name in ("observation_variance", "beta", "threshold")
         if name in given
     }
+    bias = given.get("bias")
+    if bias is not None and bias.shape != (size,):
+        raise InputError(f"bias of {path} has shape {tuple(bias.shape)}; expected ({size},), one per value of a datum")
     sparse = threshold is not None or "threshold" in given
     for name in ("log_rate", "observation_variance") if sparse else ("shrinkage", "signed"):
         if asked[name] is not None:
@@ -147,17 +152,28 @@ def load_dictionary(
             "hard" if hard else "soft",
             _flag(given, "signed", path) if signed is None else signed,
             unit_norm=False,
+            bias=bias is not None,
         )
-        return sparse_coding_model(dictionary, settings, shape).eval().requires_grad_(False)
+        return _with_bias(sparse_coding_model(dictionary, settings, shape), bias)
     rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
     variance = numbers.get("observation_variance", 0.5 if observation_variance is None else observation_variance)
-    prior, decoder = PoissonPrior(latents), LinearDecoder(size, latents)
+    prior, decoder = PoissonPrior(latents), LinearDecoder(size, latents, bias=bias is not None)
     model = GenerativeModel(prior, decoder, GaussianLikelihood(variance), shape, numbers.get("beta", 1.0))
     with torch.no_grad():
         decoder.weight.copy_(dictionary)
         prior.log_rate.copy_(rates)
+    return _with_bias(model, bias)
+
+
+def _with_bias(model: GenerativeModel, bias: torch.Tensor | None) -> GenerativeModel:
+    """A model as it is handed on, with its bias, if it has one, in place."""
+    decoder = model.decoder
+    assert isinstance(decoder, LinearDecoder)
+    with torch.no_grad():
+        if decoder.bias is not None and bias is not None:
+            decoder.bias.copy_(bias)
     return model.eval().requires_grad_(False)
 
 

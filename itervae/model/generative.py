@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from itervae import devices
 from itervae.arguments import (
     check_devices,
     check_generator,
@@ -30,6 +31,7 @@ from itervae.errors import InputError, described
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
+from itervae.model.observation import as_precision
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 from itervae.model.priors.sparse_code import SparsityPrior
@@ -83,6 +85,8 @@ class GenerativeModel(nn.Module):
 
     settings: Any
     """What `build_model` made it of; None where it was composed by hand."""
+    missing: bool = False
+    """Whether NaN in data stands for a value that was not seen; else it is refused."""
     beta: Tensor
 
     def __init__(
@@ -193,6 +197,39 @@ class GenerativeModel(nn.Module):
             raise InputError(f"the dictionary has shape {found}; expected {expected}, one atom a column: {remedy}")
         return operator
 
+    def observed(
+        self, x: Tensor, precision: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, LinearOperator]:
+        """The data and Φ of a linear decoder x̂ = Φz + b in units in which all values have the same
+        variance σ²: √w·(x − b) (B, D) and diag(√w)Φ, w the precision."""
+        operator, x = self.operator(dtype), self.centered(x)
+        if precision is None:
+            return x, operator
+        root = precision.to(x.dtype).sqrt()
+        return root * x, operator.weighted(root)
+
+    def centered(self, x: Tensor) -> Tensor:
+        """x − b (B, D), in the precision of x, of a linear decoder x̂ = Φz + b."""
+        assert isinstance(self.decoder, OperatorDecoder)
+        offset = self.decoder.offset(x.dtype)
+        return x if offset is None else x - offset
+
+    def seen(self, x: Tensor, precision: Any = None) -> tuple[Tensor, Tensor | None]:
+        """The data (B, D) with values that are not seen at the bias of a linear decoder, or at 0;
+        and the precision of each, (D,) or (B, D), None where it is 1 everywhere.
+
+        Values are not seen where their precision is 0 and, if the model is told so (`missing`),
+        where they are NaN.
+        """
+        precision = as_precision(precision, x)
+        if self.missing and not (devices.on_cpu(x) and not x.isnan().any()):
+            known = ~x.isnan()
+            precision = known.to(x.dtype) if precision is None else precision.where(known, 0)
+        if precision is None:
+            return x, None
+        offset = self.decoder.offset(x.dtype) if isinstance(self.decoder, OperatorDecoder) else None
+        return torch.where(precision > 0, x, 0 if offset is None else offset.detach()), precision
+
     @property
     def dictionary(self) -> Tensor:
         """Φ (D, K) of a dense linear decoder; InputError for another decoder."""
@@ -265,6 +302,7 @@ class GenerativeModel(nn.Module):
         posterior: Family,
         prior: PriorDistribution | None = None,
         *,
+        precision: ArrayLike | Tensor | None = None,
         estimator: str | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
@@ -280,6 +318,9 @@ class GenerativeModel(nn.Module):
             x: data (B, D).
             posterior: q(z | x), of shape (B, K).
             prior: p(z), of shape (K,) or (B, K); the static prior where None.
+            precision: w ≥ 0, (D,) or (B, D), that divides the variance of each value, so that its
+                term is weighed with w; at 0 a value is not seen, whatever stands there. 1
+                everywhere where None.
             estimator: one of `estimators`; None takes the first of them.
             samples: number of draws for the sampled estimators.
             generator: source of randomness of the draws.
@@ -312,6 +353,7 @@ class GenerativeModel(nn.Module):
                 f"the prior has parameters of shape {tuple(prior.u.shape)}; expected {tuple(static.u.shape)} or "
                 f"{tuple(posterior.u.shape)}"
             )
+        x, w = self.seen(x, precision)
         given = static if prior is None else prior
         offered = estimators_of(family, self.exact)
         if estimator is None:
@@ -323,10 +365,12 @@ class GenerativeModel(nn.Module):
                     "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
                     f"likelihood: use estimator {offered[0]}"
                 )
-            reconstruction, kl = exact_terms(self.operator(posterior.u.dtype), likelihood, x, posterior, given)
+            standard, operator = self.observed(x, w, posterior.u.dtype)
+            reconstruction, kl = exact_terms(operator, likelihood, standard, posterior, given)
+            reconstruction = reconstruction + likelihood.normalizer(self.size, w)
         elif estimator in offered:
             reconstruction = sampled_reconstruction(
-                self.output, self.likelihood, x, posterior, estimator, samples, generator
+                self.output, self.likelihood, x, posterior, estimator, samples, generator, w
             )
             kl = total_kl(posterior, given)
         else:

@@ -34,8 +34,12 @@ class Likelihood(nn.Module):
         """As on the command line: "gaussian"."""
         return type(self).__name__.removesuffix("Likelihood").lower()
 
-    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
-        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B)."""
+    def negative_log_likelihood(self, x: Tensor, output: Tensor, precision: Tensor | None = None) -> Tensor:
+        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B).
+
+        A `precision` w ≥ 0, (D,) or (B, D), weighs the term of each value: of a Gaussian it divides
+        σ²; 0 leaves a value out.
+        """
         raise NotImplementedError
 
     def curvature(self, output: Tensor) -> Tensor:
@@ -54,22 +58,24 @@ class Likelihood(nn.Module):
         """What encoders see of x."""
         return x
 
-    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format, missing: bool = False) -> None:
         """Refuse data (N, D) that it gives no probability; on a GPU the check is put off.
 
         Args:
             x: the data, which are looked at part by part.
             place: how messages call a row.
+            missing: whether NaN stands for a value that was not seen.
 
         Raises:
             InputError: names the first such value.
         """
         for start, part in parts(x):
-            check_value(self.fits(part).all(), partial(self._misfit, part, start, place))
+            fine = self.fits(part) | part.isnan() if missing else self.fits(part)
+            check_value(fine.all(), partial(self._misfit, part, fine, start, place))
 
-    def _misfit(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
-        """The error of data of which the first is row `start` of all."""
-        row, column = (~self.fits(x)).nonzero()[0].tolist()
+    def _misfit(self, x: Tensor, fine: Tensor, start: int, place: Callable[[int], str]) -> InputError:
+        """The error of data of which the first is row `start` of all, and what of them is fine."""
+        row, column = (~fine).nonzero()[0].tolist()
         return InputError(
             f"`likelihood={self.name}` needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
             f"column {column}; use gaussian, or other data"
@@ -106,15 +112,26 @@ class GaussianLikelihood(Likelihood):
         """σ², computed in another precision."""
         return self.log_variance.to(dtype).exp()
 
-    def normalizer(self, size: int) -> Tensor | float:
-        """(D/2)·log 2πσ² where σ² is learned, else 0."""
-        return 0.5 * size * (math.log(2 * math.pi) + self.log_variance) if self.learned else 0.0
+    def normalizer(self, size: int, precision: Tensor | None = None) -> Tensor | float:
+        """½ Σ_d log 2πσ²/w_d over the values that are seen where σ² is learned, else 0; without a
+        `precision` w, (D,) or (B, D), (D/2)·log 2πσ²."""
+        if not self.learned:
+            return 0.0
+        each = math.log(2 * math.pi) + self.log_variance
+        if precision is None:
+            return 0.5 * size * each
+        seen = precision > 0
+        return 0.5 * (seen.sum(-1) * each - torch.where(seen, precision, 1).log().sum(-1))
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
-        """‖x − output‖² / 2σ² (+ normalizer); x (B, D), output (..., B, D), answer (..., B)."""
-        return (x - output).square().sum(-1) / (2 * self.variance) + self.normalizer(x.shape[-1])
+        """Σ_d w_d (x_d − output_d)² / 2σ² (+ normalizer); x (B, D), output (..., B, D), w (D,) or
+        (B, D), answer (..., B)."""
+        return summed((x - output).square(), precision) / (2 * self.variance) + self.normalizer(x.shape[-1], precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: 1/σ²."""
@@ -124,7 +141,7 @@ class GaussianLikelihood(Likelihood):
         """E[x | z]."""
         return output
 
-    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format, missing: bool = False) -> None:
         """Nothing, as any number fits; a large set is not read for that."""
 
 
@@ -135,10 +152,14 @@ class BernoulliLikelihood(Likelihood):
     data: ClassVar[str] = "data in [0, 1]"
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
         """Binary cross-entropy, summed over D; x (B, D), output (..., B, D), answer (..., B)."""
-        return functional.binary_cross_entropy_with_logits(output, x.expand_as(output), reduction="none").sum(-1)
+        terms = functional.binary_cross_entropy_with_logits(output, x.expand_as(output), reduction="none")
+        return summed(terms, precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: p(1 − p)."""
@@ -176,12 +197,15 @@ class PoissonLikelihood(Likelihood):
         """b (D,): the rate of every dimension where z = 0 is g(b)."""
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
         """Σ_d λ_d − x_d log λ_d + log x_d!, λ = g(output + b); x (B, D), output (..., B, D), answer
         (..., B)."""
         rate, log_rate = self._rate(output)
-        return (rate - x * log_rate + torch.lgamma(x + 1)).sum(-1)
+        return summed(rate - x * log_rate + torch.lgamma(x + 1), precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output, in its expectation over
@@ -208,8 +232,7 @@ class PoissonLikelihood(Likelihood):
     def start_at(self, x: Tensor) -> None:
         """Let the rates where z = 0 be the mean counts of data (N, D), for training to start
         from."""
-        total = torch.stack([part.sum(0, dtype=torch.float64) for _, part in parts(x)]).sum(0)
-        mean = (total / len(x)).clamp_min(LEAST)
+        mean = mean_of(x).clamp_min(LEAST)
         self.bias.copy_(mean.log() if self.link == "exp" else mean + (-torch.expm1(-mean)).log())
 
     def _rate(self, output: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,6 +244,20 @@ class PoissonLikelihood(Likelihood):
         # far below zero softplus(a) = e^a − e^2a/2 + ..., and its logarithm would lose all digits
         near = at.clamp_min(FAR)
         return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """The mean (D,) of data (N, D), float64, read part by part, of the values that are no NaN; 0
+    where there are none."""
+    total = count = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for _, part in parts(x):
+        total, count = total + part.double().nansum(0), count + (~part.isnan()).sum(0)
+    return total / count.clamp_min(1)
+
+
+def summed(terms: Tensor, precision: Tensor | None) -> Tensor:
+    """The terms of each value (..., D), weighed with a precision (D,) or (B, D), summed."""
+    return terms.sum(-1) if precision is None else (terms * precision).sum(-1)
 
 
 def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -20,7 +20,7 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
-    ADVANCED = ("atom_size", "stride", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    ADVANCED = ("atom_size", "stride", "bias", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
@@ -47,6 +47,9 @@ class VAESettings:
     """Learn the observation variance; its normalizer then enters the free energy."""
     unit_norm: bool = False
     """Atoms of unit norm (linear decoder)."""
+    bias: bool = False
+    """A bias b of a linear decoder, x̂ = Φz + b, for data whose mean is not 0; it starts at their
+    mean."""
     beta: Annotated[float, Positive(" (the free energy has no optimum at 0)")] = 1.0
     """Weight of the KL in the free energy."""
     prior: Literal["fixed", "learned"] = "fixed"
@@ -145,6 +148,8 @@ class SparseCodingSettings:
     unit_norm: bool = True
     """Atoms of unit norm; without it they are taken as they are, which is for a dictionary that
     --freeze keeps."""
+    bias: bool = False
+    """A bias b, x̂ = Φa + b, for data whose mean is not 0; it starts at their mean."""
 
 
 ModelSettings = VAESettings | SparseCodingSettings

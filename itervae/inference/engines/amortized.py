@@ -52,7 +52,8 @@ class Amortized(Engine):
     def init(self, problem: Problem, state: State | None) -> State:
         x, start = problem.x, problem.start()
         if isinstance(problem.prior, SparsityCost):  # no threshold is crossed at 0, and nothing would be learned there
-            start = start + problem.model.operator(x.dtype).adjoint(x)
+            seen, operator = problem.model.observed(x, problem.precision, x.dtype)
+            start = start + operator.adjoint(seen)
         size = values_taken(self.encoder)
         if size not in (None, x.shape[1]):
             raise InputError(

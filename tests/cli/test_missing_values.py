@@ -1,0 +1,96 @@
+"""Data of which some values were not seen, and data about a mean that is not 0, from file to
+codes."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import itervae
+from itervae import cli
+from itervae.evaluation import amortization_gap, encode, r_squared
+from itervae.inference import LCAUnrolled, Optimal
+
+TRAIN = ("train", "--data", "array", "--data-path", "x.npy", "--latents", "6", "--batch-size", "50", "--bias")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """x (300, 8) about a mean of 5, a third of it lost, and the run trained on it."""
+    folder = tmp_path_factory.mktemp("missing")
+    random = np.random.default_rng(0)
+    phi = random.normal(size=(8, 6))
+    whole = (5 + random.poisson(0.5, size=(300, 6)) @ phi.T + 0.3 * random.normal(size=(300, 8))).astype(np.float32)
+    x = np.where(random.random(x_shape := whole.shape) < 1 / 3, np.nan, whole).astype(np.float32)
+    assert x.shape == x_shape
+    np.save(folder / "x.npy", x)
+    run = ("--run-dir", str(folder / "run"), "--updates", "80", "--missing", "nan")
+    cli.main([*TRAIN[:4], str(folder / "x.npy"), *TRAIN[5:], *run])
+    return folder, x, whole
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_learns_from_what_is_seen(table):
+    folder, x, whole = table
+    model, engine = itervae.load(folder / "run")
+    assert model.missing
+    assert np.abs(model.decoder.bias.numpy() - np.nanmean(x, 0)).max() < 2
+    found = itervae.infer(model, engine, x)
+    assert found.stats["certificate"].max() < 1
+    filled = model.decode(found.posterior.mean).numpy()
+    lost = np.isnan(x)
+    error, spread = ((filled - whole)[lost] ** 2).mean(), whole.var(0).mean()
+    assert error < 0.8 * spread  # than the mean alone would leave
+    records = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    held = [record["free_energy"] for record in records if record["split"] == "validation"]
+    assert held[-1] < held[0]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_measurements_leave_out_what_is_lost(table):
+    folder, x, _ = table
+    model, _ = itervae.load(folder / "run")
+    data = torch.from_numpy(x[:40])
+    gap = amortization_gap(model, {"lca": (LCAUnrolled(), 20)}, data, approximation=True)
+    assert gap.optimal.not_certified == 0
+    assert gap.engines["lca"].gap_mean < 0.1
+    assert gap.approximation is not None
+    assert gap.approximation.gap_mean > 0
+    codes = encode(model, Optimal(), data)
+    residual = np.nan_to_num((data - model.decode(codes.mean)).numpy())
+    np.testing.assert_allclose(codes.error, (residual**2).sum(1), rtol=1e-4)
+    seen = [row[np.isfinite(row)] for row in x[:40].astype(float)]
+    each = [1 - float(e) / ((row - row.mean()) ** 2).sum() for e, row in zip(codes.error, seen, strict=True)]
+    assert r_squared(codes.error, data).per_datum == pytest.approx(np.mean(each), rel=1e-4)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_dictionary_file_keeps_the_bias(table, tmp_path):
+    folder, x, _ = table
+    model, engine = itervae.load(folder / "run")
+    cli.main(["export", str(folder / "run"), "--output", str(tmp_path / "phi.npz")])
+    other = itervae.load_dictionary(tmp_path / "phi.npz")
+    known = torch.from_numpy(x[:5]).nan_to_num(5)
+    one, two = itervae.infer(model, engine, known), itervae.infer(other, engine, known)
+    torch.testing.assert_close(one.posterior.u, two.posterior.u)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "holds nan at row .*; remove or replace such values"),
+        (("--missing", "0"), "missing.*'0'.*nan"),
+        (("--missing", "nan", "--dictionary-steps", "both"), "dictionary-steps both needs a dictionary"),
+        (("--missing", "nan", "--decoder", "mlp"), "a bias was asked of decoder mlp.*: use one"),
+    ],
+)
+def test_what_cannot_be_is_refused(table, more, message, monkeypatch, capsys):
+    monkeypatch.chdir(table[0])
+    with pytest.raises(SystemExit):
+        cli.main([*TRAIN, *more, "--run-dir", "other", "--updates", "1"])
+    error = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, error), error
+    assert not Path("other").exists()
