@@ -185,7 +185,8 @@ def amortization_gap(
         gap = best.free_energy - bounds[-1]
         beyond = ApproximationReport(**vars(marginal), gap_mean=gap.mean().item(), gap_se=_standard_error(gap))
         arrays["marginal"] = bounds[-1]
-    variance = model.likelihood.variance.item() if isinstance(model.likelihood, GaussianLikelihood) else None
+    variance = model.likelihood.variance if isinstance(model.likelihood, GaussianLikelihood) else None
+    variance = None if variance is None or variance.ndim else variance.item()
     return GapReport(len(x), variance, model.beta.item(), best.report, gaps, arrays, beyond)
 
 

@@ -112,8 +112,12 @@ class SpikingLCASettings:
 
     steps: Annotated[int, AtLeast(1)] = 16
     """Number of inference steps."""
-    step_size: Annotated[float, Positive()] = 0.05
-    """Step size η, nats of log-rate per unit of drive."""
+    step_size: Annotated[float | None, Positive()] = None
+    """Step size η, nats of log-rate per unit of drive: 0.05 by default, or 1 where it is
+    learned."""
+    rule: Literal["derived", "published"] = "derived"
+    """Update: as the free energy has it, in steps that cannot diverge; or as published, u + η[Φᵀ(x
+    − Φz)/σ² − e^b], with η and a bias b of each latent learned."""
     clamps: Literal["hard", "soft"] = "hard"
     """What bounds the change of a potential in a step, and the potential: hard, 2 nats and 10; or
     soft, as published, which bends them towards 7 and 8, and lets neither be below -8."""

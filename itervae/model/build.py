@@ -39,7 +39,8 @@ def build_model(settings: ModelSettings, shape: tuple[int, ...], seed: int = 0) 
     if isinstance(settings, SparseCodingSettings):
         start = torch.randn(math.prod(shape), settings.latents, generator=torch.Generator().manual_seed(seed))
         return sparse_coding_model(start, settings, shape)
-    if settings.likelihood != "gaussian" and (settings.learn_variance or settings.observation_variance != 0.5):
+    varies = settings.learn_variance or settings.observation_variance != 0.5 or settings.variances != "one"
+    if settings.likelihood != "gaussian" and varies:
         raise InputError(
             f"an observation variance was given with likelihood {settings.likelihood}, which has none; leave it out or "
             "use gaussian"
@@ -65,7 +66,8 @@ def _likelihood(settings: VAESettings, size: int) -> Likelihood:
         return PoissonLikelihood(size, settings.link or LINKS[0])
     if settings.likelihood == "bernoulli":
         return BernoulliLikelihood()
-    return GaussianLikelihood(settings.observation_variance, settings.learn_variance)
+    each = size if settings.variances == "each" else None
+    return GaussianLikelihood(settings.observation_variance, settings.learn_variance, each)
 
 
 def estimators_for(settings: VAESettings) -> tuple[str, ...]:

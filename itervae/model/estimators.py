@@ -34,7 +34,8 @@ def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
 def exact_terms(
     operator: LinearOperator, likelihood: GaussianLikelihood, x: Tensor, posterior: Family, prior: PriorDistribution
 ) -> tuple[Tensor, Tensor]:
-    """The closed form of the reconstruction term (B,), without the normalizer, and the KL (B,):
+    """The closed form of the reconstruction term (B,), without the normalizer, and the KL (B,), of
+    data and operator in units in which all values have one variance (`GenerativeModel.observed`):
 
     E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
     """
@@ -42,7 +43,7 @@ def exact_terms(
     error = operator.misfit(x, mean) + spread
     if posterior.event_shape:  # of a one-hot the covariance is diag(p) − ppᵀ
         error = error - operator.forward(mean).square().sum(-1)
-    return error / (2 * likelihood.variance_in(mean.dtype)), kl
+    return error / (2 * likelihood.common(mean.dtype)), kl
 
 
 def sampled_reconstruction(

@@ -105,12 +105,18 @@ class GenerativeModel(nn.Module):
         )
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
-            one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
-            if not one or beta != 1:
+            one = isinstance(likelihood, GaussianLikelihood) and not likelihood.learned
+            if not one or beta != 1 or bool(likelihood.log_variance.ne(0).any()):  # pyright: ignore
                 raise InputError(
                     "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
                     "scale its threshold instead"
                 )
+        given = likelihood.log_variance if isinstance(likelihood, GaussianLikelihood) else torch.zeros(())
+        if given.shape not in ((), (math.prod(shape),)):
+            raise InputError(
+                f"the likelihood has {len(given)} variances, and data of shape {tuple(shape)} have "
+                f"{math.prod(shape)} values; expected one for each, or one for all"
+            )
         self.settings: Any = None
         self.prior = prior
         self.decoder = decoder
@@ -135,6 +141,10 @@ class GenerativeModel(nn.Module):
             raise InputError(
                 f"this model has a {type(self.decoder).__name__}, for data of shape {self.shape}; expected a "
                 "ConvolutionalDecoder, whose atoms may lie on signals of any size"
+            )
+        if isinstance(self.likelihood, GaussianLikelihood) and self.likelihood.log_variance.ndim:
+            raise InputError(
+                "this model has a variance for each value of a datum, which another shape has not; expected one for all"
             )
         found, decoder = copy(self), self.decoder.at(shape)
         found.shape, found._modules = check_shape(shape), dict(self._modules)
@@ -202,17 +212,28 @@ class GenerativeModel(nn.Module):
     ) -> tuple[Tensor, LinearOperator]:
         """The data and Φ of a linear decoder x̂ = Φz + b in units in which all values have the same
         variance σ²: √w·(x − b) (B, D) and diag(√w)Φ, w the precision."""
-        operator, x = self.operator(dtype), self.centered(x)
+        x, operator = self.standard(x), self.standard_operator(dtype)
         if precision is None:
             return x, operator
         root = precision.to(x.dtype).sqrt()
         return root * x, operator.weighted(root)
 
-    def centered(self, x: Tensor) -> Tensor:
-        """x − b (B, D), in the precision of x, of a linear decoder x̂ = Φz + b."""
+    def standard(self, x: Tensor) -> Tensor:
+        """x − b (B, D), in the precision of x, of a linear decoder x̂ = Φz + b; over the σ of each
+        value where they differ."""
         assert isinstance(self.decoder, OperatorDecoder)
-        offset = self.decoder.offset(x.dtype)
-        return x if offset is None else x - offset
+        offset, root = self.decoder.offset(x.dtype), self._root(x.dtype)
+        x = x if offset is None else x - offset
+        return x if root is None else root * x
+
+    def standard_operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
+        """Φ of a linear decoder; its rows over the σ of each value where they differ."""
+        operator = self.operator(dtype)
+        root = self._root(dtype or self.beta.dtype)
+        return operator if root is None else operator.weighted(root)
+
+    def _root(self, dtype: torch.dtype) -> Tensor | None:
+        return self.likelihood.root(dtype) if isinstance(self.likelihood, GaussianLikelihood) else None
 
     def seen(self, x: Tensor, precision: Any = None) -> tuple[Tensor, Tensor | None]:
         """The data (B, D) with values that are not seen at the bias of a linear decoder, or at 0;

@@ -83,20 +83,23 @@ class Likelihood(nn.Module):
 
 
 class GaussianLikelihood(Likelihood):
-    """p(x | z) = N(x; decode(z), σ²).
+    """p(x | z) = N(x; decode(z), σ²), with one σ² for all values of a datum, or one for each.
 
-    The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the
+    The normalizer ½ Σ_d log 2πσ_d² is left out while σ² is fixed, so that σ² = 1/2 gives the
     published loss ‖x − x̂‖²; it is included when σ² is learned.
 
     Args:
         variance: σ², squared units of x, > 0.
         learned: make log σ² a parameter.
+        size: D, for a variance of each value; one for all where None.
     """
 
-    def __init__(self, variance: float = 0.5, learned: bool = False) -> None:
+    def __init__(self, variance: float = 0.5, learned: bool = False, size: int | None = None) -> None:
         super().__init__()
         variance = check_positive("observation variance", variance, " (the default is 0.5)")
-        log_variance = torch.tensor(math.log(variance))
+        if size is not None:
+            check_whole("size", size, 1)
+        log_variance = torch.full(() if size is None else (size,), math.log(variance))
         self.learned = learned
         if learned:
             self.log_variance = nn.Parameter(log_variance)
@@ -105,23 +108,30 @@ class GaussianLikelihood(Likelihood):
 
     @property
     def variance(self) -> Tensor:
-        """σ², a scalar tensor."""
+        """σ², () or (D,)."""
         return self.log_variance.exp()
 
-    def variance_in(self, dtype: torch.dtype) -> Tensor:
-        """σ², computed in another precision."""
+    def common(self, dtype: torch.dtype) -> Tensor:
+        """The σ² () that all values have, computed in a precision; 1 where each has its own, which
+        is in `root` then."""
+        if self.log_variance.ndim:
+            return torch.ones((), dtype=dtype, device=self.log_variance.device)
         return self.log_variance.to(dtype).exp()
 
+    def root(self, dtype: torch.dtype) -> Tensor | None:
+        """1/σ (D,), computed in a precision, where each value has its own; else None."""
+        return (-0.5 * self.log_variance.to(dtype)).exp() if self.log_variance.ndim else None
+
     def normalizer(self, size: int, precision: Tensor | None = None) -> Tensor | float:
-        """½ Σ_d log 2πσ²/w_d over the values that are seen where σ² is learned, else 0; without a
-        `precision` w, (D,) or (B, D), (D/2)·log 2πσ²."""
+        """½ Σ_d log 2πσ_d²/w_d over the values that are seen where σ² is learned, else 0; the
+        `precision` w, (D,) or (B, D), is 1 where None."""
         if not self.learned:
             return 0.0
-        each = math.log(2 * math.pi) + self.log_variance
+        each = (math.log(2 * math.pi) + self.log_variance).expand(size)
         if precision is None:
-            return 0.5 * size * each
+            return 0.5 * each.sum()
         seen = precision > 0
-        return 0.5 * (seen.sum(-1) * each - torch.where(seen, precision, 1).log().sum(-1))
+        return 0.5 * torch.where(seen, each - torch.where(seen, precision, 1).log(), 0).sum(-1)
 
     def negative_log_likelihood(
         self,
@@ -131,7 +141,8 @@ class GaussianLikelihood(Likelihood):
     ) -> Float[Tensor, "*samples batch"]:
         """Σ_d w_d (x_d − output_d)² / 2σ² (+ normalizer); x (B, D), output (..., B, D), w (D,) or
         (B, D), answer (..., B)."""
-        return summed((x - output).square(), precision) / (2 * self.variance) + self.normalizer(x.shape[-1], precision)
+        error = (x - output).square() / (2 * self.variance)
+        return summed(error, precision) + self.normalizer(x.shape[-1], precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: 1/σ²."""

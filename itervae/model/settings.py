@@ -20,7 +20,17 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
-    ADVANCED = ("atom_size", "stride", "bias", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    ADVANCED = (
+        "atom_size",
+        "stride",
+        "bias",
+        "learn_variance",
+        "variances",
+        "unit_norm",
+        "start_log_rate",
+        "indicator",
+        "prior",
+    )
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
@@ -45,6 +55,8 @@ class VAESettings:
     """Variance of the Gaussian likelihood, squared units of the data."""
     learn_variance: bool = False
     """Learn the observation variance; its normalizer then enters the free energy."""
+    variances: Literal["one", "each"] = "one"
+    """One observation variance for all values of a datum, or one for each."""
     unit_norm: bool = False
     """Atoms of unit norm (linear decoder)."""
     bias: bool = False

@@ -166,7 +166,7 @@ class DictionaryStep:
         """Put what the worst explained data lack in the place of atoms that are not used."""
         activity, weight = self._kept["activity"], self._decoder.weight
         atoms = self._processes.told((activity < UNUSED * activity.mean()).nonzero()[:, 0].tolist())
-        residual = self._model.operator(x.dtype).residual(self._model.centered(x), posterior.mean)
+        residual = x - self._model.decode(posterior.mean).to(x.dtype)
         worst = residual.square().sum(1).topk(min(len(atoms), len(x))).indices
         lacking = self._processes.told(residual[worst].mT.to(weight.dtype).cpu()).to(weight.device)
         atoms = atoms[: lacking.shape[1]]

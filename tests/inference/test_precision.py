@@ -238,6 +238,38 @@ def test_weights_of_a_learned_variance_are_those_of_its_normalizer():
     assert_close(likelihood.negative_log_likelihood(x, output, precision), expected)
 
 
+@pytest.mark.parametrize("prior", ["poisson", "gaussian", "laplace", "categorical"])
+def test_variances_of_each_value_are_data_and_rows_in_their_units(prior):
+    dictionary, x, seen = problem()
+    deviation = torch.linspace(0.3, 2, SIZE, dtype=torch.float64)
+    model, plain = model_of(prior, dictionary), model_of(prior, dictionary / deviation[:, None], variance=1.0)
+    model.likelihood = GaussianLikelihood(size=SIZE).double().requires_grad_(False)
+    model.likelihood.log_variance.copy_(2 * deviation.log())
+    engine = engine_of("optimal" if prior != "laplace" else "recurrent", model)
+    for precision in (None, seen):
+        found = infer(model, engine, x, precision=precision)
+        other = infer(plain, engine, x / deviation, precision=precision)
+        assert_close(found.posterior.u, other.posterior.u, rtol=1e-6, atol=1e-6)
+        assert_close(
+            model.free_energy(x, found.posterior, precision=precision).total,
+            plain.free_energy(x / deviation, found.posterior, precision=precision).total,
+        )
+
+
+def test_learned_variances_are_at_their_best_where_the_gradient_vanishes():
+    """Of a posterior without variance, σ_d² is the mean of the squared error of value d."""
+    dictionary, x, seen = problem()
+    model = model_of("poisson", dictionary)
+    model.likelihood = GaussianLikelihood(learned=True, size=SIZE).double()
+    silent = model.posterior(torch.full((COUNT, LATENTS), -40.0).double())
+    with torch.no_grad():
+        model.likelihood.log_variance.copy_(((x.square() * seen).sum(0) / seen.sum(0)).log())
+    model.free_energy(x, silent, precision=seen).total.sum().backward()
+    assert model.likelihood.log_variance.grad.abs().max() < 1e-10
+    with pytest.raises(InputError, match="the likelihood has 5 variances"):
+        GenerativeModel(PoissonPrior(4), LinearDecoder(SIZE, 4), GaussianLikelihood(size=5), (SIZE,))
+
+
 def test_engines_without_a_closed_form_do_not_see_what_is_lost():
     dictionary, x, seen = problem()
     model = model_of("poisson", dictionary)

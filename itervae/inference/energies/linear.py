@@ -62,15 +62,16 @@ _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = W
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     """The terms of a model with a linear decoder and a Gaussian likelihood, from its parameters as
-    they are now."""
+    they are now; where each value has a variance σ_d² of its own, Φ has its rows over σ_d, and σ²
+    is 1."""
     likelihood = model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     learned = any(p.requires_grad for p in (*model.decoder.parameters(), likelihood.variance))
     if not devices.on_cpu(model.beta) or (torch.is_grad_enabled() and learned):
-        return _terms(model.operator(dtype), likelihood.variance_in(dtype))
+        return _terms(model.standard_operator(dtype), likelihood.common(dtype))
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():
-        operator, variance = model.operator(dtype), likelihood.variance_in(dtype)
+        operator, variance = model.standard_operator(dtype), likelihood.common(dtype)
         kept = _kept.setdefault(model, {})
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
@@ -89,9 +90,9 @@ def observed(model: GenerativeModel, x: Tensor, precision: Tensor | None) -> tup
     """
     terms = decoder_terms(model, x.dtype)
     if precision is None:
-        return model.centered(x), terms
+        return model.standard(x), terms
     root = precision.to(x.dtype).sqrt()
-    return root * model.centered(x), terms.weighted(root)
+    return root * model.standard(x), terms.weighted(root)
 
 
 def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:

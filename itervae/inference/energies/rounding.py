@@ -58,7 +58,7 @@ def residual(
     float64.
 
     Args:
-        x: data (B, D); their own relative error is at most 7 roundings, those of √w·(x − b).
+        x: data (B, D); their own relative error is at most 7 roundings, those of √w·(x − b)/σ.
         mean: μ (B, K); its own relative error is at most `SPARE`/2 roundings.
         operator: Φ.
         active: upper bound of the number of nonzero latents, one for all data or one per

@@ -61,29 +61,34 @@ def solve_poisson(
     eye = torch.eye(width, dtype=right.dtype, device=right.device)
     at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
     pieces, fine = [], []
-    given = rate.to(right.dtype), right, weights.expand(len(right), -1)
-    parts: list[tuple[Tensor, ...]] = [part.split(at_once) for part in given]
-    for rates, rights, root in zip(*parts, strict=True):
-        scale = (rates / beta).sqrt()
+    for rows in torch.arange(len(right), device=right.device).split(at_once):
+        scale, root = (rate[rows].to(right.dtype) / beta).sqrt(), weights.expand(len(right), -1)[rows]
         atoms = whitened * scale[:, None, :]  # A (b, D, K)
         if root.shape[1] > 1:
             atoms = atoms * root[:, :, None]
         wide = size < latents
         factor, failed = torch.linalg.cholesky_ex(eye + (atoms @ atoms.mT if wide else atoms.mT @ atoms))
         solved = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
-        factor = torch.where(solved[:, None, None], factor, eye)
-
-        def x(given: Tensor, factor: Tensor = factor, wide: bool = wide, root: Tensor = root) -> Tensor:
-            product = root * (given @ whitened.mT)
-            return (root * (_solve(factor, product) if wide else product)) @ whitened
-
-        def y(given: Tensor, factor: Tensor = factor, wide: bool = wide, scale: Tensor = scale) -> Tensor:
-            return scale * (scale * given if wide else _solve(factor, scale * given))
-
-        answer = (rights - (y(x(rights)) if transposed else x(y(rights)))) / beta
+        x, y = _factors(whitened, root, scale, torch.where(solved[:, None, None], factor, eye), wide)
+        answer = (right[rows] - (y(x(right[rows])) if transposed else x(y(right[rows])))) / beta
         pieces.append(torch.where(solved[:, None], answer, 0))
         fine.append(solved)
     return torch.cat(pieces), torch.cat(fine)
+
+
+def _factors(
+    whitened: Tensor, root: Tensor, scale: Tensor, factor: Tensor, wide: bool
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Products with X and with Y of `solve_poisson`."""
+
+    def x(v: Tensor) -> Tensor:
+        product = root * (v @ whitened.mT)
+        return (root * (_solve(factor, product) if wide else product)) @ whitened
+
+    def y(v: Tensor) -> Tensor:
+        return scale * (scale * v if wide else _solve(factor, scale * v))
+
+    return x, y
 
 
 @torch.no_grad()
