@@ -180,11 +180,13 @@ def described(source: Source, split: str) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def check_widths(source: Source, targets: Iterable[Target]) -> None:
-    """Refuse data of another size than a target explains."""
+def match_data(source: Source, targets: Iterable[Target]) -> None:
+    """Refuse data of another size than a target explains; where NaN in them is missing, tell the
+    models."""
     width, facts = source.dim, source.describe()
     for target in targets:
         model, what = target.model, target.path
+        model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
         if width == model.size:
             continue
         if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]

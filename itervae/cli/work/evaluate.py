@@ -9,7 +9,7 @@ import torch
 
 from itervae.cli.evaluate import Evaluate, chosen
 from itervae.cli.evaluated import draw, print_tables
-from itervae.cli.runs import Target, check_widths, common_fitted, described, named_engine
+from itervae.cli.runs import Target, common_fitted, described, match_data, named_engine
 from itervae.cli.show import progress
 from itervae.cli.suites import SUITES, labelled, measure
 from itervae.data import Source, load_stills
@@ -81,7 +81,7 @@ def _split(options: Evaluate, source: Source) -> tuple[torch.Tensor, torch.Tenso
     """The data (N, D) asked for and their labels (N,), if any."""
     x, labels = (source.validation, source.validation_labels) if options.split == "validation" else source.load_test()
     x = x[: options.num].to(options.device)
-    check_widths(source, options.targets.values())
+    match_data(source, options.targets.values())
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data in {source.name} {options.split}; expected at least 2: use others")
     return x, None if labels is None else labels[: options.num].to(options.device)

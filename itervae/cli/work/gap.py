@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from itervae.cli.gap import DEFAULT_ENGINES, ESTIMATE_FLOOR, Gap
-from itervae.cli.runs import Target, check_widths, described, named_engine
+from itervae.cli.runs import Target, described, match_data, named_engine
 from itervae.cli.show import begin, console, print_table, progress
 from itervae.data import Source, load_stills
 from itervae.evaluation import GapReport, amortization_gap
@@ -72,7 +72,7 @@ def _data(options: Gap, target: Target) -> tuple[torch.Tensor, str]:
     source = load_stills(options.data, options.seed, fitted=target.prepare.fitted)
     split = options.split or ("all" if target.run is None else "validation")
     x = _rows(source, split, options.num or (1000 if target.model.exact else 100))
-    check_widths(source, [target])
+    match_data(source, [target])
     contrast = f" x {options.contrast:g}" if options.contrast != 1 else ""
     return options.contrast * x, described(source, split) + contrast
 
