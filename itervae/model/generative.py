@@ -151,6 +151,12 @@ class GenerativeModel(nn.Module):
         found.decoder, found.prior = decoder, self.prior.at(decoder.places)
         return found
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of a map of a convolutional dictionary, along each dimension; () of any other
+        model."""
+        return self.decoder.operator().places if isinstance(self.decoder, ConvolutionalDecoder) else ()
+
     def maps(self, z: Tensor) -> Tensor:
         """Latents (..., K) of a convolutional dictionary as maps (..., maps, *places).
 

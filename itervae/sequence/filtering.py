@@ -77,6 +77,7 @@ def filter_step(
     check_choice("start", start, STARTS)
     static = model.prior()
     check_carryover(carryover)
+    carryover = carryover.at(model)
     carryover.check(static)
     if state is not None:
         check_kind("state", state, FilterState, "a FilterState: what filter_step gives last, or `state` of Filtered")
