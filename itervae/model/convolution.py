@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from itervae.arguments import check_shape, check_whole
 from itervae.errors import InputError
-from itervae.model.likelihood import mean_of
+from itervae.model.observation import mean_of
 from itervae.model.operators import LinearOperator, OperatorDecoder
 
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}

@@ -1,7 +1,7 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -13,14 +13,13 @@ from torch.nn import functional
 from itervae.arguments import check_choice, check_positive, check_whole
 from itervae.devices import check_value
 from itervae.errors import InputError
+from itervae.model.observation import mean_of, parts
 from itervae.model.settings import LINKS
 
 LEAST = 1e-3
 """The least rate that training starts from."""
 FAR = -12.0
 """Below this log softplus(a) is a − e^a/2."""
-PART = 10_000
-"""Data of a whole set that are looked at together."""
 
 
 class Likelihood(nn.Module):
@@ -257,21 +256,6 @@ class PoissonLikelihood(Likelihood):
         return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
 
 
-def mean_of(x: Tensor) -> Tensor:
-    """The mean (D,) of data (N, D), float64, read part by part, of the values that are no NaN; 0
-    where there are none."""
-    total = count = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    for _, part in parts(x):
-        total, count = total + part.double().nansum(0), count + (~part.isnan()).sum(0)
-    return total / count.clamp_min(1)
-
-
 def summed(terms: Tensor, precision: Tensor | None) -> Tensor:
     """The terms of each value (..., D), weighed with a precision (D,) or (B, D), summed."""
     return terms.sum(-1) if precision is None else (terms * precision).sum(-1)
-
-
-def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Data (N, D) part by part, each with the number of its first row: a large set is read from its
-    file as it is looked at."""
-    return ((start, x[start : start + PART]) for start in range(0, len(x), PART))

@@ -1,13 +1,18 @@
-"""What is known of data: how sure each value is, and which are not seen at all."""
+"""What is known of data: how sure each value is, which are not seen, and the mean of the rest."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from itervae.arguments import check_devices
 from itervae.arrays import as_tensor
 from itervae.devices import check_value
 from itervae.errors import InputError
+
+PART = 10_000
+"""Data of a whole set that are looked at together."""
 
 
 def as_precision(precision: Any, x: Tensor) -> Tensor | None:
@@ -35,3 +40,18 @@ def as_precision(precision: Any, x: Tensor) -> Tensor | None:
 
     check_value((found.isfinite() & (found >= 0)).all(), error)
     return found
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """The mean (D,) of data (N, D), float64, read part by part, of the values that are no NaN; 0
+    where there are none."""
+    total = count = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for _, part in parts(x):
+        total, count = total + part.double().nansum(0), count + (~part.isnan()).sum(0)
+    return total / count.clamp_min(1)
+
+
+def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Data (N, D) part by part, each with the number of its first row: a large set is read from its
+    file as it is looked at."""
+    return ((start, x[start : start + PART]) for start in range(0, len(x), PART))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itervae.arguments import check_whole
-from itervae.model.likelihood import mean_of
+from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
 
 
