@@ -86,7 +86,7 @@ def open_target(
         name = default_engine(model)
         where = f"{model.latents} atoms of {model.size} values, its {reading.atoms}"
         taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
-        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
+        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():
         if value != getattr(type(reading), name, None):

@@ -8,16 +8,18 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference.checks import as_data, check_engine
+from itervae.model import GenerativeModel
 
 
-def check_measured(model: Any, engines: Any, x: Any) -> Tensor:
-    """The data as a tensor (N, D); what is no model, no engines or no data is refused."""
-    x = as_data(model, x)
+def check_measured(model: Any, engines: Any, x: Any) -> tuple[GenerativeModel, Tensor]:
+    """The model for data of this shape, and the data as a tensor (N, D); what is no model, no
+    engines or no data is refused."""
+    model, x = as_data(model, x)
     for engine in engines:
         check_engine(engine)
     if len(x) == 0:
         raise InputError("there are no data to measure on; expected at least one row")
-    return x
+    return model, x
 
 
 def check_varied(x: Tensor) -> None:

@@ -99,7 +99,7 @@ def encode(
     Raises:
         InputError: as `infer`, no data, and a posterior that cannot be sampled.
     """
-    x = check_measured(model, (engine,), x)
+    model, x = check_measured(model, (engine,), x)
     check_seed(seed)
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior()

@@ -149,7 +149,7 @@ def amortization_gap(
             )
         if pair[1] is not None:
             check_whole("steps", pair[1])
-    x = check_measured(model, (engine for engine, _ in engines.values()), x)
+    model, x = check_measured(model, (engine for engine, _ in engines.values()), x)
     check_varied(x)
     check_positive("tolerance", tolerance, " of nats")
     check_seed(seed)
