@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from itervae.cli.targets import DictionaryLayout, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
@@ -56,6 +59,15 @@ class Target:
     def inference(self) -> str:
         """The name of the engine."""
         return default_engine(self.model) if self.run is None else self.run.settings.engine_name
+
+    def at(self, shape: tuple[int, ...]) -> "Target":
+        """The same with a model for data of a shape, where its dictionary is convolutional.
+
+        Raises:
+            InputError: it has no such data.
+        """
+        other = self.model.convolutional and shape != self.model.shape
+        return replace(self, model=self.model.at(shape)) if other else self
 
     @property
     def data(self) -> DataSettings | None:
@@ -180,12 +192,30 @@ def described(source: Source, split: str) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
+def held_pictures(source: Source, targets: Iterable[Target], num: int | None) -> tuple[Tensor, ...]:
+    """The first `num` pictures that are held out, whole, those of each size together: (n, H, W).
+
+    Raises:
+        InputError: data that are cut from none, or a target that takes data of one size.
+    """
+    for target in targets:
+        if not target.model.convolutional:
+            raise InputError(
+                f"--whole was given for {target.path}, which has a {type(target.model.decoder).__name__} for data of "
+                "one size; leave it out: a convolutional dictionary takes whole pictures"
+            )
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for picture in source.held_pictures()[:num]:
+        groups.setdefault(tuple(picture.shape), []).append(picture)
+    return tuple(map(torch.stack, groups.values()))
+
+
 def check_widths(source: Source, targets: Iterable[Target]) -> None:
     """Refuse data of another size than a target explains."""
     width, facts = source.dim, source.describe()
     for target in targets:
         model, what = target.model, target.path
-        if width == model.size:
+        if width == model.size or model.convolutional:
             continue
         if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]
             raise InputError(

@@ -10,6 +10,9 @@ from itervae.errors import InputError
 from itervae.inference.checks import as_data, check_engine
 from itervae.model import GenerativeModel
 
+BATCH, LATENTS = 1000, 2**22
+"""Data that are measured together, and latents of all of them, at most."""
+
 
 def check_measured(model: Any, engines: Any, x: Any) -> tuple[GenerativeModel, Tensor]:
     """The model for data of this shape, and the data as a tensor (N, D); what is no model, no
@@ -20,6 +23,11 @@ def check_measured(model: Any, engines: Any, x: Any) -> tuple[GenerativeModel, T
     if len(x) == 0:
         raise InputError("there are no data to measure on; expected at least one row")
     return model, x
+
+
+def batches(model: GenerativeModel, x: Tensor) -> tuple[Tensor, ...]:
+    """The data (N, D) in batches that are measured together."""
+    return x.split(max(1, min(BATCH, LATENTS // model.latents)))
 
 
 def check_varied(x: Tensor) -> None:
