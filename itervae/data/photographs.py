@@ -139,12 +139,12 @@ def _regions_source(
         pixels = keep_pixels(parts, _area(sizes), (*_made_from(images, settings), regions), device)
         pools.append(PatchPool(pixels, sizes, size))
 
-    def held() -> Iterator[Tensor]:
+    def whole() -> Iterator[Tensor]:
         for image, (_, start, end) in zip(prepare_images(images, settings), validation, strict=True):
             yield image[:, start:end]
 
     fitted = _fitted(images)
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=held, device=device, fitted=fitted)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=fitted)
 
 
 def _pool(

@@ -81,11 +81,11 @@ def tell(options: Evaluate, found: tuple[dict[str, Any], list[str]]) -> None:
 def _split(options: Evaluate, source: Source) -> tuple[torch.Tensor, torch.Tensor | None, tuple[int, ...]]:
     """The data (N, D) asked for, their labels (N,), if any, and the shape of a datum."""
     if options.whole:
-        parts = held_pictures(source, options.targets.values(), options.num)
-        if len(parts) > 1 or len(parts[0]) < 2:
+        first, *others = parts = held_pictures(source, options.targets.values(), options.num)
+        if others or len(first) < 2:
             sizes = ", ".join(f"{len(part)} of {'x'.join(map(str, part.shape[1:]))}" for part in parts)
             raise InputError(f"the held-out pictures are {sizes} pixels; expected at least 2, of one size: name others")
-        return parts[0].flatten(1).to(options.device), None, tuple(parts[0].shape[1:])
+        return first.flatten(1).to(options.device), None, tuple(first.shape[1:])
     x, labels = (source.validation, source.validation_labels) if options.split == "validation" else source.load_test()
     x = x[: options.num].to(options.device)
     check_widths(source, options.targets.values())
