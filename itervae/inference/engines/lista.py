@@ -104,19 +104,17 @@ class LISTA(LearnedProximal):
         mixing = self._layer(state).mixing
         if mixing is None:
             return data_gradient
-        if len(mixing) != energy.maps:
+        latents = energy.maps if self.maps else data_gradient.shape[1]
+        if len(mixing) != latents:
             raise InputError(
-                f"the matrices of this engine are for {len(mixing)} latents and the model has {energy.maps}; train it "
-                "on this model, or without `matrices`"
+                f"the matrices of this engine are for {len(mixing)} latents and the model has {latents}; train it on "
+                "this model, or without `matrices`"
             )
         mixing = mixing.to(data_gradient.dtype)
         if not self.maps:
             return data_gradient + data_gradient @ mixing
-        return data_gradient + torch.einsum("bmp,mn->bnp", self._by_map(data_gradient), mixing).flatten(1)
-
-    def _by_map(self, value: Tensor) -> Tensor:
-        """Values of latents (B, K) by map and place (B, maps, P)."""
-        return value.unflatten(1, (self.maps, value.shape[1] // self.maps))
+        by_map = data_gradient.unflatten(1, (self.maps, data_gradient.shape[1] // self.maps))  # (B, maps, P)
+        return data_gradient + torch.einsum("bmp,mn->bnp", by_map, mixing).flatten(1)
 
     def _layer(self, state: State) -> Layer:
         layer = self.layers[state.step_count % len(self.layers)]
