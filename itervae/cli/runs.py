@@ -15,6 +15,7 @@ from itervae.errors import InputError
 from itervae.formats import named
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class
 from itervae.model import GenerativeModel, SparsityPrior, is_dictionary
+from itervae.model.convolution import Convolution
 from itervae.options import flag
 from itervae.paths import check_path
 from itervae.training import LoadedRun, load
@@ -27,13 +28,24 @@ def _taken(model: GenerativeModel) -> str:
     """What a dictionary file was taken for, in words."""
     if isinstance(prior := model.prior, SparsityPrior):
         threshold, sign = f"{'hard' if prior.hard else 'soft'} threshold", "signed" if prior.signed else "non-negative"
-        norms = model.dictionary.norm(dim=0)
+        assert model.atoms is not None  # it is linear
+        norms = model.atoms[0].norm(dim=0)
         low, high = norms.min().item(), norms.max().item()
         norm = "1" if high - 1 < 1e-4 > 1 - low else f"{low:.3g} to {high:.3g}"
         return f"sparse coding, {threshold} {prior.threshold.item():g}, {sign}, atoms of norm {norm}"
     rate = model.prior().u.mean().item()
     variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
     return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance:g}"
+
+
+def what_atoms(model: GenerativeModel) -> str:
+    """The dictionary of a linear model in words."""
+    operator = model.operator()
+    if not isinstance(operator, Convolution):
+        return f"{model.latents} atoms of {model.size} values"
+    count, channels, *widths = operator.atoms.shape
+    size = "x".join(map(str, widths)) + (f" in {channels} channels" if channels > 1 else "")
+    return f"{count} atoms of {size}, one every {operator.stride}, anywhere"
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ def open_target(
     if is_dictionary(path):
         model = reading.load(path, shape)
         name = default_engine(model)
-        where = f"{model.latents} atoms of {model.size} values, its {reading.atoms}"
+        where = what_atoms(model) + ("" if model.convolutional else f", its {reading.atoms}")
         taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
         prepare = Preparation(DataSettings(), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)

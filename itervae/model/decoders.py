@@ -11,7 +11,7 @@ from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.operators import LinearDecoder, OperatorDecoder
-from itervae.model.settings import DECODERS, VAESettings
+from itervae.model.settings import DECODERS, ModelSettings
 from itervae.own import make
 
 ATOM_SIZE = 16
@@ -97,7 +97,7 @@ def _own(kind: type[nn.Module], shape: tuple[int, ...], latents: int) -> nn.Modu
     return decoder
 
 
-def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
+def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
     """The decoder that settings name, for data of `shape`.
 
     Raises:

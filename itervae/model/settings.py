@@ -24,7 +24,7 @@ class VAESettings:
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
-    """Number of latent units K."""
+    """Number of latent units K, or of maps of --decoder convolutional."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[Module] = "linear"
     """Decoder from latents to data; the linear one is a dictionary and has an exact free energy,
     and so has the convolutional one, whose atoms may lie anywhere. A module class of your own, on
@@ -133,8 +133,10 @@ class CategoricalVAESettings(VAESettings):
 class SparseCodingSettings:
     """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
 
+    ADVANCED = ("atom_size", "stride")
+
     latents: Annotated[int, AtLeast(1)] = 512
-    """Number of coefficients K."""
+    """Number of coefficients K, or of maps of --decoder convolutional."""
     threshold: Annotated[float, Positive(", in units of the data")] = 1.0
     """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard
     threshold."""
@@ -145,6 +147,18 @@ class SparseCodingSettings:
     unit_norm: bool = True
     """Atoms of unit norm; without it they are taken as they are, which is for a dictionary that
     --freeze keeps."""
+    decoder: Literal["linear", "convolutional"] = "linear"
+    """Dictionary of atoms of the size of a datum, or of smaller ones that may lie anywhere."""
+    atom_size: int | None = None
+    """Side of the atoms of --decoder convolutional, by default 16, or that of the data where it is
+    smaller."""
+    stride: int | None = None
+    """Pixels from one place of such an atom to the next, by default a quarter of its side."""
+
+    @property
+    def decoder_name(self) -> str:
+        """The decoder by name."""
+        return self.decoder
 
 
 ModelSettings = VAESettings | SparseCodingSettings
