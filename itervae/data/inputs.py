@@ -248,14 +248,14 @@ class Preparation:
                     f"{facts.name} has {facts.size[0]}x{facts.size[1]} pixels, less than an atom of "
                     f"{self._least}x{self._least}; leave it out, or give a larger one."
                 )
-        for (height, width), group in groupby(range(len(sizes)), key=lambda index: sizes[index]):
+        pixels = dict.fromkeys(f"{height}x{width}" for height, width in sizes)
+        of = " and ".join(pixels) if len(pixels) < 4 else "several sizes of"
+        what = f"{len(sizes)} whole picture{'s' * (len(sizes) > 1)} of {of} pixels"
+        taken = f"{where} was taken for {what}, prepared as those of the run"
+        for _, group in groupby(range(len(sizes)), key=lambda index: sizes[index]):
             members = list(group)
-            x = torch.stack(list(prepare_images(images, self.settings, members)))
             positions = torch.tensor([[numbers[index], 0, 0] for index in members])
-            what = f"whole picture{'s' * (len(members) > 1)} of {height}x{width} pixels"
-            found.append(
-                Inputs(x, positions, f"{where} was taken for {len(members)} {what}, prepared as those of the run")
-            )
+            found.append(Inputs(torch.stack(list(prepare_images(images, self.settings, members))), positions, taken))
         return found
 
     def _tiles(

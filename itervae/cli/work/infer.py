@@ -55,7 +55,7 @@ def work(options: Infer) -> Encoded:
     for inputs in given:
         check = model.likelihood.check
         check(inputs.x.flatten(1) if inputs.x.ndim > 2 else inputs.x, lambda row: f"row {row} of {options.input}")
-    for taken in filter(None, (target.taken, *(inputs.taken for inputs in given))):
+    for taken in filter(None, dict.fromkeys((target.taken, *(inputs.taken for inputs in given)))):
         print(taken, file=sys.stderr)
     generator = torch.Generator(options.device).manual_seed(options.seed)
     out, total, worst, known, num = console(stderr=True), 0.0, 0.0, 0, 0
