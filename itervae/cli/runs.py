@@ -73,12 +73,14 @@ class Target:
         return default_engine(self.model) if self.run is None else self.run.settings.engine_name
 
     def at(self, shape: tuple[int, ...]) -> "Target":
-        """The same with a model for data of a shape, where its dictionary is convolutional.
+        """The same with a model for data of a shape, where its dictionary is convolutional; flat
+        rows are of the shape of its own.
 
         Raises:
             InputError: it has no such data.
         """
-        other = self.model.convolutional and shape != self.model.shape
+        rows = shape == (self.model.size,)
+        other = self.model.convolutional and shape != self.model.shape and not rows
         return replace(self, model=self.model.at(shape)) if other else self
 
     @property

@@ -109,7 +109,7 @@ def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
             f"unit-norm atoms were asked of decoder {settings.decoder_name}; only linear and convolutional ones have "
             "atoms: use one of those"
         )
-    for field in ("atom_size", "stride"):
+    for field in ("atom_size", "stride", "dimensions"):
         value = getattr(settings, field)
         if value is not None:
             check_whole(field, value, 1)
@@ -119,10 +119,17 @@ def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
                 f"{settings.decoder_name}; leave it out, or use `decoder=convolutional`"
             )
     if name == "convolutional":
-        sides = shape[1:] if len(shape) > 2 else shape
+        count = settings.dimensions or (len(shape) - 1 if len(shape) > 2 else len(shape))
+        if count not in (len(shape), len(shape) - 1):
+            raise InputError(
+                f"`dimensions={count}` was given for data of shape {tuple(shape)}; expected {len(shape)}, or "
+                f"{len(shape) - 1} where the first axis is of channels"
+            )
+        channels = count < len(shape)
+        sides = shape[1:] if channels else shape
         width = min(ATOM_SIZE, *sides) if settings.atom_size is None else settings.atom_size
         stride = max(1, width // 4) if settings.stride is None else settings.stride
-        return ConvolutionalDecoder(shape, latents, width, stride, unit_norm=unit_norm)
+        return ConvolutionalDecoder(shape, latents, width, stride, channels, unit_norm)
     if isinstance(name, type):
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)

@@ -183,7 +183,8 @@ def atom_settings(operator: object) -> dict[str, Any]:
         return {}
     widths = set(operator.atoms.shape[2:])
     size = widths.pop() if len(widths) == 1 else None
-    return {"decoder": "convolutional", "atom_size": size, "stride": operator.stride}
+    atom = {"atom_size": size, "stride": operator.stride, "dimensions": len(operator.shape)}
+    return {"decoder": "convolutional", **atom}
 
 
 def is_dictionary(path: Path) -> bool:

@@ -20,7 +20,16 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
-    ADVANCED = ("atom_size", "stride", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    ADVANCED = (
+        "atom_size",
+        "stride",
+        "dimensions",
+        "learn_variance",
+        "unit_norm",
+        "start_log_rate",
+        "indicator",
+        "prior",
+    )
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
@@ -35,6 +44,10 @@ class VAESettings:
     smaller."""
     stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
+    dimensions: Annotated[int, AtLeast(1)] | None = None
+    """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
+    H, W); by default those of a datum or, where it has three or more, all but the first, which is
+    of channels."""
     likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
     """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
     Poisson for counts."""
@@ -133,7 +146,7 @@ class CategoricalVAESettings(VAESettings):
 class SparseCodingSettings:
     """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
 
-    ADVANCED = ("atom_size", "stride")
+    ADVANCED = ("atom_size", "stride", "dimensions")
 
     latents: Annotated[int, AtLeast(1)] = 512
     """Number of coefficients K, or of maps of --decoder convolutional."""
@@ -154,6 +167,10 @@ class SparseCodingSettings:
     smaller."""
     stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
+    dimensions: Annotated[int, AtLeast(1)] | None = None
+    """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
+    H, W); by default those of a datum or, where it has three or more, all but the first, which is
+    of channels."""
 
     @property
     def decoder_name(self) -> str:

@@ -53,7 +53,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         described = replace(described, beta=model.beta.item())
     asked = settings.model
     if isinstance(asked, SparseCodingSettings) and isinstance(described, SparseCodingSettings):
-        of_atoms = ("latents", "unit_norm", "decoder", "atom_size", "stride")
+        of_atoms = ("latents", "unit_norm", "decoder", "atom_size", "stride", "dimensions")
         asked = replace(asked, **{name: getattr(described, name) for name in of_atoms})
     if asked not in (PoissonVAESettings(), described):
         raise InputError(

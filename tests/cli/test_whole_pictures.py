@@ -195,3 +195,15 @@ def test_sparse_coding_is_that_of_the_matrix_of_its_columns(shrinkage):
     x = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
     one, other = infer(model, LCAUnrolled(5), x), infer(dense, LCAUnrolled(5), x.flatten(1))
     assert_close(one.posterior.mean, other.posterior.mean, rtol=1e-4, atol=1e-5)
+
+
+def test_recordings_of_several_channels(home):
+    draw = np.random.default_rng(0)
+    np.save(home / "windows.npy", draw.normal(size=(12, 2, 20)))
+    np.save(home / "recording.npy", draw.normal(size=(1, 2, 57)))
+    few = ("--decoder", "convolutional", "--dimensions", 1, "--latents", 3, "--atom-size", 5, "--stride", 2)
+    few = (*few, "--updates", 1, "--batch-size", 4, "--steps", 2, "--device", "cpu")
+    run("train", "--data", "array", "--data-path", home / "windows.npy", *few, "--run-dir", home / "sound")
+    run("infer", home / "sound", "--input", home / "recording.npy", "--output", home / "o.npz")
+    found = np.load(home / "o.npz")
+    assert (found["log_rate"].shape, found["reconstruction"].shape) == ((1, 3, 31), (1, 2, 57))

@@ -29,6 +29,8 @@ LATENTS = 2**20
 """Latents of the data that are inferred together, at most."""
 SHOWN, SHOWN_WHOLE = 16, 4
 """Number of data, and of whole pictures, of which reconstructions are drawn."""
+SHARE = 0.995
+"""Share of the values of a whole picture that the grey scale holds."""
 
 
 class Encoded(NamedTuple):
@@ -38,11 +40,13 @@ class Encoded(NamedTuple):
     shape: tuple[int, ...]
     symbol: str
     shown: dict[str, np.ndarray]
+    share: float = 1.0
 
     def picture(self) -> "Figure":
         """The first data beside their reconstructions."""
         captions = [f"{self.symbol} {value:.1f}" for value in self.shown["free_energy"]]
-        return reconstructions_figure(self.shown["x"], self.shown["reconstruction"], self.shape, captions=captions)
+        x, reconstruction = self.shown["x"], self.shown["reconstruction"]
+        return reconstructions_figure(x, reconstruction, self.shape, captions=captions, share=self.share)
 
 
 def work(options: Infer) -> Encoded:
@@ -93,7 +97,7 @@ def work(options: Infer) -> Encoded:
     if worst > 1 and options.inference is None:
         bound += ": a bound, which more --steps or --inference optimal lower"
     said = f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
-    return Encoded(said, shape, model.prior.symbol, shown)
+    return Encoded(said, shape, model.prior.symbol, shown, 1.0 if shape == model.shape else SHARE)
 
 
 def files(options: Infer, found: Encoded) -> Mapping[str, Callable[[Path], object]]:
