@@ -57,8 +57,8 @@ def work(options: Infer) -> Encoded:
     model, engine = model.to(options.device), engine.to(options.device)
     given = target.prepare.each(options.input, options.as_, options.data_key)
     for inputs in given:
-        check = model.likelihood.check
-        check(inputs.x.flatten(1) if inputs.x.ndim > 2 else inputs.x, lambda row: f"row {row} of {options.input}")
+        rows = inputs.x if inputs.x.ndim == 2 else inputs.x.flatten(1)
+        model.likelihood.check(rows, lambda row: f"row {row} of {options.input}")
     for taken in filter(None, dict.fromkeys((target.taken, *(inputs.taken for inputs in given)))):
         print(taken, file=sys.stderr)
     generator = torch.Generator(options.device).manual_seed(options.seed)

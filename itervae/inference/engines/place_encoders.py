@@ -60,7 +60,7 @@ class PlaceEncoder(nn.Module):
 
     def __init__(self, name: str, decoder: ConvolutionalDecoder, outputs: int, bias: bool) -> None:
         super().__init__()
-        self.decoder_kind = tuple(decoder.weight.shape[1:])
+        self.atom = tuple(decoder.weight.shape[1:])
         if name == "linear":
             last: nn.Module = Correlation(outputs, decoder, bias)
             self.layers = nn.Sequential(last)
@@ -85,16 +85,13 @@ class PlaceEncoder(nn.Module):
         Raises:
             InputError: the model has another kind of dictionary.
         """
-        decoder = model.decoder
-        if not isinstance(decoder, ConvolutionalDecoder) or tuple(decoder.weight.shape[1:]) != self.decoder_kind:
-            found = (
-                f"atoms of {tuple(decoder.weight.shape[1:])}"
-                if isinstance(decoder, ConvolutionalDecoder)
-                else f"a {type(decoder).__name__}"
-            )
+        decoder, found = model.decoder, f"a {type(model.decoder).__name__}"
+        if isinstance(decoder, ConvolutionalDecoder):
+            found = f"atoms of {tuple(decoder.weight.shape[1:])}"
+        if not isinstance(decoder, ConvolutionalDecoder) or tuple(decoder.weight.shape[1:]) != self.atom:
             raise InputError(
-                f"the encoder is for a convolutional dictionary with atoms of {self.decoder_kind}, and this model has "
-                f"{found}; train one on this model"
+                f"the encoder is for a convolutional dictionary with atoms of {self.atom}, and this model has {found}; "
+                "train one on this model"
             )
         return self(x.reshape(len(x), decoder.weight.shape[1], *decoder.sides)).flatten(1)
 
