@@ -9,6 +9,7 @@ from torch.testing import assert_close
 import itervae
 from itervae import InputError
 from itervae.inference import LISTA, Amortized, FISTAUnrolled, build_engine, infer
+from itervae.inference.engines.learned import proximal_features
 from itervae.inference.engines.place_encoders import PlaceEncoder
 from itervae.inference.problem import Problem
 from itervae.model import (
@@ -140,16 +141,18 @@ def test_lista_on_a_convolution_is_lista_on_the_matrix_of_its_columns():
 
 
 def test_the_features_of_a_latent_do_not_grow_with_the_data():
-    """A datum that is twice the same: what a network sees of each latent is what it was."""
-    model = model_on((20, 16))
-    engine = build_engine("recurrent", model, steps=2)
-    moved(engine, 0.5)
-    x = torch.zeros(1, 20, 16)
-    x[0, 6:14, 4:12] = torch.randn(8, 8, generator=seeded(1))
-    one = model.maps(infer(model, engine, x).state.u)
-    twice = torch.cat([x, x], 2)
-    both = model.at((20, 32)).maps(infer(model, engine, twice).state.u)
-    assert_close(one[..., 3:-3], both[..., 3 : one.shape[-1] - 3], rtol=1e-3, atol=1e-3)
+    """At the prior all places have the same rate, and the curvature of a window is that of any."""
+    engine = build_engine("recurrent", model_on(), steps=2)
+    found = []
+    for shape in ((20, 16), (20, 32), (40, 64)):
+        model = model_on(shape)
+        problem = Problem(model, torch.zeros(1, model.size), model.prior())
+        features = proximal_features(problem.energy, engine.init(problem, None))
+        found.append(features[0, 0, 4].item())
+    rate = model.prior.log_rate.exp()
+    norms = model.decoder.weight.square().sum((1, 2, 3)) / model.likelihood.variance
+    expected = torch.log1p((rate * norms).sum() * 16 / 4) / 3  # 16 values, a place in 4
+    assert found == pytest.approx([expected.item()] * 3, rel=1e-5)
 
 
 @pytest.mark.parametrize(
