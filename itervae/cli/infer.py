@@ -18,7 +18,8 @@ from itervae.errors import InputError
 class Infer(Measurement):
     """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
     parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
-    proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
+    proved bound of the distance to the best; NaN where there is no proof), one row a datum. Of a
+    convolutional dictionary the arrays have their natural shape: maps of log-rates and counts."""
 
     EXAMPLES = (
         "itervae infer runs/my-run --input x.npy --output codes.npz",
@@ -34,8 +35,8 @@ class Infer(Measurement):
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
-    for a run that saw such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W).
-    What it was taken for is said."""
+    for a run that saw such, prepared and tiled as in the run, or whole for a convolutional
+    dictionary: a file, a folder, a stack (N, H, W). What it was taken for is said."""
     output: Path
     """File to write, .npz."""
     figure: Path | None = None

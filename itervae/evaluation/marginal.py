@@ -66,7 +66,7 @@ def marginal_likelihood(
     Raises:
         InputError: β is not 1, or sample numbers that do not increase.
     """
-    x, precision = as_data(model, x)
+    model, x, precision = as_data(model, x)
     check_kind("posterior", posterior, RelaxedPoisson, "a distribution: infer(model, engine, x).posterior")
     check_kind("samples", samples, Sequence, f"increasing numbers from 1, such as ({samples},)")
     check_seed(seed)

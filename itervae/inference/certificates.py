@@ -29,7 +29,7 @@ def certificate(
 
     Args:
         model: generative model with K latents and data of dimension D.
-        x: data (B, D).
+        x: data (B, D), or (B, *shape) of a convolutional dictionary.
         posterior: of these data, over (B, K) latents.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         precision: of each value, as in `infer`.
@@ -37,7 +37,7 @@ def certificate(
     Raises:
         InputError: x or the posterior is of another kind, width or device than the model.
     """
-    x, w = as_data(model, x, precision)
+    model, x, w = as_data(model, x, precision)
     check_kind("posterior", posterior, Family, "a distribution: infer(model, engine, x).posterior")
     check_devices(x, {"the posterior": posterior.u, "the prior": None if prior is None else prior.u})
     own = model.prior()

@@ -30,12 +30,12 @@ def check_kinds(
     record: Any,
     generator: Any,
     precision: Any = None,
-) -> tuple[Tensor, Tensor | None]:
-    """The data and their precision as tensors; arguments of `infer` that are of another kind are
-    refused: a name or a class for an object."""
+) -> tuple[GenerativeModel, Tensor, Tensor | None]:
+    """The model, the data and their precision, as `as_data` gives them; arguments of `infer` that
+    are of another kind are refused: a name or a class for an object."""
     check_model(model)
     check_engine(engine)
-    x, precision = as_data(model, x, precision)
+    model, x, precision = as_data(model, x, precision)
     if prior is not None:
         check_kind("prior", prior, Family | SparsityCost, "a distribution, such as model.prior()")
     if state is not None:
@@ -61,7 +61,7 @@ def check_kinds(
         "the generator": generator,
     }
     check_devices(x, others)
-    return x, precision
+    return model, x, precision
 
 
 def check_model(model: Any) -> None:
@@ -87,12 +87,13 @@ def check_engine(engine: Any) -> None:
     raise InputError(f"engine is {what}; expected {how}")
 
 
-def as_data(model: Any, x: Any, precision: Any = None) -> tuple[Tensor, Tensor | None]:
-    """Data as a tensor (B, D), of the number type and on the device of the model where they are an
-    array or lists, with what is not seen filled in, and their precision; what is no model is
-    refused, and data or a precision of another shape."""
+def as_data(model: Any, x: Any, precision: Any = None) -> tuple[GenerativeModel, Tensor, Tensor | None]:
+    """The model for data of this shape (`GenerativeModel.meet`); the data as a tensor (B, D), of
+    the number type and on the device of the model where they are an array or lists, with what is not
+    seen filled in; and their precision. What is no model is refused, and data or a precision of
+    another shape."""
     check_model(model)
-    x = as_tensor("x", x, model.beta)
+    model, x = model.meet(as_tensor("x", x, model.beta))
     if x.ndim != 2:
         raise InputError(
             f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row, x.reshape(len(x), -1)"
@@ -104,7 +105,7 @@ def as_data(model: Any, x: Any, precision: Any = None) -> tuple[Tensor, Tensor |
     x, precision = model.seen(x, precision)
     if isinstance(model.likelihood, PoissonLikelihood):  # it gives other data no probability at all
         model.likelihood.check(x)
-    return x, precision
+    return model, x, precision
 
 
 def check_inputs(

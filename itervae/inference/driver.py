@@ -71,6 +71,8 @@ def infer(
         engine: the method (see `itervae.inference.ENGINES`).
         x: data (B, D), finite: a tensor, an array or lists. The answer has its precision, float32
             or float64; that of the model where the decoder is a network, or x is of another kind.
+            Of a convolutional dictionary also in natural shape, (B, H, W) or (B, C, H, W) say, of
+            any size: the answer is that of `model.at` this shape.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
@@ -89,7 +91,7 @@ def infer(
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
-    x, precision = check_kinds(model, engine, x, prior, state, steps, gradient, record, generator, precision)
+    model, x, precision = check_kinds(model, engine, x, prior, state, steps, gradient, record, generator, precision)
     given: PriorDistribution = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
     gradient.check(model, engine)

@@ -205,6 +205,15 @@ class ConvolutionalDecoder(OperatorDecoder):
         self.weight = nn.Parameter(torch.randn(maps, depth, *widths) / math.sqrt(count))
         self.bias = nn.Parameter(torch.zeros(depth)) if bias else None
 
+    @classmethod
+    def like(
+        cls, operator: Convolution, shape: tuple[int, ...], unit_norm: bool = False, bias: bool = False
+    ) -> "ConvolutionalDecoder":
+        """A decoder with atoms of the number, the size and the stride of those of an operator, for
+        data of a shape."""
+        count, _, *widths = operator.atoms.shape
+        return cls(shape, count, tuple(widths), operator.stride, len(shape) > len(widths), unit_norm, bias)
+
     def at(self, shape: tuple[int, ...]) -> "ConvolutionalDecoder":
         """The same atoms for data of another shape, of as many dimensions and channels."""
         shape = check_shape(shape)

@@ -79,7 +79,8 @@ class GenerativeModel(nn.Module):
         decoder: module from z (..., K) to (..., D).
         likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson
             (its link makes rates of what the decoder gives).
-        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened.
+        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened, those
+            of a convolutional dictionary in their natural shape too (`meet`).
         beta: β > 0.
     """
 
@@ -168,6 +169,33 @@ class GenerativeModel(nn.Module):
                 f"this model has a {type(self.decoder).__name__}; expected a ConvolutionalDecoder, of maps"
             )
         return z.reshape(*z.shape[:-1], self.prior.maps, *self.decoder.operator().places)
+
+    def signal(self, x: Tensor) -> Tensor:
+        """Data (..., D), such as `decode` gives, in their natural shape (..., *shape)."""
+        return x.reshape(*x.shape[:-1], *self.shape)
+
+    def meet(self, x: Tensor) -> tuple["GenerativeModel", Tensor]:
+        """The model for data x, and these as rows (B, D). Of a convolutional dictionary x may have
+        its natural shape, (B, *shape), of any size: then the model is that `at` this shape.
+
+        Raises:
+            InputError: the dictionary has no such signals.
+        """
+        rows = x.ndim == 2 and (x.shape[1] == self.size or len(self.shape) > 1)
+        if rows or x.ndim < 2 or not self.convolutional:
+            return self, x
+        shape = tuple(x.shape[1:])
+        return (self if shape == self.shape else self.at(shape)), x.flatten(1)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether atoms may lie anywhere on data, which may be of any size (`at`)."""
+        return isinstance(self.decoder, ConvolutionalDecoder)
+
+    @property
+    def atom_size(self) -> int | None:
+        """The largest side of the atoms of a convolutional dictionary; None of another."""
+        return max(self.decoder.weight.shape[2:]) if isinstance(self.decoder, ConvolutionalDecoder) else None
 
     @property
     def size(self) -> int:
@@ -342,7 +370,7 @@ class GenerativeModel(nn.Module):
         the posterior's temperature (at temperature 0, of integer counts or one-hots).
 
         Args:
-            x: data (B, D).
+            x: data (B, D), or (B, *shape) of a convolutional dictionary.
             posterior: q(z | x), of shape (B, K).
             prior: p(z), of shape (K,) or (B, K); the static prior where None.
             precision: w ≥ 0, (D,) or (B, D), that divides the variance of each value, so that its
@@ -357,7 +385,10 @@ class GenerativeModel(nn.Module):
         """
         static = self.prior()
         family = type(self.posterior(static.u))
-        x = as_tensor("x", x, self.beta)
+        model, x = self.meet(as_tensor("x", x, self.beta))
+        if model is not self:
+            options: Any = {"estimator": estimator, "samples": samples, "generator": generator}
+            return model.free_energy(x, posterior, prior, **options)
         example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
         _check_family("posterior", posterior, family, example)
         if prior is not None:

@@ -25,6 +25,8 @@ def as_precision(precision: Any, x: Tensor) -> Tensor | None:
         return None
     found = as_tensor("precision", precision, x, "(D,) or (B, D), 0 where a value is not seen")
     check_devices(x, {"the precision": found})
+    if found.ndim > 1 and found.shape != x.shape:  # of natural shape, of all data or the same for each
+        found = found.flatten() if found.numel() == x.shape[1] else found.flatten(1)
     if found.shape not in (x.shape[1:], x.shape):
         raise InputError(
             f"precision has shape {tuple(found.shape)}; expected {tuple(x.shape)}, one for each value of x, or "

@@ -41,6 +41,7 @@ def reconstructions_figure(
     captions: Sequence[str] | None = None,
     *,
     sampled: np.ndarray | None = None,
+    share: float = 1.0,
 ) -> "Figure":
     """Data, reconstruction and residual, one below the other, all of one datum on the datum's own
     scale.
@@ -58,6 +59,8 @@ def reconstructions_figure(
         captions: N short texts, such as the free energy; where None, R² of each reconstruction per
             datum: 1 − ‖x − x̂‖²/‖x − m‖², m the mean of the datum's own values.
         sampled: (N, D) decoded sampled counts, if they are to be shown too.
+        share: of the values of an image that the scale is to hold, in place of all: of whole
+            pictures a few values are far from the rest, and are drawn black or white.
 
     Raises:
         InputError: shapes that do not fit, or not one caption per datum.
@@ -82,15 +85,20 @@ def reconstructions_figure(
     if len(shape) == 3:
         note = "; ".join(part for part in (note, f"{shape[0]} channels side by side") if part)
     drawn = {name: side_by_side(values, shape, name) for name, values in rows.items()}
-    return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note)
+    return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note, share)
 
 
-def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, ...], note: str) -> "Figure":
+def _images(
+    rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, ...], note: str, share: float
+) -> "Figure":
     x = rows["data"]
     signed = bool((x < 0).any())
     scale = _largest(x, rows["reconstruction"])[:, None]
+    if share < 1:
+        held = np.quantile(np.nan_to_num(np.abs(x)), share, axis=1)[:, None]
+        scale = np.where(held > 0, held, scale)
     shown = [grey(v, scale, signed or name == "residual").reshape(-1, *shape) for name, v in rows.items()]
-    note = "; ".join(part for part in (note, _explain(rows, signed)) if part)
+    note = "; ".join(part for part in (note, _explain(rows, signed, share)) if part)
 
     count = min(COLUMNS, len(x))
     bands = [slice(start, start + count) for start in range(0, len(x), count)]
@@ -128,8 +136,9 @@ def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, 
     return figure
 
 
-def _explain(rows: dict[str, np.ndarray], signed: bool) -> str:
-    note = f"grey: {'−m' if signed else '0'} to m, the largest |value| of each datum"
+def _explain(rows: dict[str, np.ndarray], signed: bool, share: float) -> str:
+    largest = "the largest |value| of each datum" if share == 1 else f"which {share:.1%} of |values| are below"
+    note = f"grey: {'−m' if signed else '0'} to m, {largest}"
     if "residual" in rows and not signed:
         note += ", residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):

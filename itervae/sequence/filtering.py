@@ -72,7 +72,7 @@ def filter_step(
         InputError: an unknown start, a state of other sequences, or what `infer` and the carryover
             refuse.
     """
-    x, precision = as_data(model, x)
+    model, x, precision = as_data(model, x)
     check_engine(engine)
     check_choice("start", start, STARTS)
     static = model.prior()

@@ -43,6 +43,11 @@ class PoissonEnergy(LinearEnergy):
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
+    @property
+    def maps(self) -> int:
+        """Atoms, of a convolutional dictionary each at many places; K of another."""
+        return self._given[0].prior.maps
+
     def map(self, f: Callable[[Tensor], Tensor]) -> "PoissonEnergy":
         own = super().map(f)
         assert isinstance(own, PoissonEnergy)
