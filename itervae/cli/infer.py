@@ -12,6 +12,7 @@ from itervae.arguments import check_whole
 from itervae.cli.command import FIGURE, Measurement, Output
 from itervae.cli.targets import DictionarySettings
 from itervae.errors import InputError
+from itervae.formats import check_file, is_array_file
 
 
 @dataclass(kw_only=True)
@@ -28,7 +29,11 @@ class Infer(Measurement):
     )
 
     WORK = "itervae.cli.work.infer"
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz"), "figure": FIGURE}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {
+        "output": Output("codes", ".npz"),
+        "figure": FIGURE,
+        "fill": Output("data filled in", ".npy"),
+    }
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
@@ -41,6 +46,13 @@ class Infer(Measurement):
     """File to write, .npz."""
     figure: Path | None = None
     """File (.png, .pdf, .svg) for a picture of the first data beside their reconstructions."""
+    missing: str | None = None
+    """Values of the input that were not seen: nan, or a file with an array of its shape, not 0
+    where one is missing. By default what the run was trained with; the free energy leaves them
+    out."""
+    fill: Path | None = None
+    """File (.npy) for the data with what is missing filled in, the mean reconstruction in its
+    place."""
     data_key: str | None = None
     """Name of the array in an input (.npz, .mat, .h5) that holds several."""
     shape: tuple[int, ...] | None = None
@@ -66,9 +78,20 @@ class Infer(Measurement):
         return [] if self.inference is None else [self.inference]
 
     def reads(self) -> Sequence[Path]:
-        return [self.target, self.input]
+        return [self.target, self.input, *([] if self.mask is None else [self.mask])]
+
+    @property
+    def mask(self) -> Path | None:
+        """The file that says what is missing, if one does."""
+        return None if self.missing in (None, "nan") else Path(self.missing)
 
     def check(self) -> None:
+        if self.mask is not None:
+            if not is_array_file(self.mask):
+                raise InputError(
+                    f"--missing is {self.missing}; expected nan, or the file of an array, such as mask.npy"
+                )
+            check_file(self.mask, "array of what is missing")
         if self.steps is None:
             return
         check_whole("--steps", self.steps)

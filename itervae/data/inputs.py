@@ -201,7 +201,7 @@ class Preparation:
 
     def _sized(self, array: np.ndarray, where: str) -> Inputs:
         scale, size = self.settings.divide_by, "x".join(map(str, array.shape[1:]))
-        x = large_rows(flattened(array), where, scale)[:].unflatten(1, array.shape[1:])
+        x = large_rows(flattened(array), where, scale, self.settings.missing == "nan")[:].unflatten(1, array.shape[1:])
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} data of {size} values, whole, {how}")
 

@@ -41,6 +41,7 @@ def reconstructions_figure(
     captions: Sequence[str] | None = None,
     *,
     sampled: np.ndarray | None = None,
+    filled: np.ndarray | None = None,
     share: float = 1.0,
 ) -> "Figure":
     """Data, reconstruction and residual, one below the other, all of one datum on the datum's own
@@ -59,6 +60,7 @@ def reconstructions_figure(
         captions: N short texts, such as the free energy; where None, R² of each reconstruction per
             datum: 1 − ‖x − x̂‖²/‖x − m‖², m the mean of the datum's own values.
         sampled: (N, D) decoded sampled counts, if they are to be shown too.
+        filled: (N, D) the data with what is missing filled in, likewise.
         share: of the values of an image that the scale is to hold, in place of all: of whole
             pictures a few values are far from the rest, and are drawn black or white.
 
@@ -70,6 +72,8 @@ def reconstructions_figure(
     rows = {"data": x, "reconstruction": _like(x, reconstruction, "reconstruction")}
     if sampled is not None:
         rows["sampled counts"] = _like(x, sampled, "sampled")
+    if filled is not None:
+        rows["filled in"] = _like(x, filled, "filled")
     if captions is None:
         captions = [_r_squared(*pair) for pair in zip(x, rows["reconstruction"], strict=True)]
     if len(captions) != len(x):
@@ -142,13 +146,15 @@ def _explain(rows: dict[str, np.ndarray], signed: bool, share: float) -> str:
     if "residual" in rows and not signed:
         note += ", residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):
-        note += "; red: not finite"
+        missing = np.isnan(rows["data"]).any() and all(np.isfinite(v).all() for n, v in rows.items() if n != "data")
+        note += "; red: missing" if missing and "filled in" in rows else "; red: not finite"
     return note
 
 
 def _lines(rows: dict[str, np.ndarray], captions: list[str], note: str) -> "Figure":
-    colours = {"data": INK, "reconstruction": "#0072b2", "sampled counts": "#e69f00", "residual": "#b0b0b0"}
-    layers = {"residual": 0, "data": 1, "sampled counts": 2, "reconstruction": 3}
+    colours = {"data": INK, "reconstruction": "#0072b2", "sampled counts": "#e69f00", "filled in": "#009e73"}
+    colours["residual"] = "#b0b0b0"
+    layers = {"residual": 0, "filled in": 1, "data": 2, "sampled counts": 3, "reconstruction": 4}
     lines = {name: (values, colours[name], layers[name]) for name, values in rows.items()}
     limits = []
     for index, largest in enumerate(_largest(rows["data"], rows["reconstruction"])):

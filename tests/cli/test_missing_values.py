@@ -45,6 +45,37 @@ def test_a_run_learns_from_what_is_seen(table):
     assert np.isfinite(record["free_energy"])
 
 
+def test_infer_fills_in_by_nan_or_by_a_mask(table, tmp_path, monkeypatch, capsys):
+    folder, x, whole = table
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", x)
+    np.save("whole.npy", whole)
+    np.save("mask.npy", np.isnan(x))
+    cli.main(["export", str(folder / "run"), "--output", "phi.npz"])
+    shared = ("infer", "phi.npz", "--output", "o.npz", "--inference", "optimal")
+    cli.main([*shared, "--input", "x.npy", "--missing", "nan", "--fill", "one.npy", "--figure", "o.png"])
+    cli.main([*shared, "--input", "whole.npy", "--missing", "mask.npy", "--fill", "two.npy"])
+    one, two, lost = np.load("one.npy"), np.load("two.npy"), np.isnan(x)
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+    np.testing.assert_array_equal(one[~lost], x[~lost])
+    model = itervae.load_dictionary("phi.npz")
+    decoded = model.decode(itervae.infer(model, Optimal(), x, precision=~lost).posterior.mean).numpy()
+    np.testing.assert_allclose(one[lost], decoded[lost], rtol=1e-4)
+    assert f"{lost.sum()} of {x.size} values were not seen" in capsys.readouterr().out
+    np.save("other.npy", np.zeros((3, 8)))
+    for more, message in {
+        ("x.npy",): "x.npy holds nan at row .*remove or replace",
+        ("whole.npy", "--fill", "f.npy"): "--fill was given, and nothing is missing; say with --missing",
+        ("whole.npy", "--missing", "other.npy"): r"other.npy has shape \(3, 8\), and the input \(300, 8\).*expected",
+        ("whole.npy", "--missing", "maybe"): "--missing is maybe; expected nan, or the file of an array",
+        ("whole.npy", "--missing", "none.npy"): "no array of what is missing at .*none.npy; expected",
+    }.items():
+        with pytest.raises(SystemExit):
+            cli.main([*shared, "--input", *more])
+        error = capsys.readouterr().err.strip()
+        assert re.search(message, error.splitlines()[-1]), error
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_lost_is_filled_in_better_than_by_the_mean(table, tmp_path):

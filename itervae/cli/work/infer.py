@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,9 @@ from itervae.cli.runs import Target, named_engine
 from itervae.cli.show import console
 from itervae.data import Inputs
 from itervae.distributions import Family, RelaxedPoisson, SparseCode
+from itervae.errors import InputError
 from itervae.files import Columns
+from itervae.formats import read_array
 from itervae.inference import Engine, Inference, infer
 from itervae.model import GenerativeModel
 from itervae.plotting import reconstructions_figure, save
@@ -40,13 +43,16 @@ class Encoded(NamedTuple):
     shape: tuple[int, ...]
     symbol: str
     shown: dict[str, np.ndarray]
+    filled: list[np.ndarray]
     share: float = 1.0
 
     def picture(self) -> "Figure":
         """The first data beside their reconstructions."""
         captions = [f"{self.symbol} {value:.1f}" for value in self.shown["free_energy"]]
-        x, reconstruction = self.shown["x"], self.shown["reconstruction"]
-        return reconstructions_figure(x, reconstruction, self.shape, captions=captions, share=self.share)
+        x, reconstruction, filled = self.shown["x"], self.shown["reconstruction"], self.shown.get("filled")
+        return reconstructions_figure(
+            x, reconstruction, self.shape, filled is None, captions, filled=filled, share=self.share
+        )
 
 
 def work(options: Infer) -> Encoded:
@@ -55,15 +61,15 @@ def work(options: Infer) -> Encoded:
     if options.inference is not None:
         engine, steps = named_engine(options.inference, target, options.own())
     model, engine = model.to(options.device), engine.to(options.device)
-    given = target.prepare.each(options.input, options.as_, options.data_key)
+    given = _prepared(options, target)
     for inputs in given:
         rows = inputs.x if inputs.x.ndim == 2 else inputs.x.flatten(1)
-        model.likelihood.check(rows, lambda row: f"row {row} of {options.input}")
+        model.likelihood.check(rows, lambda row: f"row {row} of {options.input}", model.missing)
     for taken in filter(None, dict.fromkeys((target.taken, *(inputs.taken for inputs in given)))):
         print(taken, file=sys.stderr)
     generator = torch.Generator(options.device).manual_seed(options.seed)
     out, total, worst, known, num = console(stderr=True), 0.0, 0.0, 0, 0
-    shape, shown = model.shape, {}
+    shape, shown, filled, lost, values = model.shape, {}, [], 0, 0
     with torch.no_grad(), Columns(options.output) as columns:
         parts = (
             part for inputs in given for part in _posteriors(target, engine, inputs, steps, options.device, generator)
@@ -72,6 +78,11 @@ def work(options: Infer) -> Encoded:
         quick = (count < 5 and given[0].x.ndim == 2) or not out.is_terminal
         for part in track(parts, "inferring", total=count, console=out, disable=quick, transient=True):
             found = codes(part.model, part.found.posterior, generator)
+            if model.missing:
+                x = part.x.view_as(found["reconstruction"])
+                lost, values = lost + int(x.isnan().sum()), values + x.numel()
+                found["filled"] = torch.where(x.isnan(), found["reconstruction"].to(x.dtype), x)
+                filled.append(found["filled"].cpu().numpy())
             energy = part.model.free_energy(part.x, part.found.posterior, part.prior, generator=generator).total
             certificate = part.found.stats["certificate"]
             total += energy.double().sum().item()
@@ -86,6 +97,7 @@ def work(options: Infer) -> Encoded:
             num += len(part.x)
             if not shown:
                 rows = {"x": part.x, "reconstruction": found["reconstruction"].flatten(1), "free_energy": energy}
+                rows |= {name: value.flatten(1) for name, value in found.items() if name == "filled"}
                 most = SHOWN if part.model is model else SHOWN_WHOLE
                 shape, shown = part.model.shape, {name: value[:most].cpu().numpy() for name, value in rows.items()}
         if given[0].positions is not None:
@@ -97,11 +109,45 @@ def work(options: Infer) -> Encoded:
     if worst > 1 and options.inference is None:
         bound += ": a bound, which more --steps or --inference optimal lower"
     said = f"{num} data, {energy} {total / num:.2f}{unit} in the mean{bound}"
-    return Encoded(said, shape, model.prior.symbol, shown, 1.0 if shape == model.shape else SHARE)
+    if model.missing:
+        said += f"; {lost} of {values} values were not seen"
+    return Encoded(said, shape, model.prior.symbol, shown, filled, 1.0 if shape == model.shape else SHARE)
+
+
+def _prepared(options: Infer, target: Target) -> list[Inputs]:
+    """The input, of each size together, NaN where it was not seen."""
+    prepare, model = target.prepare, target.model
+    if options.missing is not None:
+        model.missing = True
+        prepare = replace(prepare, settings=replace(prepare.settings, missing="nan"))
+    if options.fill is not None and not model.missing:
+        raise InputError("--fill was given, and nothing is missing; say with --missing what is, or leave it out")
+    given = prepare.each(options.input, options.as_, options.data_key)
+    if options.fill is not None and len(given) > 1:
+        raise InputError(
+            f"--fill was given for pictures of {len(given)} sizes; expected one size: give them apart, or leave it "
+            "out, as the codes hold them too"
+        )
+    if options.mask is None:
+        return given
+    first, *others = given
+    mask = np.asarray(read_array(options.mask))
+    lost = mask[None] if mask.ndim == first.x.ndim - 1 and len(first.x) == 1 else mask
+    if others or lost.reshape(len(lost), -1).shape != first.x.flatten(1).shape:
+        sizes = " and ".join(str(tuple(inputs.x.shape)) for inputs in given)
+        raise InputError(
+            f"{options.mask} has shape {mask.shape}, and the input {sizes} once it is prepared; expected the same: "
+            "mask rows, or whole pictures of one size"
+        )
+    hidden = torch.from_numpy(np.ascontiguousarray(lost != 0)).view(first.x.shape)
+    return [replace(first, x=first.x[:].masked_fill(hidden, torch.nan))]
 
 
 def files(options: Infer, found: Encoded) -> Mapping[str, Callable[[Path], object]]:
-    return {"figure": lambda path: save(found.picture(), path)}
+    return {
+        "figure": lambda path: save(found.picture(), path),
+        "fill": lambda path: np.save(path, np.concatenate(found.filled)),
+    }
 
 
 def tell(options: Infer, found: Encoded) -> None:
