@@ -89,8 +89,8 @@ def check_engine(engine: Any) -> None:
 
 def as_data(model: Any, x: Any, precision: Any = None) -> tuple[GenerativeModel, Tensor, Tensor | None]:
     """The model for data of this shape (`GenerativeModel.meet`); the data as a tensor (B, D), of
-    the number type and on the device of the model where they are an array or lists, with what is not
-    seen filled in; and their precision. What is no model is refused, and data or a precision of
+    the number type and on the device of the model where they are an array or lists, with what is
+    not seen filled in; and their precision. What is no model is refused, and data or a precision of
     another shape."""
     check_model(model)
     model, x = model.meet(as_tensor("x", x, model.beta))
