@@ -46,7 +46,7 @@ class VAESettings:
     smaller."""
     stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
-    dimensions: Annotated[int, AtLeast(1)] | None = None
+    dimensions: int | None = None
     """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
     H, W); by default those of a datum or, where it has three or more, all but the first, which is
     of channels."""
@@ -176,7 +176,7 @@ class SparseCodingSettings:
     smaller."""
     stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
-    dimensions: Annotated[int, AtLeast(1)] | None = None
+    dimensions: int | None = None
     """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
     H, W); by default those of a datum or, where it has three or more, all but the first, which is
     of channels."""
