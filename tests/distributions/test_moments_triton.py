@@ -79,7 +79,7 @@ def far(name, dtype, device="cpu"):
     """Each latent of its own datum, by the kernels and in tensors in float64."""
     u = torch.stack([torch.tensor(part) for part in FAR[name]], 1)
     one = torch.ones(len(u))
-    given = [u, torch.zeros(u.shape[1]), torch.ones(1), one[:, None], one, one]
+    given = [u, torch.zeros_like(u), torch.ones(1), one[:, None], one, one]
     found = all_of(moments_of(name), *(value.to(device, dtype) for value in given))
     return found, all_of(lambda *inputs: in_tensors(name, *inputs), *(value.double() for value in given))
 
@@ -114,7 +114,7 @@ def clamps(dtype, device="cpu"):
             (again,) = torch.autograd.grad(bent[:, :9].sum(), part)
         exact = u[:, :37].double().requires_grad_()
         expected = soft_clamp(exact, limit)
-        own = torch.where(exact > limit, 1 - torch.tanh(exact - limit).square(), 1.0 + 0 * exact)
+        own = torch.where(exact > limit, 1 - torch.tanh(exact - limit).square(), torch.ones_like(exact))
         only = torch.where(torch.arange(37) < 9, own, 0.0)
         ours = [value.detach().cpu() for value in (bent, hits, slope, again)]
         theirs = [value.detach() for value in (expected, (exact > limit).sum(-1), 2 * own, only)]
@@ -302,10 +302,8 @@ def test_it_compiles_for_a_gpu(name, dtype, latents, tmp_path, monkeypatch):
     assert all(each.asm["cubin"] for each in made)
     if latents > 1024:
         return
-    counts = [
-        tuple(sum(f"tt.{what} " in line for line in each.asm["ttgir"].splitlines() if "tensor<" in line) for what in ops)
-        for each, ops in zip(made, [("load", "store")] * len(made), strict=True)
-    ]
+    lines = [[line for line in each.asm["ttgir"].splitlines() if "tensor<" in line] for each in made]
+    counts = [tuple(sum(f"tt.{what} " in line for line in each) for what in ("load", "store")) for each in lines]
     parts = PARTS[name]
     assert counts[0] == (2 * parts + 1, 1)  # u, prior and c; the mean
     assert counts[1] == (2 * parts + 4, 2 * parts + 1)  # and three gradients; those of u, prior and c
