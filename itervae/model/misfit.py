@@ -1,5 +1,5 @@
-"""‖x − Φz‖² (B,) in as few passes as there can be, forward and back: on a CPU with the product, on a
-GPU after it, in compiled code."""
+"""‖x − Φz‖² (B,) in as few passes as there can be, forward and back: on a CPU with the product, on
+a GPU after it, in compiled code."""
 
 from importlib import import_module
 from typing import Any

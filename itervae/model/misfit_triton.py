@@ -29,9 +29,7 @@ def _misfit(x_at, y_at, out_at, x_stride, y_stride, SIZE: tl.constexpr, BLOCK: t
 
 @triton.jit
 @no_type_check
-def _misfit_back(
-    x_at, y_at, pull_at, out_at, x_stride, y_stride, pull_stride, SIZE: tl.constexpr, BLOCK: tl.constexpr
-):
+def _misfit_back(x_at, y_at, pull_at, out_at, x_stride, y_stride, pull_stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     pull = -2 * tl.load(pull_at + row * pull_stride)
     for first in range(0, SIZE, BLOCK):

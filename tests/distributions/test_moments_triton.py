@@ -147,7 +147,9 @@ def interpreted(path):
     found = {(name, case): pairs(name, case) for name in KINDS for case in CASES}
     for name in KINDS:
         found |= {("far", name, dtype): far(name, dtype) for dtype in CLOSE} | {("alone", name): kl_alone(name)}
-    found |= {("clamp", dtype): clamps(dtype) for dtype in CLOSE} | {("misfit", dtype): misfits(dtype) for dtype in CLOSE}
+    found |= {("clamp", dtype): clamps(dtype) for dtype in CLOSE} | {
+        ("misfit", dtype): misfits(dtype) for dtype in CLOSE
+    }
     torch.save(found, path)
 
 
