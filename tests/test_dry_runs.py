@@ -184,7 +184,7 @@ def test_a_step_launches_its_products_and_one_kernel(latents, products, name):
 
 
 PASSES = ("clamp", "moments", "misfit", "misfit_back", "moments_back", "clamp_back")
-"""What an update of an encoder does to arrays of the batch beside its products, each in a kernel."""
+"""The kernels of what an update of an encoder does to arrays of the batch beside its products."""
 UPDATES = {"poisson": (47, 116), "gaussian": (51, 99), "laplace": (51, 139)}
 """Launches of such an update up to the gradient, most of them on a few numbers; and in tensors."""
 

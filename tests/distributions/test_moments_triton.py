@@ -21,8 +21,8 @@ from itervae.distributions.clamp import clamped, soft_clamp
 from itervae.model.misfit import squared_distance
 
 pytest.importorskip("triton")
-from itervae.distributions import clamp_triton, moments_triton  # noqa: E402
-from itervae.model import misfit_triton  # noqa: E402
+from itervae.distributions import clamp_triton, moments_triton
+from itervae.model import misfit_triton
 
 KINDS = ("poisson", "gaussian", "laplace")
 PARTS = {"poisson": 1, "gaussian": 2, "laplace": 2}
@@ -147,9 +147,8 @@ def interpreted(path):
     found = {(name, case): pairs(name, case) for name in KINDS for case in CASES}
     for name in KINDS:
         found |= {("far", name, dtype): far(name, dtype) for dtype in CLOSE} | {("alone", name): kl_alone(name)}
-    found |= {("clamp", dtype): clamps(dtype) for dtype in CLOSE} | {
-        ("misfit", dtype): misfits(dtype) for dtype in CLOSE
-    }
+    for dtype in CLOSE:
+        found |= {("clamp", dtype): clamps(dtype), ("misfit", dtype): misfits(dtype)}
     torch.save(found, path)
 
 

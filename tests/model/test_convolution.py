@@ -117,9 +117,11 @@ def test_an_error_in_float64_gives_cudnn_back(monkeypatch):
         raise RuntimeError("no memory")
 
     monkeypatch.setitem(SPREAD, 1, broken)
-    with FakeTensorMode(), pytest.raises(RuntimeError, match="no memory"):
+    with FakeTensorMode():
         fake = Convolution(torch.empty(3, 1, 4, dtype=torch.float64, device="cuda"), (13,))
-        fake.forward(torch.empty(2, fake.latents, dtype=torch.float64, device="cuda"))
+        z = torch.empty(2, fake.latents, dtype=torch.float64, device="cuda")
+        with pytest.raises(RuntimeError, match="no memory"):
+            fake.forward(z)
     assert torch.backends.cudnn.enabled
 
 
