@@ -26,7 +26,7 @@ from itervae.model import misfit_triton
 
 KINDS = ("poisson", "gaussian", "laplace")
 PARTS = {"poisson": 1, "gaussian": 2, "laplace": 2}
-CASES = {  # data, latents, a prior for each datum, precision, largest block forward, tile back
+CASES = {  # data, latents, a prior for each datum, precision; of the interpreter, largest block and tile
     "blocks": (5, 37, False, torch.float64, 16, (2, 16)),
     "blocks, a prior each": (5, 37, True, torch.float64, 16, (4, 8)),
     "one block, single": (18, 30, False, torch.float32, 1024, (16, 64)),
@@ -70,7 +70,8 @@ def pairs(name, case, device="cpu"):
     """By the kernels in the precision of the case, and in tensors in float64."""
     batch, latents, each, dtype, most, tile = CASES[case]
     given = drawn(name, batch, latents, each, dtype)
-    with patch.object(moments_triton, "MOST", most), patch.object(moments_triton, "TILE", tile):
+    small = {"MOST": most, "TILE": tile} if device == "cpu" else {"TILE": moments_triton.TILE}
+    with patch.multiple(moments_triton, **small):
         found = all_of(moments_of(name), *(value.to(device) for value in given))
     return found, all_of(lambda *inputs: in_tensors(name, *inputs), *(value.double() for value in given))
 

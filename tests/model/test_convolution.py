@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from families import seeded
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
@@ -110,6 +111,17 @@ def test_float64_of_a_gpu_is_multiplied_without_cudnn(case, monkeypatch):
         assert [enabled for enabled, _ in seen] == [not apart] * 3
         assert not apart or all(backend.name.startswith("Slow") for _, backend in seen)
     assert torch.backends.cudnn.enabled
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_products_on_a_gpu_are_those_of_a_cpu(case):
+    operator = operator_of(case)
+    z = torch.randn(2, operator.latents, generator=seeded(1), dtype=torch.float64)
+    there, r = operator.map(Tensor.cuda), operator.forward(z)
+    assert_close(there.forward(z.cuda()).cpu(), r, rtol=1e-13, atol=1e-13)
+    assert_close(there.adjoint(r.cuda()).cpu(), operator.adjoint(r), rtol=1e-13, atol=1e-13)
+    assert_close(there.atom_norms().cpu(), operator.atom_norms(), rtol=1e-13, atol=1e-13)
 
 
 def test_an_error_in_float64_gives_cudnn_back(monkeypatch):
