@@ -29,7 +29,7 @@ def _opened() -> Iterator[Any]:
 
     try:
         yield io
-    except io.matlab.MatReadError as error:
+    except (io.matlab.MatReadError, IndexError) as error:  # the latter of files that end in their header
         raise ValueError(str(error)) from error
 
 

@@ -30,7 +30,7 @@ def files(tmp_path, monkeypatch):
     np.save("phi.npy", phi)
     np.save("x.npy", x)
     phi, x = phi.astype(np.float32).astype(float), x.astype(float)
-    best = sparse_encode(x, phi.T.copy(), algorithm="lasso_cd", alpha=THETA, max_iter=100_000)
+    best = sparse_encode(x, phi.T.copy(), algorithm="lasso_lars", alpha=THETA)
     return phi, x, best
 
 

@@ -19,6 +19,9 @@ MOST = 2048
 """Largest block of latents."""
 PER_WARP = 128
 """Latents of a block for each warp."""
+ARRAYS = "Tensor[] given, Tensor(a!)[] changed"
+"""What every operation takes first, in the language of schemas: older versions of torch do not read
+it off the annotations."""
 
 
 def _launch(kernel: Any, given: list[Tensor], changed: list[Tensor], strides: list[int], **constants: Any) -> None:
@@ -39,7 +42,11 @@ def _bounds(like: Tensor, leak: float, largest: float) -> dict[str, float]:
     return {"LEAK": leak, "LARGEST": largest, "LEAST": 0.9 * math.log(torch.finfo(like.dtype).tiny)}
 
 
-@torch.library.custom_op("itervae::propose", mutates_args={"changed"})
+@torch.library.custom_op(
+    "itervae::propose",
+    mutates_args={"changed"},
+    schema=f"({ARRAYS}, bool flow, bool inertial, float leak, float largest) -> ()",
+)
 def _run_propose(
     given: list[Tensor], changed: list[Tensor], flow: bool, inertial: bool, leak: float, largest: float
 ) -> None:
@@ -47,7 +54,11 @@ def _run_propose(
     _launch(_propose, given, changed, [_stride(given[10])], FLOW=flow, INERTIAL=inertial, **bounds)
 
 
-@torch.library.custom_op("itervae::settle", mutates_args={"changed"})
+@torch.library.custom_op(
+    "itervae::settle",
+    mutates_args={"changed"},
+    schema=f"({ARRAYS}, bool[] rule, float[] limits, float leak, float largest) -> ()",
+)
 def _run_settle(
     given: list[Tensor], changed: list[Tensor], rule: list[bool], limits: list[float], leak: float, largest: float
 ) -> None:
@@ -58,7 +69,7 @@ def _run_settle(
     _launch(_settle, given, changed, [_stride(given[9]), _stride(given[13])], **constants)
 
 
-@torch.library.custom_op("itervae::gaps", mutates_args={"changed"})
+@torch.library.custom_op("itervae::gaps", mutates_args={"changed"}, schema=f"({ARRAYS}, float single) -> ()")
 def _run_gaps(given: list[Tensor], changed: list[Tensor], single: float) -> None:
     _launch(_gaps, given, changed, [_stride(given[4])], SINGLE=single)
 
