@@ -55,7 +55,7 @@ def _launch(kernel: Any, u: Tensor, given: list[Tensor], strides: list[int], lim
         kernel[(len(u),)](u, *given, *strides, LATENTS=latents, LIMIT=limit, BLOCK=block, num_warps=warps)
 
 
-@torch.library.custom_op("itervae::clamp", mutates_args=())
+@torch.library.custom_op("itervae::clamp", mutates_args=(), schema="(Tensor u, float limit) -> (Tensor, Tensor)")
 def clamp(u: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     """`soft_clamp` of u (B, K), and how many numbers of each datum are above the limit (B,)."""
     u = rows(u)

@@ -179,7 +179,11 @@ def _moments_back(
         tl.store(sums + SHARED * LATENTS, tl.sum(to_spread * variance, axis=0), mask=across)
 
 
-@torch.library.custom_op("itervae::moments", mutates_args=())
+@torch.library.custom_op(
+    "itervae::moments",
+    mutates_args=(),
+    schema="(Tensor u, Tensor prior, Tensor norms, str kind) -> (Tensor, Tensor, Tensor)",
+)
 def moments(u: Tensor, prior: Tensor, norms: Tensor, kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """The mean (B, K), the spread (B,) and the KL (B,) of a `kind` of posterior.
 
@@ -202,7 +206,12 @@ def moments(u: Tensor, prior: Tensor, norms: Tensor, kind: str) -> tuple[Tensor,
     return found
 
 
-@torch.library.custom_op("itervae::moments_back", mutates_args=())
+@torch.library.custom_op(
+    "itervae::moments_back",
+    mutates_args=(),
+    schema="(Tensor u, Tensor prior, Tensor norms, Tensor? to_mean, Tensor? to_spread, Tensor? to_kl, str kind, "
+    "bool needs_prior, bool needs_norms) -> (Tensor, Tensor, Tensor)",
+)
 def moments_back(
     u: Tensor,
     prior: Tensor,
