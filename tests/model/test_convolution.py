@@ -27,6 +27,10 @@ from itervae.model import (
 )
 from itervae.model.convolution import CONVOLVE, SPREAD, Convolution
 
+needs_fakes = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11),
+    reason="fake CUDA tensors without a driver need torch 2.11",
+)
 CASES = {
     "1-D": ((1, 13), (4,), 1),
     "1-D, odd, stride 3": ((2, 17), (5,), 3),
@@ -79,6 +83,7 @@ def test_the_operator_is_the_matrix_of_its_columns(case):
     assert (matrix != 0).any(1).all()  # and no value that none reaches
 
 
+@needs_fakes
 @pytest.mark.parametrize("case", ["1-D", "2-D, stride 2", "3-D"])
 def test_float64_of_a_gpu_is_multiplied_without_cudnn(case, monkeypatch):
     """Which may take another way to the sums than certificates count on, a Fourier transform, say;
@@ -124,6 +129,7 @@ def test_products_on_a_gpu_are_those_of_a_cpu(case):
     assert_close(there.atom_norms().cpu(), operator.atom_norms(), rtol=1e-13, atol=1e-13)
 
 
+@needs_fakes
 def test_an_error_in_float64_gives_cudnn_back(monkeypatch):
     def broken(values, atoms):
         raise RuntimeError("no memory")
