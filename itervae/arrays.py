@@ -64,7 +64,7 @@ def as_tensor(name: str, value: Any, like: Tensor | None = None, shape: str = "(
     return torch.from_numpy(native).to(device, dtype)
 
 
-def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
+def as_float32(array: ArrayLike, where: str, first: int = 0, missing: bool = False) -> Tensor:
     """The values of an array, of any shape, as a new float32 tensor.
 
     Floats of any precision, integers and booleans are taken, in either byte order and with whatever
@@ -74,6 +74,7 @@ def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
         array: the values.
         where: how a message calls them.
         first: number of the first row, where it is a part of a larger array.
+        missing: whether NaN stands for a value that was not seen, and is taken.
 
     Raises:
         InputError: values that are no real numbers, or one not finite in float32, which is named
@@ -84,6 +85,8 @@ def as_float32(array: ArrayLike, where: str, first: int = 0) -> Tensor:
     with np.errstate(over="ignore"):  # what overflows is reported below
         values = torch.from_numpy(array.astype(np.float32, order="C"))
     finite = torch.isfinite(values)
+    if missing:
+        finite |= torch.from_numpy(np.isnan(array))
     if not bool(finite.all()):
         index = tuple((~finite).nonzero()[0].tolist())
         found = array[index]

@@ -149,6 +149,8 @@ class Columns:
             raise InputError(f"the file to write is named {path}; expected a name ending in .npz")
         self._parts: dict[str, tuple[IO[bytes], np.dtype[Any], tuple[int, ...]]] = {}
         self._rows: dict[str, int] = {}
+        self._whole: IO[bytes] | None = None
+        self._places: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
 
     def __enter__(self) -> "Columns":
         return self
@@ -167,24 +169,53 @@ class Columns:
                 file.write(np.ascontiguousarray(array).data)
                 self._rows[name] += len(array)
         except OSError as error:
-            raise InputError(f"could not write {self.path} ({error}); free some space or name another place") from error
+            raise self._unwritten(error) from error
+
+    def put(self, arrays: dict[str, np.ndarray]) -> None:
+        """Arrays that are whole, each under a name of its own; they share a temporary file, as
+        there may be many."""
+        try:
+            if self._whole is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._whole = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115 (closed in __exit__)
+            for name, array in arrays.items():
+                self._places.append((name, array.dtype, array.shape))
+                self._whole.write(np.ascontiguousarray(array).data)
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: OSError) -> InputError:
+        return InputError(f"could not write {self.path} ({error}); free some space or name another place")
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None:
                 self._write()
         finally:
-            for file, _, _ in self._parts.values():
+            for file in (*(file for file, _, _ in self._parts.values()), *filter(None, [self._whole])):
                 file.close()
 
     def _write(self) -> None:
         with whole_file(self.path) as whole, zipfile.ZipFile(whole, "w", allowZip64=True) as archive:
             for name, (file, dtype, shape) in self._parts.items():
                 file.seek(0)
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    described = {"descr": dtype.str, "fortran_order": False, "shape": (self._rows[name], *shape)}
-                    np.lib.format.write_array_header_1_0(member, described)
+                with _member(archive, name, dtype, (self._rows[name], *shape)) as member:
                     shutil.copyfileobj(file, member, 1 << 20)
+            if self._whole is not None:
+                self._whole.seek(0)
+            for name, dtype, shape in self._places:
+                assert self._whole is not None
+                with _member(archive, name, dtype, shape) as member:
+                    member.write(self._whole.read(dtype.itemsize * math.prod(shape)))
+
+
+@contextlib.contextmanager
+def _member(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """A member of an .npz file, its header written."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, described)
+        yield member
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:

@@ -68,3 +68,13 @@ def test_the_examples_of_python(tmp_path, monkeypatch):
     assert '"runs/own")' in second
     exec(second.replace('"runs/own")', '"runs/own", updates=3, threads=1)', 1), scope)
     assert scope["run"].model is scope["model"]
+
+
+def test_the_example_of_whole_pictures():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/convolution.md").read_text(), re.DOTALL)
+    scope = {}
+    exec(example, scope)
+    larger, mean = scope["larger"], scope["found"].posterior.mean
+    assert larger.maps(mean).shape == (2, 16, 14, 18)
+    assert larger.signal(larger.decode(mean)).shape == scope["x"].shape
+    assert (scope["found"].stats["certificate"] <= 1e-6).all()

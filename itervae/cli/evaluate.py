@@ -48,6 +48,9 @@ class Evaluate(Measurement):
     split: Literal["validation", "test"] = "validation"
     """Which data. Everything that is chosen, a model or a setting, is chosen by validation; test is
     for the last report of what was chosen, and nothing else ever reads it."""
+    whole: bool = False
+    """Measure on the held-out pictures whole, which are of one size, in place of crops of them; for
+    convolutional dictionaries."""
     num: int | None = None
     """Number of data, the first so many; by default all."""
     json: Path | None = None
@@ -68,6 +71,8 @@ class Evaluate(Measurement):
     def check(self) -> None:
         suites = chosen("--suite", self.suite, SUITES)
         chosen("--readouts", self.readouts, READOUTS)
+        if self.whole and self.split != "validation":
+            raise InputError(f"--whole is of pictures that are held out, and --split is {self.split}; leave one out")
         if self.num is not None and self.num < 2:
             raise InputError(f"--num is {self.num}; expected at least 2, over which sparsity is measured")
         if not self.runs:

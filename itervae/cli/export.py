@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Export(Command):
     """Write the dictionary, the prior log-rates and the observation variance of a run with a linear
     decoder. Of sparse coding the threshold is written in their place. The other families have no
-    rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives."""
+    rates; as a target, such a file is read as a Poisson model whose rates --log-rate gives. Of a
+    convolutional dictionary the small atoms and their stride are written."""
 
     EXAMPLES = ("itervae export runs/my-run --output phi.npz",)
 
@@ -48,9 +49,10 @@ class Export(Command):
         return {"output": lambda path: save_dictionary(found, path)}
 
     def tell(self, found: "GenerativeModel") -> None:
-        size, latents = found.dictionary.shape
+        from itervae.cli.runs import what_atoms
+
         lost = "" if found.prior.name in ("poisson", "sparse code") else f"; its {found.prior.name} prior is left out"
-        print(f"{latents} atoms of {size} values{lost}")
+        print(f"{what_atoms(found)}{lost}")
 
 
 run = partial(Export.run, "itervae export")

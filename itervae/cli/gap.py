@@ -50,6 +50,9 @@ class Gap(Measurement):
     lca-unrolled:20 and, where it fits, fista-unrolled:20."""
     split: Literal["train", "validation", "all"] | None = None
     """Which data; by default validation for a run, all for a dictionary."""
+    whole: bool = False
+    """Measure on the held-out pictures whole, in place of crops of them, of any sizes; for a
+    convolutional dictionary."""
     num: int | None = None
     """Number of data; by default 1000, or 100 where the optimum is an estimate, which takes
     long."""
@@ -84,6 +87,8 @@ class Gap(Measurement):
         check_positive("--certificate", self.certificate, " of nats")
         if self.num is not None:
             check_whole("--num", self.num, 1)
+        if self.whole and self.split not in (None, "validation"):
+            raise InputError(f"--whole is of pictures that are held out, and --split is {self.split}; leave one out")
         if self.engines == ():
             raise InputError(f"--engines was given no value; expected some such as {' '.join(DEFAULT_ENGINES)}")
 

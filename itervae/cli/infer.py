@@ -12,13 +12,15 @@ from itervae.arguments import check_whole
 from itervae.cli.command import FIGURE, Measurement, Output
 from itervae.cli.targets import DictionarySettings
 from itervae.errors import InputError
+from itervae.formats import check_file, is_array_file
 
 
 @dataclass(kw_only=True)
 class Infer(Measurement):
     """Encode data: log-rates and sampled counts (of sparse coding: coefficients; of other families:
     parameters, mean and a sample), reconstructions of the mean, free energy and certificate (a
-    proved bound of the distance to the best; NaN where there is no proof), one row a datum."""
+    proved bound of the distance to the best; NaN where there is no proof), one row a datum. Of a
+    convolutional dictionary the arrays have their natural shape: maps of log-rates and counts."""
 
     EXAMPLES = (
         "itervae infer runs/my-run --input x.npy --output codes.npz",
@@ -27,19 +29,30 @@ class Infer(Measurement):
     )
 
     WORK = "itervae.cli.work.infer"
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("codes", ".npz"), "figure": FIGURE}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {
+        "output": Output("codes", ".npz"),
+        "figure": FIGURE,
+        "fill": Output("data filled in", ".npy"),
+    }
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
-    for a run that saw such, prepared and tiled as in the run: a file, a folder, a stack (N, H, W).
-    What it was taken for is said."""
+    for a run that saw such, prepared and tiled as in the run, or whole for a convolutional
+    dictionary: a file, a folder, a stack (N, H, W). What it was taken for is said."""
     output: Path
     """File to write, .npz."""
     figure: Path | None = None
     """File (.png, .pdf, .svg) for a picture of the first data beside their reconstructions."""
+    missing: str | None = None
+    """Values of the input that were not seen: nan, or a file with an array of its shape, not 0
+    where one is missing. By default what the run was trained with; the free energy leaves them
+    out."""
+    fill: Path | None = None
+    """File (.npy) for the data with what is missing filled in, the mean reconstruction in its
+    place."""
     data_key: str | None = None
     """Name of the array in an input (.npz, .mat, .h5) that holds several."""
     shape: tuple[int, ...] | None = None
@@ -65,9 +78,20 @@ class Infer(Measurement):
         return [] if self.inference is None else [self.inference]
 
     def reads(self) -> Sequence[Path]:
-        return [self.target, self.input]
+        return [self.target, self.input, *([] if self.mask is None else [self.mask])]
+
+    @property
+    def mask(self) -> Path | None:
+        """The file that says what is missing, if one does."""
+        return None if self.missing in (None, "nan") else Path(self.missing)
 
     def check(self) -> None:
+        if self.mask is not None:
+            if not is_array_file(self.mask):
+                raise InputError(
+                    f"--missing is {self.missing}; expected nan, or the file of an array, such as mask.npy"
+                )
+            check_file(self.mask, "array of what is missing")
         if self.steps is None:
             return
         check_whole("--steps", self.steps)

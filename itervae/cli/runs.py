@@ -6,12 +6,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from itervae.cli.targets import DictionaryLayout, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
 from itervae.errors import InputError
 from itervae.formats import named
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class
 from itervae.model import GenerativeModel, SparsityPrior, is_dictionary
+from itervae.model.convolution import Convolution
 from itervae.options import flag
 from itervae.paths import check_path
 from itervae.training import LoadedRun, load
@@ -24,13 +28,24 @@ def _taken(model: GenerativeModel) -> str:
     """What a dictionary file was taken for, in words."""
     if isinstance(prior := model.prior, SparsityPrior):
         threshold, sign = f"{'hard' if prior.hard else 'soft'} threshold", "signed" if prior.signed else "non-negative"
-        norms = model.dictionary.norm(dim=0)
+        assert model.atoms is not None  # it is linear
+        norms = model.atoms[0].norm(dim=0)
         low, high = norms.min().item(), norms.max().item()
         norm = "1" if high - 1 < 1e-4 > 1 - low else f"{low:.3g} to {high:.3g}"
         return f"sparse coding, {threshold} {prior.threshold.item():g}, {sign}, atoms of norm {norm}"
     rate = model.prior().u.mean().item()
     variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
     return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance:g}"
+
+
+def what_atoms(model: GenerativeModel) -> str:
+    """The dictionary of a linear model in words."""
+    operator = model.operator()
+    if not isinstance(operator, Convolution):
+        return f"{model.latents} atoms of {model.size} values"
+    count, channels, *widths = operator.atoms.shape
+    size = "x".join(map(str, widths)) + (f" in {channels} channels" if channels > 1 else "")
+    return f"{count} atoms of {size}, one every {operator.stride}, anywhere"
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,17 @@ class Target:
     def inference(self) -> str:
         """The name of the engine."""
         return default_engine(self.model) if self.run is None else self.run.settings.engine_name
+
+    def at(self, shape: tuple[int, ...]) -> "Target":
+        """The same with a model for data of a shape, where its dictionary is convolutional; flat
+        rows are of the shape of its own.
+
+        Raises:
+            InputError: it has no such data.
+        """
+        rows = shape == (self.model.size,)
+        other = self.model.convolutional and shape != self.model.shape and not rows
+        return replace(self, model=self.model.at(shape)) if other else self
 
     @property
     def data(self) -> DataSettings | None:
@@ -84,9 +110,9 @@ def open_target(
     if is_dictionary(path):
         model = reading.load(path, shape)
         name = default_engine(model)
-        where = f"{model.latents} atoms of {model.size} values, its {reading.atoms}"
+        where = what_atoms(model) + ("" if model.convolutional else f", its {reading.atoms}")
         taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
-        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents)
+        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():
         if value != getattr(type(reading), name, None):
@@ -180,12 +206,32 @@ def described(source: Source, split: str) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def check_widths(source: Source, targets: Iterable[Target]) -> None:
-    """Refuse data of another size than a target explains."""
+def held_pictures(source: Source, targets: Iterable[Target], num: int | None) -> tuple[Tensor, ...]:
+    """The first `num` pictures that are held out, whole, those of each size together: (n, H, W).
+
+    Raises:
+        InputError: data that are cut from none, or a target that takes data of one size.
+    """
+    for target in targets:
+        if not target.model.convolutional:
+            raise InputError(
+                f"--whole was given for {target.path}, which has a {type(target.model.decoder).__name__} for data of "
+                "one size; leave it out: a convolutional dictionary takes whole pictures"
+            )
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for picture in source.held_pictures()[:num]:
+        groups.setdefault(tuple(picture.shape), []).append(picture)
+    return tuple(map(torch.stack, groups.values()))
+
+
+def match_data(source: Source, targets: Iterable[Target]) -> None:
+    """Refuse data of another size than a target explains; where NaN in them is missing, tell the
+    models."""
     width, facts = source.dim, source.describe()
     for target in targets:
         model, what = target.model, target.path
-        if width == model.size:
+        model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
+        if width == model.size or model.convolutional:
             continue
         if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]
             raise InputError(

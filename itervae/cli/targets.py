@@ -28,6 +28,9 @@ class DictionaryLayout:
     atoms: Literal["columns", "rows"] = "columns"
     """Where the atoms lie in the array of a dictionary: columns (D, K), or rows (K, D), as those of
     scikit-learn do."""
+    stride: int | None = None
+    """Pixels from one place of small atoms (K, C, H, W) to the next, in a file of a convolutional
+    dictionary that does not say."""
 
     def load(self, path: Path, shape: tuple[int, ...] | None = None) -> "GenerativeModel":
         """The model of a file, with atoms of a shape.
@@ -37,7 +40,7 @@ class DictionaryLayout:
         """
         from itervae.model import load_dictionary
 
-        return load_dictionary(path, key=self.dictionary_key, atoms=self.atoms, shape=shape)
+        return load_dictionary(path, key=self.dictionary_key, atoms=self.atoms, shape=shape, stride=self.stride)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class DictionarySettings(DictionaryLayout):
             for name, value in sparse.items():
                 if value is not None:
                     raise InputError(f"{flag(name)} {value} is of sparse coding; use --model sparse-coding with it")
-        layout: Any = {"key": self.dictionary_key, "atoms": self.atoms, "shape": shape}
+        layout: Any = {"key": self.dictionary_key, "atoms": self.atoms, "shape": shape, "stride": self.stride}
         model = load_dictionary(path, self.log_rate, self.observation_variance, **sparse, **layout)
         found = "sparse-coding" if isinstance(model.prior, SparsityPrior) else "poisson-vae"
         if self.model not in (None, found):

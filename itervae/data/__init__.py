@@ -7,10 +7,11 @@ from itervae.lazy import lazily
 
 if TYPE_CHECKING:
     from itervae.data.given import as_source
-    from itervae.data.inputs import Inputs, Preparation
+    from itervae.data.inputs import Preparation
     from itervae.data.kinds import SOURCES, SourceKind, source_kind
     from itervae.data.loading import load_source, load_stills
     from itervae.data.prefetch import Prefetcher
+    from itervae.data.prepared import Inputs
     from itervae.data.settings import DataSettings, check_window
     from itervae.data.source import NOTHING_FITTED, Fitted, Source
     from itervae.data.tubes import TubeSource, typical

@@ -35,24 +35,25 @@ def content_hash(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def as_rows(array: np.ndarray, where: str, divide_by: float = 1.0) -> Tensor:
+def as_rows(array: np.ndarray, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
     """An (N, D) array as float32, over a number.
 
     Raises:
-        InputError: no rows or columns, or values that are not finite in float32.
+        InputError: no rows or columns, or values that are not finite in float32, but for NaN where
+            it is `missing`.
     """
     _check_filled(array, where)
-    return as_float32(array, where).div_(divide_by)
+    return as_float32(array, where, missing=missing).div_(divide_by)
 
 
-def large_rows(array: np.ndarray, where: str, divide_by: float = 1.0) -> Tensor:
+def large_rows(array: np.ndarray, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
     """The same; of a large array rows that are read when they are asked for, in place of a tensor
     (`Rows`)."""
     _check_filled(array, where)
     if 4 * array.size <= SMALL:
-        return as_float32(array, where).div_(divide_by)
-    check_rows(array, where)
-    return cast(Tensor, Rows(array, where, divide_by=divide_by))
+        return as_float32(array, where, missing=missing).div_(divide_by)
+    check_rows(array, where, missing)
+    return cast(Tensor, Rows(array, where, divide_by=divide_by, missing=missing))
 
 
 def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -114,14 +115,14 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
             another shape, or that is the training set.
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
-    path, scale = Path(settings.data_path).expanduser(), settings.divide_by
+    path, scale, missing = Path(settings.data_path).expanduser(), settings.divide_by, settings.missing == "nan"
     whole = read_array(path, settings.data_key)
     where = named(path, settings.data_key)
     files = {"training": where, "validation": where}
     numbers: dict[str, np.ndarray] = {}  # of rows in their file
     facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([whole])}
     array, shape = as_data(whole, settings.shape, where)
-    check_rows(array, where)
+    check_rows(array, where, missing)
     labels = read_labels(settings.labels or path, settings.labels_key, len(array)) if settings.labelled else None
     held = None
     if settings.separate:
@@ -138,14 +139,15 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
                 f"{val_where} has {what[1]} {what[0] or 'as the shape of a datum'}, but {where} has {what[2]}; give a "
                 "validation set that has the same."
             )
-        train, validation = Rows(array, where, divide_by=scale), as_rows(val_array, val_where, scale)
+        train = Rows(array, where, divide_by=scale, missing=missing)
+        validation = as_rows(val_array, val_where, scale, missing)
         if settings.val_labelled:
             held = read_labels(settings.val_labels or val_path, settings.val_labels_key, len(val_array))
     else:
         train_index, val_index = held_out(len(array), settings.val_share, "rows")
         numbers = {"training": train_index, "validation": val_index}
-        train = Rows(array, where, train_index, scale)
-        validation = Rows(array, where, val_index, scale).to("cpu")
+        train = Rows(array, where, train_index, scale, missing)
+        validation = Rows(array, where, val_index, scale, missing).to("cpu")
         if labels is not None:
             labels, held = labels[train_index], labels[val_index]
     check_varies(cast(Tensor, train), where)

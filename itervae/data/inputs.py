@@ -1,5 +1,6 @@
 """A user's own pictures, film or rows as inputs to a trained run: prepared as the run prepared what
-it was trained on.
+it was trained on. A run with a convolutional dictionary takes pictures whole, of any size; any
+other the patches that they are tiled with.
 
 What was fitted on the training data, such as the scale of whitened frames, is the run's
 (`Source.fitted`) and not that of the new input. Nothing is guessed from values: an array of two
@@ -9,6 +10,7 @@ was taken for what is said (`Inputs.taken`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,7 @@ from itervae.data.origins import VIDEO_SUFFIXES
 from itervae.data.patches import tile_image
 from itervae.data.photographs import prepare_images
 from itervae.data.pictures import check_intensities, to_grey, white_level
+from itervae.data.prepared import Inputs
 from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
@@ -31,40 +34,9 @@ from itervae.data.source import Fitted
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
 from itervae.formats import is_array_file, named, read_array
-from itervae.showing import Shown
 
 Kind = Literal["rows", "images", "video"]
 _PICTURES = ("photos", "images", "cifar16", "video", "drift")  # the data whose runs see patches of pictures
-
-
-@dataclass(frozen=True, repr=False)
-class Inputs(Shown):
-    """What a trained run encodes.
-
-    Attributes:
-        x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of
-            the next. Of a large array in a file what is asked for by index or slice is read then.
-        positions: (N, 3) int64, the number of the picture or frame, and the row and column of the
-            upper left pixel of the patch; None where the rows were given as they are.
-        taken: what the input was taken for, in a sentence.
-        scenes: of film the first frame of every scene; None where there is no order.
-    """
-
-    x: Tensor
-    positions: Tensor | None = None
-    taken: str = ""
-    scenes: tuple[int, ...] | None = None
-
-    def sequences(self) -> Tensor:
-        """Film as sequences (n, T, D), one for each place of a patch, for `filter_sequence`.
-
-        Raises:
-            InputError: the input is no film.
-        """
-        if self.scenes is None or self.positions is None:
-            raise InputError(f"there are no sequences: {self.taken}; give a video")
-        frames = int(self.positions[-1, 0]) + 1
-        return self.x.unflatten(0, (frames, -1)).transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +48,8 @@ class Preparation:
         shape: of a datum, D = prod(shape).
         fitted: what was fitted on its training data.
         atoms: K of a dictionary file, whose atoms may lie in its rows by mistake.
+        atom_size: largest side of the atoms of a convolutional dictionary, which takes data of any
+            size; None of another.
 
     Example:
         run = itervae.load("runs/my-run")
@@ -87,9 +61,26 @@ class Preparation:
     shape: tuple[int, ...]
     fitted: Fitted = field(default_factory=dict)
     atoms: int | None = None
+    atom_size: int | None = None
 
     def __call__(self, given: Any, kind: Kind | None = None, key: str | None = None) -> Inputs:
-        """Prepare a file, or an array.
+        """Prepare a file, or an array; pictures that are taken whole have to be of one size (`each`
+        takes others).
+
+        Raises:
+            InputError: as `each`, or pictures of several sizes.
+        """
+        found = self.each(given, kind, key)
+        if len(found) > 1:
+            sizes = ", ".join(dict.fromkeys("x".join(map(str, part.x.shape[1:])) for part in found))
+            raise InputError(
+                f"the pictures are of {sizes} pixels; prepare them by `each`, which gives those of each size."
+            )
+        return found[0]
+
+    def each(self, given: Any, kind: Kind | None = None, key: str | None = None) -> list[Inputs]:
+        """Prepare a file, or an array: one `Inputs` or, of pictures of several sizes that are taken
+        whole, one for each size, in order.
 
         Args:
             given: a path, or an array or tensor: rows (N, D), one picture, a stack (N, H, W), in
@@ -120,7 +111,7 @@ class Preparation:
         film = path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and self.settings.data == "video")
         if kind == "video" or (kind is None and film):
             return self._clip(path)
-        return self._pictures(read_images(path, key, self.side, white=self.fitted.get("white")), str(path))
+        return self._pictures(read_images(path, key, self._checked, white=self.fitted.get("white")), str(path))
 
     @property
     def side(self) -> int:
@@ -128,32 +119,44 @@ class Preparation:
         return self.shape[0]
 
     @property
+    def _least(self) -> int:
+        """The smallest side that a picture may have."""
+        return self.side if self.atom_size is None else self.atom_size
+
+    @property
+    def _checked(self) -> int:
+        """The smallest side that one may have when it is read; `_whole` looks at others."""
+        return self.side if self.atom_size is None else 1
+
+    @property
     def _on_pictures(self) -> bool:
-        return self.settings.data in _PICTURES and len(self.shape) == 2 and self.shape[0] == self.shape[1]
+        square = len(self.shape) == 2 and (self.atom_size is not None or self.shape[0] == self.shape[1])
+        return self.settings.data in _PICTURES and square
 
     @property
     def _rows(self) -> str:
         """The shapes of rows, for messages."""
-        dim = prod(self.shape)
-        return f"(N, {dim})" + (f" or (N, {', '.join(map(str, self.shape))})" if len(self.shape) > 1 else "")
+        dim, several = prod(self.shape), len(self.shape) > 1
+        found = f"(N, {dim})" + (f" or (N, {', '.join(map(str, self.shape))})" if several else "")
+        return found if self.atom_size is None else found + ", or such of another size in their own shape"
 
-    def _of_array(self, array: np.ndarray, where: str, kind: Kind | None) -> Inputs:
+    def _of_array(self, array: np.ndarray, where: str, kind: Kind | None) -> list[Inputs]:
         dim = prod(self.shape)
         fits = array.ndim > 1 and array.shape[1:] in ((dim,), tuple(self.shape), (1, *self.shape))
         if kind is None:
             kind = "rows" if array.ndim == 2 or fits or not self._on_pictures else None
         if kind == "rows":
-            return self._of_rows(array, where, fits)
+            return [self._of_rows(array, where, fits)]
         if not self._on_pictures:
             raise InputError(
                 f"{where} was to be taken as {kind}, but this run takes arrays {self._rows}; leave that out."
             )
         colour = array.ndim in (3, 4) and array.shape[-1] == 3
         sides = array.shape[-3:-1] if colour else array.shape[-2:]
-        if array.ndim not in (2, 3, 4) or (array.ndim == 4 and not colour) or min(sides, default=0) < self.side:
+        if array.ndim not in (2, 3, 4) or (array.ndim == 4 and not colour) or min(sides, default=0) < self._least:
             raise InputError(
                 f"{where} has shape {array.shape}, but this run takes {self._rows}, or pictures of at least "
-                f"{self.side}x{self.side} pixels, (N, H, W) or (N, H, W, 3); reshape or crop it."
+                f"{self._least}x{self._least} pixels, (N, H, W) or (N, H, W, 3); reshape or crop it."
             )
         film = self.settings.data == "video" and kind in (None, "video") and array.ndim - colour == 3
         if film:
@@ -162,10 +165,12 @@ class Preparation:
             raise InputError(
                 f"{where} of shape {array.shape} is no film for this run; give a stack (T, H, W) to a run on video."
             )
-        return self._pictures(images_from_array(array, where, self.side, white=self.fitted.get("white")), where)
+        return self._pictures(images_from_array(array, where, self._checked, white=self.fitted.get("white")), where)
 
     def _of_rows(self, array: np.ndarray, where: str, fits: bool) -> Inputs:
         dim = prod(self.shape)
+        if not fits and self._another_size(array.shape):
+            return self._sized(array, where)
         if not fits:
             remedy = "reshape or crop it"
             if array.ndim == 2 and array.shape[0] == dim:
@@ -177,7 +182,7 @@ class Preparation:
             elif array.ndim == 2 and self._on_pictures and min(array.shape) >= self.side:
                 remedy = "reshape it or, if it is one picture, take it as images (`as=images`)"
             raise InputError(f"{where} has shape {array.shape}, but this run takes {self._rows}; {remedy}.")
-        x = large_rows(flattened(array), where, self.settings.divide_by)
+        x = large_rows(flattened(array), where, self.settings.divide_by, self.settings.missing == "nan")
         low, high = float(x.min()), float(x.max())
         if self.settings.data.partition(":")[0] in ("mnist", "torchvision") and not 0 <= low <= high <= 1:
             raise InputError(
@@ -188,22 +193,35 @@ class Preparation:
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, {how}")
 
-    def _clip(self, path: Path) -> Inputs:
+    def _another_size(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape holds signals as those of the run, but of another size."""
+        if self.atom_size is None or len(shape) != 1 + len(self.shape) or 0 in shape:
+            return False
+        return len(self.shape) < 3 or shape[1] == self.shape[0]
+
+    def _sized(self, array: np.ndarray, where: str) -> Inputs:
+        scale, size = self.settings.divide_by, "x".join(map(str, array.shape[1:]))
+        x = large_rows(flattened(array), where, scale, self.settings.missing == "nan")[:].unflatten(1, array.shape[1:])
+        how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
+        return Inputs(x, taken=f"{where} was taken for {len(x)} data of {size} values, whole, {how}")
+
+    def _clip(self, path: Path) -> list[Inputs]:
         clips = read_clips(path, white=self.fitted.get("white"))
         if len(clips.clips) != 1:
             names = ", ".join(clip.name for clip in clips.clips[:3])
             raise InputError(f"{path} holds {len(clips.clips)} clips ({names}, ...); give one at a time.")
         frames = clips.clips[0].frames
-        if min(frames.shape[1:]) < self.side:
+        if min(frames.shape[1:]) < self._least:
             raise InputError(
-                f"{path} has frames of {frames.shape[1]}x{frames.shape[2]} pixels, less than a patch of "
-                f"{self.side}x{self.side}; give a larger one."
+                f"{path} has frames of {frames.shape[1]}x{frames.shape[2]} pixels, less than "
+                f"{'a patch' if self.atom_size is None else 'an atom'} of {self._least}x{self._least}; give a larger "
+                "one."
             )
         if self.settings.data == "video":
             return self._film(frames, str(path))
-        return self._pictures(images_from_array(frames, str(path), self.side), str(path))
+        return self._pictures(images_from_array(frames, str(path), self._checked), str(path))
 
-    def _film(self, frames: np.ndarray, where: str) -> Inputs:
+    def _film(self, frames: np.ndarray, where: str) -> list[Inputs]:
         """Frames (T, H, W) or (T, H, W, 3) in order, all of them, whitened as `video` does."""
         if frames.dtype.kind == "f":
             check_intensities(frames, where)
@@ -211,13 +229,34 @@ class Preparation:
         white = self.fitted.get("white") or (white_level(int(frames.max())) if deep else None)
         grey = (to_grey(frame, white) for frame in frames)
         scenes = (0, *scene_cuts(frames)) if frames.dtype == np.uint8 and frames.ndim == 3 else (0,)
-        return self._tiles(grey, list(range(len(frames))), where, scenes)
+        return [self._tiles(grey, list(range(len(frames))), where, scenes)]
 
-    def _pictures(self, images: ImageSet, where: str) -> Inputs:
+    def _pictures(self, images: ImageSet, where: str) -> list[Inputs]:
         numbers = [facts.number for facts in images.images]
         if self.settings.data == "video":
-            return self._tiles(map(images.grey, range(len(images))), numbers, where, None)
-        return self._tiles(prepare_images(images, self.settings), numbers, where, None)
+            return [self._tiles(map(images.grey, range(len(images))), numbers, where, None)]
+        if self.atom_size is not None:
+            return self._whole(images, numbers, where)
+        return [self._tiles(prepare_images(images, self.settings), numbers, where, None)]
+
+    def _whole(self, images: ImageSet, numbers: list[int], where: str) -> list[Inputs]:
+        """Whole pictures in order, neighbours of one size together."""
+        sizes, found = images.sizes(), []
+        for facts in images.images:
+            if min(facts.size) < self._least:
+                raise InputError(
+                    f"{facts.name} has {facts.size[0]}x{facts.size[1]} pixels, less than an atom of "
+                    f"{self._least}x{self._least}; leave it out, or give a larger one."
+                )
+        pixels = dict.fromkeys(f"{height}x{width}" for height, width in sizes)
+        of = " and ".join(pixels) if len(pixels) < 4 else "several sizes of"
+        what = f"{len(sizes)} whole picture{'s' * (len(sizes) > 1)} of {of} pixels"
+        taken = f"{where} was taken for {what}, prepared as those of the run"
+        for _, group in groupby(range(len(sizes)), key=lambda index: sizes[index]):
+            members = list(group)
+            positions = torch.tensor([[numbers[index], 0, 0] for index in members])
+            found.append(Inputs(torch.stack(list(prepare_images(images, self.settings, members))), positions, taken))
+        return found
 
     def _tiles(
         self, pictures: Iterable[Tensor], numbers: list[int], where: str, scenes: tuple[int, ...] | None

@@ -43,7 +43,7 @@ SOURCES: dict[str, SourceKind] = {
     "array": SourceKind(
         Listed(f"{HERE}.arrays:array_source"),
         reads=(
-            "data_path", "data_key", "val_path", "val_key", "val_share", "shape", "divide_by",
+            "data_path", "data_key", "val_path", "val_key", "val_share", "shape", "divide_by", "missing",
             "labels", "labels_key", "val_labels", "val_labels_key",
         ),
     ),

@@ -1,6 +1,6 @@
 """Square patches of images: cut at random for training, tiled for encoding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ class PatchSource(PoolSource):
         train, validation: the images of each; they share no pixel.
         seed: seed of the training positions.
         facts: what `describe` adds to the counts.
+        held: prepares the images of validation anew, for `held_pictures`.
         validation_patches: how many patches are cut for validation, once, the same for every seed.
         device: where batches are wanted, wherever the images are.
         fitted: see `Source`.
@@ -88,6 +89,7 @@ class PatchSource(PoolSource):
         seed: int,
         *,
         facts: dict[str, int | float | str | bool] | None = None,
+        held: Callable[[], Iterable[Tensor]] | None = None,
         validation_patches: int = VALIDATION_PATCHES,
         device: str | torch.device = "cpu",
         fitted: Fitted = NOTHING_FITTED,
@@ -95,11 +97,14 @@ class PatchSource(PoolSource):
         self.name, self.seed, self.fitted = name, seed, fitted
         self.shape = (train.patch_size, train.patch_size)
         self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
-        self._facts = facts or {}
-        held, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
-        self.validation = held.to(device)
+        self._facts, self._held = facts or {}, held
+        drawn, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
+        self.validation = drawn.to(device)
         self.device = self.validation.device
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
+
+    def held_pictures(self) -> list[Tensor]:
+        return super().held_pictures() if self._held is None else list(self._held())
 
     def describe(self) -> dict[str, int | float | str | bool]:
         return {

@@ -2,7 +2,7 @@
 patches."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -94,7 +94,8 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device,
         raise InputError(f"{val_path} holds the training images themselves; name other images with `val_path`.")
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
-    return PatchSource("images", pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
+    whole, fitted = partial(prepare_images, held, settings), _fitted(images)
+    return PatchSource("images", pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=fitted)
 
 
 def shared_source(
@@ -104,7 +105,8 @@ def shared_source(
     both sets."""
     train, validation = held_out(len(images), settings.val_share, "images")
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
+    whole, fitted = partial(prepare_images, images, settings, validation.tolist()), _fitted(images)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=fitted)
 
 
 def _regions_source(
@@ -136,7 +138,13 @@ def _regions_source(
         parts = (prepared()[number][:, start:end] for number, start, end in regions)
         pixels = keep_pixels(parts, _area(sizes), (*_made_from(images, settings), regions), device)
         pools.append(PatchPool(pixels, sizes, size))
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, device=device, fitted=_fitted(images))
+
+    def whole() -> Iterator[Tensor]:
+        for image, (_, start, end) in zip(prepare_images(images, settings), validation, strict=True):
+            yield image[:, start:end]
+
+    fitted = _fitted(images)
+    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=fitted)
 
 
 def _pool(

@@ -35,11 +35,12 @@ def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
             yield np.memmap(str(mapped.filename), array.dtype, "r", offset, shape)
 
 
-def check_rows(array: np.ndarray, where: str) -> None:
-    """Refuse an array with values that are not finite in float32."""
+def check_rows(array: np.ndarray, where: str, missing: bool = False) -> None:
+    """Refuse an array with values that are not finite in float32, but for NaN where it is
+    `missing`."""
     first = 0
     for chunk in row_chunks(array):
-        as_float32(chunk, where, first)
+        as_float32(chunk, where, first, missing)
         first += len(chunk)
 
 
@@ -55,14 +56,20 @@ class Rows:
         where: how messages call it.
         numbers: which rows, all by default.
         divide_by: what their values are divided by.
+        missing: whether they may be NaN.
     """
 
     device = torch.device("cpu")
 
     def __init__(
-        self, array: np.ndarray, where: str, numbers: np.ndarray | None = None, divide_by: float = 1.0
+        self,
+        array: np.ndarray,
+        where: str,
+        numbers: np.ndarray | None = None,
+        divide_by: float = 1.0,
+        missing: bool = False,
     ) -> None:
-        self._array, self._where, self._divide_by = array, where, divide_by
+        self._array, self._where, self._divide_by, self._missing = array, where, divide_by, missing
         self._numbers = np.arange(len(array)) if numbers is None else numbers
         self._mapped = _mapped(array)
         # the same file, should another take its name
@@ -87,14 +94,17 @@ class Rows:
         """
         numbers = self._numbers[index.numpy() if isinstance(index, Tensor) else index]
         if self._mapped is None or self._file is None:
-            return as_float32(self._array[numbers], self._where).div_(self._divide_by)
+            return self._read(self._array[numbers])
         if self._now() != self._version:
             raise InputError(f"{self._where} changed since it was first read; start again when it is at rest.")
         row, offset = self._array[:1].nbytes, self._mapped.offset
         read_ahead(self._file, (offset + row * numbers).tolist(), [row] * len(numbers))
         # mapped for these rows alone, so that the pages of those before take no memory
         mapped = np.memmap(self._file, self._array.dtype, "r", offset, self._array.shape)
-        return as_float32(mapped[numbers], self._where).div_(self._divide_by)
+        return self._read(mapped[numbers])
+
+    def _read(self, values: np.ndarray) -> Tensor:
+        return as_float32(values, self._where, missing=self._missing).div_(self._divide_by)
 
     def to(self, device: str | torch.device) -> Tensor:
         """All of them on a device, brought there part by part."""

@@ -25,7 +25,7 @@ class DataSettings:
     """Which data to read, and how to prepare them."""
 
     ADVANCED = (
-        "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key",
+        "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key", "missing",
         "local_contrast", "contrast_rule", "download",
     )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
@@ -54,6 +54,9 @@ class DataSettings:
     array (N, H, W) or (N, C, H, W) has its own."""
     divide_by: float = 1.0
     """What the values of an array are divided by, such as 255 for bytes."""
+    missing: Literal["nan"] | None = None
+    """What stands for a value that was not seen: nan, which is refused otherwise. Such values weigh
+    nothing in the free energy."""
     labels: Path | None = None
     """File with the class of each datum of an array, whole numbers or words, for evaluate; in any
     format of arrays."""

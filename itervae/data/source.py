@@ -113,6 +113,16 @@ class Source(ABC):
         """How messages call a row of the training or validation data."""
         return f"row {row} of the {split} data of {self.name}"
 
+    def held_pictures(self) -> list[Tensor]:
+        """The pictures that are held out, prepared and whole: each (H, W) float32, on the CPU.
+
+        Raises:
+            InputError: these data are not cut from pictures.
+        """
+        raise InputError(
+            f"`data={self.name}` is not cut from still pictures, of which it could give whole ones; leave out `whole`."
+        )
+
     def load_test(self) -> tuple[Tensor, Tensor | None]:
         """The test set, read only when asked for: x (N, D) float32 and its labels (N,) or None.
 

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence, register_kl
 
 from itervae.arguments import as_number
 from itervae.arrays import as_tensor
-from itervae.distributions.family import Family
+from itervae.distributions.family import Family, spread
 from itervae.distributions.gumbel import gumbel_softmax
 from itervae.distributions.moments import Moments
 from itervae.distributions.poisson import RelaxedPoisson, poisson_kl
@@ -81,7 +81,7 @@ class Categorical(Family):
 
     def _in_tensors(self, prior: Any, norms: Tensor) -> Moments:
         mean = self.mean
-        return mean, mean @ norms, kl_divergence(self, prior)
+        return mean, spread(mean, norms), kl_divergence(self, prior)
 
     def _fused(self, prior: Any, norms: Tensor | None) -> Moments | None:
         """That of Poisson counts of rates p: c·p, and Σ_k p_k log(p_k/π_k) − p_k + π_k."""

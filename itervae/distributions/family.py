@@ -93,7 +93,8 @@ class Family(Distribution):
 
         Args:
             prior: of the same family.
-            norms: c_k = ‖φ_k‖² (K,) of a linear decoder; 0 where None.
+            norms: c_k = ‖φ_k‖² (K,) of a linear decoder, or (B, K) where they differ between data;
+                0 where None.
         """
         found = self._fused(prior, norms)
         return (
@@ -113,7 +114,7 @@ class Family(Distribution):
         return fused(self.compiled, self.u, prior.u, norms, in_tensors)
 
     def _in_tensors(self, prior: Any, norms: Tensor) -> Moments:
-        return self.mean, self.variance @ norms, _sum_kl(self, prior)
+        return self.mean, spread(self.variance, norms), _sum_kl(self, prior)
 
     def unit_kl(self, prior: "Family") -> Tensor:
         """The KL of each latent's own (marginal) posterior to its own prior (..., K), nats."""
@@ -129,6 +130,11 @@ class Family(Distribution):
     def feasible(u: Tensor) -> Tensor:
         """The nearest parameters that can be drawn from."""
         return u
+
+
+def spread(variance: Tensor, norms: Tensor) -> Tensor:
+    """c·v (B,) of v (B, K), and c (K,) or (B, K)."""
+    return variance @ norms if norms.ndim == 1 else (variance * norms).sum(-1)
 
 
 def total_kl(posterior: Distribution, prior: Distribution) -> Tensor:

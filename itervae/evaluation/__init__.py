@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from itervae.evaluation.codes import Codes, encode
     from itervae.evaluation.downstream import linear_readout, shattering
     from itervae.evaluation.explained import RSquared, r_squared
-    from itervae.evaluation.gap import EngineGap, GapReport, GapTrace, amortization_gap
+    from itervae.evaluation.gap import amortization_gap
+    from itervae.evaluation.gap_report import EngineGap, GapReport, GapTrace
     from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
     from itervae.evaluation.neighbours import nearest_neighbours
     from itervae.evaluation.optimum import OptimalReport

@@ -6,18 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itervae.arrays import as_tensor
 from itervae.errors import InputError
 from itervae.inference.checks import as_data, check_engine
+from itervae.model import GenerativeModel
+
+BATCH, LATENTS = 1000, 2**22
+"""Data that are measured together, and latents of all of them, at most."""
 
 
-def check_measured(model: Any, engines: Any, x: Any) -> Tensor:
-    """The data as a tensor (N, D); what is no model, no engines or no data is refused."""
-    x = as_data(model, x)
+def check_measured(model: Any, engines: Any, x: Any) -> tuple[GenerativeModel, Tensor]:
+    """The model for data of this shape, and the data as a tensor (N, D); what is no model, no
+    engines or no data is refused."""
+    met, _, _ = as_data(model, x)
+    x = as_tensor("x", x, model.beta).reshape(-1, met.size)
     for engine in engines:
         check_engine(engine)
     if len(x) == 0:
         raise InputError("there are no data to measure on; expected at least one row")
-    return x
+    return met, x
+
+
+def batches(model: GenerativeModel, x: Tensor) -> tuple[Tensor, ...]:
+    """The data (N, D) in batches that are measured together."""
+    return x.split(max(1, min(BATCH, LATENTS // model.latents)))
 
 
 def check_varied(x: Tensor) -> None:

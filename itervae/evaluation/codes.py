@@ -10,13 +10,12 @@ from torch import Tensor
 
 from itervae.arguments import check_seed
 from itervae.distributions import SparseCode, unit_kl
-from itervae.evaluation.checks import check_measured
+from itervae.evaluation.checks import batches, check_measured
 from itervae.evaluation.readouts import CODE_READOUTS, POINT_READOUTS
 from itervae.inference import Engine, certificate, infer
 from itervae.model import GenerativeModel
 from itervae.showing import Shown
 
-BATCH = 1000
 FLOOR = -2.0
 """Residuals are clamped from below here, nats: how far below its prior a silent unit lies is no
 information."""
@@ -86,12 +85,12 @@ def encode(
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Codes:
-    """Infer the codes of all data, in batches of 1000.
+    """Infer the codes of all data, in batches.
 
     Args:
         model: generative model.
         engine: inference engine that fits it.
-        x: data (N, D).
+        x: data (N, D), or (N, *shape) of a convolutional dictionary.
         steps: inference steps; the engine's own where None.
         seed: of the samples.
         advance: called with the number of data done.
@@ -99,7 +98,7 @@ def encode(
     Raises:
         InputError: as `infer`, no data, and a posterior that cannot be sampled.
     """
-    x = check_measured(model, (engine,), x)
+    model, x = check_measured(model, (engine,), x)
     check_seed(seed)
     generator = torch.Generator(x.device).manual_seed(seed)
     prior = model.prior()
@@ -107,7 +106,7 @@ def encode(
     columns: dict[str, list[Tensor]] = {}
     zeros = 0.0
     kl_of_units = torch.zeros(model.latents, dtype=torch.float64, device=x.device)
-    for batch in x.split(BATCH):
+    for batch in batches(model, x):
         posterior = infer(model, engine, batch, steps=steps, generator=generator).posterior
         energy = model.free_energy(batch, posterior, generator=generator)
         found = {
@@ -140,4 +139,5 @@ def encode(
 
 
 def _squared_error(model: GenerativeModel, x: Tensor, z: Tensor) -> Tensor:
-    return (x - model.decode(z)).double().square().sum(-1)
+    error = (x - model.decode(z)).double().square()
+    return (error.where(~x.isnan(), 0) if model.missing else error).sum(-1)

@@ -7,12 +7,14 @@ far apart where data differ in contrast:
 x̄ (D,) is the mean of all data, and m_i one number, the mean of a datum's own values. Pooled, data
 of high contrast decide; per datum all count alike, so that noise of one size for all data costs
 those of low contrast most. A few data of hardly any contrast can take the mean far below 0; the
-median over data, which they do not move, stands beside it. The figures of Vafaii, Galor & Yates
+median over data, which they do not move, stands beside it. Values that are NaN were not seen, and
+count nowhere. The figures of Vafaii, Galor & Yates
 (2025) on the iterative P-VAE are per datum, of one draw, the mean.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from itervae.errors import InputError
@@ -56,8 +58,9 @@ def r_squared(error: Tensor, x: Tensor) -> RSquared:
             "(N, D) with N ≥ 2"
         )
     error, variance = error.double(), total_variance(x)
-    own = (x - x.mean(1, keepdim=True)).double().square().sum(1)
-    varied = (x != x[:, :1]).any(1)
+    own = _centred(x, 1).double().square().sum(1)
+    unseen = x.isnan()
+    varied = x.masked_fill(unseen, -torch.inf).amax(1) > x.masked_fill(unseen, torch.inf).amin(1)
     each = 1 - error[varied] / own[varied]
     return RSquared(
         pooled=1 - error.mean().item() / variance if variance > 0 else None,
@@ -70,7 +73,12 @@ def r_squared(error: Tensor, x: Tensor) -> RSquared:
 
 def total_variance(x: Tensor) -> float:
     """Mean of ‖x − x̄‖² over data (N, D), summed over dimensions: the error at a pooled R² of 0."""
-    return (x - x.mean(0)).double().square().sum(-1).mean().item()
+    return _centred(x, 0).double().square().sum(-1).mean().item()
+
+
+def _centred(x: Tensor, dim: int) -> Tensor:
+    """Data (N, D) about their mean over a dimension; 0 where they are NaN."""
+    return (x - x.nanmean(dim, keepdim=True)).nan_to_num(0)
 
 
 def standard_error(value: Tensor) -> float:

@@ -11,9 +11,8 @@ Gaussians under an activation have an estimate.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,100 +20,23 @@ from torch import Tensor
 from itervae.arguments import check_kind, check_positive, check_seed, check_whole
 from itervae.distributions import RelaxedPoisson
 from itervae.errors import InputError, described
-from itervae.evaluation.checks import check_measured, check_varied
-from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
-from itervae.evaluation.optimum import BATCH, OptimalReport, Scorer, certified_optimum, estimated_optimum
+from itervae.evaluation.checks import batches, check_measured, check_varied
+from itervae.evaluation.gap_report import ApproximationReport, EngineGap, GapReport, GapTrace
+from itervae.evaluation.marginal import marginal_likelihood
+from itervae.evaluation.optimum import Scorer, certified_optimum, estimated_optimum, joined
 from itervae.inference import Engine, Optimal, infer
 from itervae.model import GaussianLikelihood, GenerativeModel
-from itervae.showing import Shown
 
-SCHEMA = 1
-"""Version of the JSON report."""
 OPTIMAL, APPROXIMATION = "optimal", "approximation"
 """What `advance` is told while the optimum is found, and while the marginal likelihood is
 estimated."""
-
-
-@dataclass(frozen=True, repr=False)
-class GapTrace(Shown):
-    """The gap before the first step and after each (steps + 1 entries): its mean over data, 10th
-    and 90th percentile, nats; and the time taken up to there, seconds per 1000 data, between start
-    and end in proportion to the steps."""
-
-    mean: list[float]
-    p10: list[float]
-    p90: list[float]
-    seconds_per_1000: list[float]
-
-
-@dataclass(frozen=True, repr=False)
-class EngineGap(Shown):
-    """One engine against the best posterior. Gaps in nats per datum; `gap_se` is the standard error
-    of the mean; `spikes_mean` is the mean of Σ_k |E z_k|. All statistics are over the data whose
-    free energy is finite; `non_finite` counts the others. Of sparse coding energies and gaps are in
-    squared units of the data, `kl_mean` is the mean of its cost, and there is no
-    `share_above_1_nat`."""
-
-    steps: int
-    free_energy_mean: float
-    gap_mean: float
-    gap_se: float
-    gap_median: float
-    gap_p99: float
-    gap_max: float
-    share_above_1_nat: float | None
-    non_finite: int
-    seconds_per_1000: float
-    reconstruction_mean: float
-    kl_mean: float
-    spikes_mean: float
-    trace: GapTrace | None = None
-    """Where a trace was asked for, and the engine takes the same steps for every datum."""
-
-
-@dataclass(frozen=True, repr=False)
-class ApproximationReport(MarginalReport):
-    """The bounds of −log p(x) with the best posterior as proposal, and the approximation gap F* −
-    (−log p(x)), nats, from the last of them. It is a lower bound where F* is certified, since the
-    last bound is still above −log p(x); an estimate of F* may be above F*, and then it is
-    neither."""
-
-    gap_mean: float
-    gap_se: float
-
-
-@dataclass(frozen=True, repr=False)
-class GapReport(Shown):
-    """The report of `amortization_gap`; `arrays` holds free energies and certificates per datum."""
-
-    num: int
-    observation_variance: float | None
-    beta: float
-    optimal: OptimalReport
-    engines: dict[str, EngineGap]
-    arrays: dict[str, Tensor] = field(repr=False)
-    approximation: ApproximationReport | None = None
-
-    def to_dict(self, data: str) -> dict[str, Any]:
-        """The JSON report, schema 1: plain values, `data` naming what was measured on."""
-        engines = {name: {k: v for k, v in asdict(gap).items() if v is not None} for name, gap in self.engines.items()}
-        return {
-            "schema": SCHEMA,
-            "data": data,
-            "num": self.num,
-            "observation_variance": self.observation_variance,
-            "beta": self.beta,
-            "optimal": {name: value for name, value in asdict(self.optimal).items() if value is not None},
-            "engines": engines,
-            "approximation": None if self.approximation is None else asdict(self.approximation),
-        }
 
 
 @torch.no_grad()
 def amortization_gap(
     model: GenerativeModel,
     engines: Mapping[str, tuple[Engine, int | None]],
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     *,
     tolerance: float = 1e-6,
     trace: bool = False,
@@ -129,7 +51,8 @@ def amortization_gap(
             likelihood and a Poisson, Gaussian or categorical posterior, and for sparse coding with
             a soft threshold, whose energy E stands for F; it is an estimate otherwise.
         engines: name → (engine, number of steps; its own default where None).
-        x: data (N, D), on the device of the model.
+        x: data (N, D), on the device of the model; of a convolutional dictionary also (N, *shape),
+            or a tuple of such, one of each size.
         tolerance: certificate of F* per datum, nats; of E* in squared units of the data.
         trace: also give the gap after every step.
         approximation: also give the approximation gap (β = 1 only).
@@ -149,8 +72,12 @@ def amortization_gap(
             )
         if pair[1] is not None:
             check_whole("steps", pair[1])
-    x = check_measured(model, (engine for engine, _ in engines.values()), x)
-    check_varied(x)
+    parts = [
+        check_measured(model, (engine for engine, _ in engines.values()), part)
+        for part in (x if isinstance(x, tuple) else (x,))
+    ]
+    if len(parts) == 1:
+        check_varied(parts[0][1])
     check_positive("tolerance", tolerance, " of nats")
     check_seed(seed)
     certifiable = Optimal.requires <= model.capabilities
@@ -164,29 +91,38 @@ def amortization_gap(
             f"the approximation gap was asked of a model with a {type(model.prior).__name__}; it is there for the "
             "Poisson family only: leave it out"
         )
-    score = Scorer(model, seed)
-    measured = {
-        name: _run(model, engine, engine.steps if number is None else number, x, score, trace, seed, name, advance)
-        for name, (engine, number) in engines.items()
-    }
-    if certifiable:
-        best = certified_optimum(model, x, score, tolerance, lambda n: advance(OPTIMAL, n))
-    else:
-        answers = {name: run.columns["u"] for name, run in measured.items()}
-        best = estimated_optimum(model, x, answers, seed, lambda n: advance(OPTIMAL, n))
+    if approximation and len(parts) > 1:
+        raise InputError(
+            f"the approximation gap was asked of data of {len(parts)} sizes; expected one: measure those of each size "
+            "apart, or leave it out"
+        )
+    runs, optima = [], []
+    for fitting, data in parts:
+        score = Scorer(fitting, seed)
+        found = {
+            name: _run(fitting, engine, engine.steps if n is None else n, data, score, trace, seed, name, advance)
+            for name, (engine, n) in engines.items()
+        }
+        if certifiable:
+            optima.append(certified_optimum(fitting, data, score, tolerance, lambda n: advance(OPTIMAL, n)))
+        else:
+            answers = {name: run.columns["u"] for name, run in found.items()}
+            optima.append(estimated_optimum(fitting, data, answers, seed, lambda n: advance(OPTIMAL, n)))
+        runs.append(found)
+    measured, best = {name: _joined([run[name] for run in runs]) for name in engines}, joined(optima)
     gaps = {name: _gap(run, best.free_energy, model.prior.unit) for name, run in measured.items()}
     arrays = best.arrays | {f"free_energy {name}": run.columns["total"] for name, run in measured.items()}
     beyond = None
     if approximation:
-        proposal = RelaxedPoisson(best.u.to(x.dtype))
-        marginal, bounds = marginal_likelihood(
-            model, x, proposal, seed=seed, advance=lambda n: advance(APPROXIMATION, n)
-        )
+        (fitting, data), step = parts[0], lambda n: advance(APPROXIMATION, n)
+        proposal = RelaxedPoisson(best.u.to(data.dtype))
+        marginal, bounds = marginal_likelihood(fitting, data, proposal, seed=seed, advance=step)
         gap = best.free_energy - bounds[-1]
         beyond = ApproximationReport(**vars(marginal), gap_mean=gap.mean().item(), gap_se=_standard_error(gap))
         arrays["marginal"] = bounds[-1]
-    variance = model.likelihood.variance.item() if isinstance(model.likelihood, GaussianLikelihood) else None
-    return GapReport(len(x), variance, model.beta.item(), best.report, gaps, arrays, beyond)
+    variance = model.likelihood.variance if isinstance(model.likelihood, GaussianLikelihood) else None
+    variance = None if variance is None or variance.ndim else variance.item()
+    return GapReport(len(best.free_energy), variance, model.beta.item(), best.report, gaps, arrays, beyond)
 
 
 @dataclass(frozen=True)
@@ -198,6 +134,14 @@ class _Run:
     trace: Tensor | None
     seconds: float
     start_seconds: float
+
+
+def _joined(runs: Sequence[_Run]) -> _Run:
+    """The answers for all data, from those for parts of them."""
+    columns = {name: torch.cat([run.columns[name] for run in runs]) for name in runs[0].columns if name != "u"}
+    traces = [run.trace for run in runs if run.trace is not None]
+    seconds, start = sum(run.seconds for run in runs), sum(run.start_seconds for run in runs)
+    return _Run(runs[0].steps, columns, torch.cat(traces, 1) if traces else None, seconds, start)
 
 
 def _run(
@@ -215,7 +159,7 @@ def _run(
     columns: dict[str, list[Tensor]] = {}
     traces: list[Tensor] = []
     seconds, start_seconds = 0.0, 0.0
-    for batch in x.split(BATCH):
+    for batch in batches(model, x):
         if not columns:  # the first call of an engine pays for what the later ones find ready
             _timed(model, engine, batch, steps, seed)
         u, spent = _timed(model, engine, batch, steps, seed)

@@ -66,7 +66,7 @@ def marginal_likelihood(
     Raises:
         InputError: β is not 1, or sample numbers that do not increase.
     """
-    x = as_data(model, x)
+    model, x, precision = as_data(model, x)
     check_kind("posterior", posterior, RelaxedPoisson, "a distribution: infer(model, engine, x).posterior")
     check_kind("samples", samples, Sequence, f"increasing numbers from 1, such as ({samples},)")
     check_seed(seed)
@@ -83,7 +83,8 @@ def marginal_likelihood(
     at_once = max(1, ELEMENTS // (samples[-1] * model.latents))
     log_weights = []  # (S, N)
     for rows in torch.arange(len(x), device=x.device).split(at_once):
-        log_weights.append(_log_weights(model, x[rows], posterior.log_rate[rows], samples[-1], generator))
+        known = precision[rows] if precision is not None else None
+        log_weights.append(_log_weights(model, x[rows], known, posterior.log_rate[rows], samples[-1], generator))
         advance(len(rows))
     weights = torch.cat(log_weights, 1).double()
 
@@ -99,7 +100,14 @@ def marginal_likelihood(
     return MarginalReport(samples, means, errors, replicates), torch.stack(bounds)
 
 
-def _log_weights(model: GenerativeModel, x: Tensor, log_rate: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _log_weights(
+    model: GenerativeModel,
+    x: Tensor,
+    precision: Tensor | None,
+    log_rate: Tensor,
+    count: int,
+    generator: torch.Generator,
+) -> Tensor:
     """log p(x, z) − log q(z) (S, B) for S = `count` draws z ~ q; the factorials cancel."""
     prior = model.prior().log_rate.to(log_rate.dtype)  # pyright: ignore[reportAttributeAccessIssue]
     normalizer = (log_rate.exp() - prior.exp()).sum(-1)
@@ -107,6 +115,6 @@ def _log_weights(model: GenerativeModel, x: Tensor, log_rate: Tensor, count: int
     step = max(1, ELEMENTS // log_rate.numel())
     for first in range(0, count, step):
         z = RelaxedPoisson(log_rate).sample((min(step, count - first),), generator=generator)
-        likelihood = -model.likelihood.negative_log_likelihood(x, model.output(z))
+        likelihood = -model.likelihood.negative_log_likelihood(x, model.output(z), precision)
         pieces.append(likelihood + (z * (prior - log_rate)).sum(-1) + normalizer)
     return torch.cat(pieces)

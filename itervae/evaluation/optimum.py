@@ -3,18 +3,18 @@ elsewhere."""
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from itervae.evaluation.checks import batches
 from itervae.evaluation.estimate import estimate_optimum, scored_free_energy
 from itervae.inference import LCAUnrolled, Optimal, infer
 from itervae.model import FreeEnergy, GenerativeModel
 from itervae.showing import Shown
 
-BATCH = 1000
 LONG = 200
 """Steps of the LCA that an estimate starts from."""
 PERTURBATION = 1.0
@@ -54,6 +54,33 @@ class Optimum:
     arrays: dict[str, Tensor]
 
 
+def joined(parts: Sequence[Optimum]) -> Optimum:
+    """The optima of all data, from those of parts of them; u is of the first alone, as latents may
+    be as many as there are sizes."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {name: torch.cat([part.arrays[name] for part in parts]) for name in parts[0].arrays}
+    value, first, reports = arrays["free_energy_optimal"].double(), parts[0].report, [part.report for part in parts]
+    shares = [len(part.free_energy) / len(value) for part in parts]
+    certificate, spread = arrays.get("certificate"), arrays.get("spread")
+    won = None
+    if first.won is not None:
+        won = {name: sum(s * (r.won or {})[name] for s, r in zip(shares, reports, strict=True)) for name in first.won}
+    report = OptimalReport(
+        first.method,
+        value.mean().item(),
+        None if certificate is None else certificate.max().item(),
+        None if certificate is None else certificate.mean().item(),
+        sum(report.not_certified for report in reports),
+        max(report.steps for report in reports),
+        sum(report.seconds for report in reports),
+        None if spread is None else spread.double().mean().item(),
+        None if spread is None else spread.max().item(),
+        won,
+    )
+    return Optimum(report, parts[0].u, arrays["free_energy_optimal"], arrays)
+
+
 class Scorer:
     """The free energy of parameters u under a model: in float64 where it is exact, else the mean of
     100 draws."""
@@ -73,7 +100,7 @@ def certified_optimum(
     """The certified optimum of each datum (`Optimal`), for a model that it fits."""
     started = time.perf_counter()
     answers, values, certificates, steps = [], [], [], 0
-    for batch in x.split(BATCH):
+    for batch in batches(model, x):
         found = infer(model, Optimal(tolerance=tolerance), batch.double())
         answers.append(found.posterior.u)
         values.append(score(found.posterior.u, batch).total)
@@ -104,7 +131,7 @@ def estimated_optimum(
     starts, solved, steps = {"prior": prior}, prior, 0
     if LCAUnrolled.requires <= model.capabilities:
         engine, steps = LCAUnrolled(), LONG
-        parts = [infer(model, engine, b, steps=steps, generator=generator).posterior.u for b in x.split(BATCH)]
+        parts = [infer(model, engine, b, steps=steps, generator=generator).posterior.u for b in batches(model, x)]
         starts["lca"] = solved = torch.cat(parts)
     noise = torch.randn(solved.shape, device=x.device, dtype=x.dtype, generator=generator)
     starts["perturbed"] = solved + PERTURBATION * noise

@@ -84,7 +84,7 @@ def rate_points(
     Raises:
         InputError: fewer than two data, or data that are all the same.
     """
-    x = check_measured(model, (engine,), x)
+    model, x = check_measured(model, (engine,), x)
     check_seed(seed)
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data; expected at least 2, over which sparsity is measured")

@@ -13,7 +13,11 @@ from itervae.model import GenerativeModel
 
 
 def certificate(
-    model: GenerativeModel, x: ArrayLike | Tensor, posterior: Family, prior: PriorDistribution | None = None
+    model: GenerativeModel,
+    x: ArrayLike | Tensor,
+    posterior: Family,
+    prior: PriorDistribution | None = None,
+    precision: ArrayLike | Tensor | None = None,
 ) -> Tensor:
     """A proved upper bound of F(posterior) − F* (B,), nats, computed in float64, with what rounding
     can have done to it: see the `certificate` of `PoissonEnergy`, `LassoEnergy`, `GaussianEnergy`
@@ -25,14 +29,15 @@ def certificate(
 
     Args:
         model: generative model with K latents and data of dimension D.
-        x: data (B, D).
+        x: data (B, D), or (B, *shape) of a convolutional dictionary.
         posterior: of these data, over (B, K) latents.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
+        precision: of each value, as in `infer`.
 
     Raises:
         InputError: x or the posterior is of another kind, width or device than the model.
     """
-    x = as_data(model, x)
+    model, x, w = as_data(model, x, precision)
     check_kind("posterior", posterior, Family, "a distribution: infer(model, engine, x).posterior")
     check_devices(x, {"the posterior": posterior.u, "the prior": None if prior is None else prior.u})
     own = model.prior()
@@ -42,7 +47,7 @@ def certificate(
             f"the posterior has parameters of shape {tuple(posterior.u.shape)}; expected {expected}, a row for each "
             "datum: pass that of these data"
         )
-    problem = Problem(model, x, own if prior is None else prior)
+    problem = Problem(model, x, own if prior is None else prior, precision=w)
     with torch.no_grad():
         return proved(problem, posterior.u)
 

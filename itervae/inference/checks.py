@@ -29,12 +29,13 @@ def check_kinds(
     gradient: Any,
     record: Any,
     generator: Any,
-) -> Tensor:
-    """The data as a tensor; arguments of `infer` that are of another kind are refused: a name or a
-    class for an object."""
+    precision: Any = None,
+) -> tuple[GenerativeModel, Tensor, Tensor | None]:
+    """The model, the data and their precision, as `as_data` gives them; arguments of `infer` that
+    are of another kind are refused: a name or a class for an object."""
     check_model(model)
     check_engine(engine)
-    x = as_data(model, x)
+    model, x, precision = as_data(model, x, precision)
     if prior is not None:
         check_kind("prior", prior, Family | SparsityCost, "a distribution, such as model.prior()")
     if state is not None:
@@ -60,7 +61,7 @@ def check_kinds(
         "the generator": generator,
     }
     check_devices(x, others)
-    return x
+    return model, x, precision
 
 
 def check_model(model: Any) -> None:
@@ -86,11 +87,13 @@ def check_engine(engine: Any) -> None:
     raise InputError(f"engine is {what}; expected {how}")
 
 
-def as_data(model: Any, x: Any) -> Tensor:
-    """Data as a tensor (B, D), of the precision and on the device of the model where they are an
-    array or lists; what is no model is refused, and data of another shape."""
+def as_data(model: Any, x: Any, precision: Any = None) -> tuple[GenerativeModel, Tensor, Tensor | None]:
+    """The model for data of this shape (`GenerativeModel.meet`); the data as a tensor (B, D), of
+    the number type and on the device of the model where they are an array or lists, with what is
+    not seen filled in; and their precision. What is no model is refused, and data or a precision of
+    another shape."""
     check_model(model)
-    x = as_tensor("x", x, model.beta)
+    model, x = model.meet(as_tensor("x", x, model.beta))
     if x.ndim != 2:
         raise InputError(
             f"x has shape {tuple(x.shape)}; expected (B, D): flatten each datum to one row, x.reshape(len(x), -1)"
@@ -99,9 +102,10 @@ def as_data(model: Any, x: Any) -> Tensor:
         remedy = "transpose it: x.mT" if len(x) == model.size else "use data of that size, or another model"
         raise InputError(f"x has {x.shape[1]} values per datum; this model explains data of {model.size}: {remedy}")
     check_devices(x, {"the model": model.beta})
+    x, precision = model.seen(x, precision)
     if isinstance(model.likelihood, PoissonLikelihood):  # it gives other data no probability at all
         model.likelihood.check(x)
-    return x
+    return model, x, precision
 
 
 def check_inputs(

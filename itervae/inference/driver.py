@@ -58,6 +58,7 @@ def infer(
     gradient: Gradient = Unroll(),  # noqa: B008 (immutable)
     record: Collection[str] = (),
     generator: torch.Generator | None = None,
+    precision: ArrayLike | Tensor | None = None,
 ) -> Inference:
     """Infer the posterior of each datum.
 
@@ -70,6 +71,8 @@ def infer(
         engine: the method (see `itervae.inference.ENGINES`).
         x: data (B, D), finite: a tensor, an array or lists. The answer has its precision, float32
             or float64; that of the model where the decoder is a network, or x is of another kind.
+            Of a convolutional dictionary also in natural shape, (B, H, W) or (B, C, H, W) say, of
+            any size: the answer is that of `model.at` this shape.
         prior: p(z), over (K,) or (B, K) latents; the model's static prior where None.
         state: where to go on from; `State(u)` warm-starts on new data.
         steps: number of iterations; the engine's own default where None.
@@ -80,29 +83,32 @@ def infer(
             and "u", the last with its gradient, where `gradient` lets it through, for losses of
             every step.
         generator: source of randomness for engines that sample.
+        precision: w ≥ 0, (D,) or (B, D), that divides the variance of each value of x: the free
+            energy, and the certificate, weigh its term with w. At 0 a value is not seen, whatever
+            stands there: `precision=~x.isnan()` takes NaN for missing. Encoders see the bias of the
+            decoder, or 0, in its place. 1 everywhere where None.
 
     Raises:
         InputError: the engine does not fit the model, shapes do not fit, or x is not finite.
     """
-    x = check_kinds(model, engine, x, prior, state, steps, gradient, record, generator)
+    model, x, precision = check_kinds(model, engine, x, prior, state, steps, gradient, record, generator, precision)
     given: PriorDistribution = model.prior() if prior is None else prior
     check_inputs(model, engine, x, given, state, steps, record)
     gradient.check(model, engine)
     x, state = _in_one_precision(model, x, state)
-    if torch.is_grad_enabled() and not _asks_gradient(model, engine, x, given, state):
+    options: dict[str, Any] = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
+    if torch.is_grad_enabled() and not _asks_gradient(model, engine, x, given, state, precision):
         with torch.no_grad():
-            options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
-            return infer(model, engine, x, prior=prior, state=state, **options)
+            return infer(model, engine, x, prior=prior, state=state, precision=precision, **options)
     apart = devices.on_cpu(x) and model.exact and not engine.stochastic
     if apart and len(x) > ROWS_AT_ONCE and (gradient.detached or not torch.is_grad_enabled()):
-        options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
-        return _in_parts(model, engine, x, given, state, options)
+        return _in_parts(model, engine, x, given, state, precision, options)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
         x = x.to(engine.dtype)
         state = state.map(lambda value: value.to(engine.dtype)) if state is not None else None
-    problem = Problem(model, x, given, generator)
+    problem = Problem(model, x, given, generator, precision)
     if state is not None and state.engine != type(engine).__name__:
         state = State(state.u)  # the memory of another engine means nothing to this one
     trace: dict[str, list[Tensor]] = {name: [] for name in record}
@@ -146,10 +152,16 @@ def infer(
 
 
 def _asks_gradient(
-    model: GenerativeModel, engine: Engine, x: Tensor, prior: PriorDistribution, state: State | None
+    model: GenerativeModel,
+    engine: Engine,
+    x: Tensor,
+    prior: PriorDistribution,
+    state: State | None,
+    precision: Tensor | None,
 ) -> bool:
     """Whether anything that the answer depends on has a gradient to come."""
-    given = () if state is None else (state.u, *state.memory.values())
+    given = [] if state is None else [state.u, *state.memory.values()]
+    given += [] if precision is None else [precision]
     kept = (value for part in (model, engine) for of in (part.parameters, part.buffers) for value in of())
     return any(value.requires_grad for value in chain((x, prior.u, *given), kept))
 
@@ -173,6 +185,7 @@ def _in_parts(
     x: Tensor,
     prior: PriorDistribution,
     state: State | None,
+    precision: Tensor | None,
     options: dict[str, Any],
 ) -> Inference:
     """The answer of `infer`, computed for `ROWS_AT_ONCE` data at a time and joined."""
@@ -180,7 +193,8 @@ def _in_parts(
     for rows in torch.arange(len(x)).split(ROWS_AT_ONCE):
         own = prior.like(prior.u[rows]) if isinstance(prior, Family) and prior.u.ndim == 2 else prior
         start = None if state is None else state.map(lambda value, rows=rows: value[rows])
-        parts.append(infer(model, engine, x[rows], prior=own, state=start, **options))
+        weights = precision[rows] if precision is not None and precision.ndim == 2 else precision
+        parts.append(infer(model, engine, x[rows], prior=own, state=start, precision=weights, **options))
 
     def joined(values: list[dict[str, Tensor]], dim: int = 0) -> dict[str, Tensor]:
         return {name: torch.cat([value[name] for value in values], dim) for name in values[0]}
@@ -202,4 +216,6 @@ def _read(problem: Problem, state: State, name: str) -> Tensor:
     with torch.no_grad():
         if name == "certificate":
             return proved(problem, posterior.u)
-        return problem.model.free_energy(problem.x, posterior, problem.prior, generator=problem.generator).total
+        return problem.model.free_energy(
+            problem.x, posterior, problem.prior, precision=problem.precision, generator=problem.generator
+        ).total

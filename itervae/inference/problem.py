@@ -29,13 +29,20 @@ class Problem:
         x: data (B, D).
         prior: p(z), over (K,) or (B, K) latents.
         generator: source of randomness for engines and energies that sample.
+        precision: w ≥ 0 of each value, (D,) or (B, D); 0 where it is not seen. 1 everywhere where
+            None.
     """
 
     def __init__(
-        self, model: GenerativeModel, x: Tensor, prior: PriorDistribution, generator: torch.Generator | None = None
+        self,
+        model: GenerativeModel,
+        x: Tensor,
+        prior: PriorDistribution,
+        generator: torch.Generator | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         self.model = model
-        self.x = as_tensor("x", x, model.beta)
+        self.x, self.precision = model.seen(as_tensor("x", x, model.beta), precision)
         self.prior = prior
         self.generator = generator
         self._differentiable = torch.is_grad_enabled()
@@ -50,12 +57,12 @@ class Problem:
         # what steps share is made with gradient even if the first of them runs without
         with torch.set_grad_enabled(self._differentiable):
             if isinstance(self.prior, SparsityCost):
-                return LassoEnergy(self.model, self.x, self.prior)
+                return LassoEnergy(self.model, self.x, self.prior, self.precision)
             if not isinstance(self.prior, RelaxedPoisson):
-                return FamilyEnergy(self.model, self.x, self.prior, self.generator)
+                return FamilyEnergy(self.model, self.x, self.prior, self.generator, self.precision)
             if self.model.exact:
-                return PoissonEnergy(self.model, self.x, self.prior)
-        return SampledEnergy(self.model, self.x, self.prior, self.generator)
+                return PoissonEnergy(self.model, self.x, self.prior, self.precision)
+        return SampledEnergy(self.model, self.x, self.prior, self.generator, self.precision)
 
     @cached_property
     def certified(self) -> LinearEnergy | ClosedFormEnergy | None:
@@ -64,9 +71,9 @@ class Problem:
             return None
         with torch.set_grad_enabled(self._differentiable):
             if isinstance(self.prior, Gaussian):
-                return GaussianEnergy(self.model, self.x, self.prior)
+                return GaussianEnergy(self.model, self.x, self.prior, self.precision)
             if isinstance(self.prior, Categorical):
-                return CategoricalEnergy(self.model, self.x, self.prior)
+                return CategoricalEnergy(self.model, self.x, self.prior, self.precision)
         energy = self.energy
         assert isinstance(energy, LinearEnergy)
         return energy
@@ -82,7 +89,12 @@ class Problem:
         exact where it has a closed form, else the mean of a few draws."""
         posterior = self.model.posterior(u)
         return self.model.free_energy(
-            self.x, posterior, self.prior, samples=1 if self.model.exact else COMPARED, generator=self.generator
+            self.x,
+            posterior,
+            self.prior,
+            precision=self.precision,
+            samples=1 if self.model.exact else COMPARED,
+            generator=self.generator,
         ).total
 
     def feasible(self, u: Tensor) -> Tensor:
@@ -92,11 +104,14 @@ class Problem:
 
     def to(self, dtype: torch.dtype) -> "Problem":
         """The same problem in another precision."""
-        return Problem(self.model, self.x.to(dtype), self.prior, self.generator)
+        return Problem(self.model, self.x.to(dtype), self.prior, self.generator, self.precision)
 
     def select(self, index: Tensor) -> "Problem":
         """The problem of some of the data."""
         prior = self.prior
         if isinstance(prior, Family) and prior.u.ndim == 2:
             prior = prior.like(prior.u[index])
-        return Problem(self.model, self.x[index], prior, self.generator)
+        precision = self.precision
+        if precision is not None and precision.ndim == 2:
+            precision = precision[index]
+        return Problem(self.model, self.x[index], prior, self.generator, precision)

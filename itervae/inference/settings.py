@@ -25,9 +25,10 @@ class AmortizedSettings:
     """Settings of `amortized`."""
 
     encoder: Annotated[str, OneOf(ENCODERS)] | type[Module] = "linear"
-    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families. A
-    module class of your own, on the command line MODULE:CLASS, is made as CLASS(shape, outputs) and
-    maps x (B, D) to (B, outputs)."""
+    """Encoder from x to log δr (Poisson), or to the residual on the prior of other families; of a
+    convolutional dictionary linear, one convolution, or conv, a few. A module class of your own, on
+    the command line MODULE:CLASS, is made as CLASS(shape, outputs) and maps x (B, D) to (B,
+    outputs)."""
 
 
 @dataclass
@@ -57,8 +58,8 @@ class LISTASettings:
     hidden: Annotated[int, AtLeast(0)] = 16
     """Width of the network that modulates the step of each latent; 0 for learned scalars alone."""
     matrices: bool = False
-    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents; it fits
-    one dictionary only."""
+    """Also learn a full K×K matrix for each layer, which mixes the gradients of latents, of a
+    convolutional dictionary those of the maps at a place; it fits one dictionary only."""
 
 
 @dataclass
@@ -77,9 +78,9 @@ class SemiAmortizedSettings:
 
     steps: Annotated[int, AtLeast(1)] = 3
     """Number of inference steps after the encoder."""
-    start_encoder: Annotated[str, OneOf(ENCODERS)] | type[Module] = "mlp"
-    """Encoder that gives the start, as a residual on the prior; or a class of your own, see
-    `AmortizedSettings`."""
+    start_encoder: Annotated[str, OneOf(ENCODERS)] | type[Module] | None = None
+    """Encoder that gives the start, as a residual on the prior; by default mlp, and conv of a
+    convolutional dictionary. Or a class of your own, see `AmortizedSettings`."""
     refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
     """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent
     where that does not fit."""
@@ -112,8 +113,12 @@ class SpikingLCASettings:
 
     steps: Annotated[int, AtLeast(1)] = 16
     """Number of inference steps."""
-    step_size: Annotated[float, Positive()] = 0.05
-    """Step size η, nats of log-rate per unit of drive."""
+    step_size: Annotated[float | None, Positive()] = None
+    """Step size η, nats of log-rate per unit of drive: 0.05 by default, or 1 where it is
+    learned."""
+    rule: Literal["derived", "published"] = "derived"
+    """Update: as the free energy has it, in steps that cannot diverge; or as published, u + η[Φᵀ(x
+    − Φz)/σ² − e^b], with η and a bias b of each latent learned."""
     clamps: Literal["hard", "soft"] = "hard"
     """What bounds the change of a potential in a step, and the potential: hard, 2 nats and 10; or
     soft, as published, which bends them towards 7 and 8, and lets neither be below -8."""

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from itervae.model.dictionary import is_dictionary, load_dictionary, save_dictionary
     from itervae.model.generative import CAPABILITIES, CERTIFIABLE, FreeEnergy, GenerativeModel
     from itervae.model.likelihood import BernoulliLikelihood, GaussianLikelihood, PoissonLikelihood
-    from itervae.model.operators import Dense, LinearDecoder, LinearOperator, OperatorDecoder
+    from itervae.model.observation import as_precision
+    from itervae.model.operators import (
+        Dense,
+        LinearDecoder,
+        LinearOperator,
+        OperatorDecoder,
+        Weighted,
+        is_matrix,
+        matrix,
+    )
     from itervae.model.precision import full_precision
     from itervae.model.prior import Prior
     from itervae.model.priors.categorical import CategoricalPrior
@@ -68,12 +77,16 @@ __all__ = [
     "SparseCodingSettings",
     "SparsityPrior",
     "VAESettings",
+    "Weighted",
+    "as_precision",
     "build_model",
     "estimators_for",
     "families",
     "full_precision",
     "is_dictionary",
+    "is_matrix",
     "load_dictionary",
+    "matrix",
     "save_dictionary",
     "sparse_coding_model",
 ]

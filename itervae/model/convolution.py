@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from itervae.arguments import check_shape, check_whole
 from itervae.errors import InputError
+from itervae.model.observation import mean_of
 from itervae.model.operators import LinearOperator, OperatorDecoder
 
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -106,9 +107,10 @@ class Convolution(LinearOperator):
     def adjoint(self, r: Tensor) -> Tensor:
         return self._correlated(r.reshape(-1, self.atoms.shape[1], *self.shape), self.atoms).flatten(1)
 
-    def atom_norms(self) -> Tensor:
-        ones = self.atoms.new_ones(1, self.atoms.shape[1], *self.shape)
-        return self._correlated(ones, self.atoms.square()).flatten()
+    def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        ones = self.atoms.new_ones(1, self.size) if precision is None else torch.atleast_2d(precision)
+        found = self._correlated(ones.reshape(-1, self.atoms.shape[1], *self.shape), self.atoms.square()).flatten(1)
+        return found if precision is not None and precision.ndim == 2 else found[0]
 
     def scaled(self, divisor: Tensor) -> "Convolution":
         return replace(self, atoms=self.atoms / divisor)
@@ -165,7 +167,7 @@ def _product(kinds: dict[int, Callable[..., Tensor]], values: Tensor, atoms: Ten
 
 
 class ConvolutionalDecoder(OperatorDecoder):
-    """x̂ = Σ_k z_k ∗ φ_k: a dictionary of small atoms that may lie anywhere on a signal.
+    """x̂ = Σ_k z_k ∗ φ_k + b: a dictionary of small atoms that may lie anywhere on a signal.
 
     Example:
         decoder = ConvolutionalDecoder((1, 320, 320), 64, 16, stride=4)
@@ -180,6 +182,7 @@ class ConvolutionalDecoder(OperatorDecoder):
         channels: whether the first number of `shape` is C; by default it is where there are three
             or more.
         unit_norm: atoms are φ_k / ‖φ_k‖ of the stored weight, at every use.
+        bias: whether there is a bias b (C,), the same everywhere, which starts at 0.
 
     The weight (K, C, *widths) starts as N(0, 1/(C · product of widths)), atoms of norm about 1.
 
@@ -197,6 +200,7 @@ class ConvolutionalDecoder(OperatorDecoder):
         stride: int = 1,
         channels: bool | None = None,
         unit_norm: bool = False,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         shape = check_shape(shape)
@@ -221,6 +225,16 @@ class ConvolutionalDecoder(OperatorDecoder):
         self.sides, self.stride, self.unit_norm = sides, stride, unit_norm
         count = depth * math.prod(widths)
         self.weight = nn.Parameter(torch.randn(maps, depth, *widths) / math.sqrt(count))
+        self.bias = nn.Parameter(torch.zeros(depth)) if bias else None
+
+    @classmethod
+    def like(
+        cls, operator: Convolution, shape: tuple[int, ...], unit_norm: bool = False, bias: bool = False
+    ) -> "ConvolutionalDecoder":
+        """A decoder with atoms of the number, the size and the stride of those of an operator, for
+        data of a shape."""
+        count, _, *widths = operator.atoms.shape
+        return cls(shape, count, tuple(widths), operator.stride, len(shape) > len(widths), unit_norm, bias)
 
     def at(self, shape: tuple[int, ...]) -> "ConvolutionalDecoder":
         """The same atoms for data of another shape, of as many dimensions and channels."""
@@ -244,3 +258,13 @@ class ConvolutionalDecoder(OperatorDecoder):
         if self.unit_norm:
             weight = functional.normalize(weight.flatten(1), dim=1).view_as(weight)
         return Convolution(weight, self.sides, self.stride)
+
+    def offset(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        if self.bias is None:
+            return None
+        return self.bias.to(dtype or self.bias.dtype).repeat_interleave(math.prod(self.sides))
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        if self.bias is not None:
+            self.bias.copy_(mean_of(x).view(len(self.bias), -1).mean(1))

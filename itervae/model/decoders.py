@@ -11,7 +11,7 @@ from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.operators import LinearDecoder, OperatorDecoder
-from itervae.model.settings import DECODERS, VAESettings
+from itervae.model.settings import DECODERS, ModelSettings
 from itervae.own import make
 
 ATOM_SIZE = 16
@@ -97,7 +97,7 @@ def _own(kind: type[nn.Module], shape: tuple[int, ...], latents: int) -> nn.Modu
     return decoder
 
 
-def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
+def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
     """The decoder that settings name, for data of `shape`.
 
     Raises:
@@ -109,7 +109,12 @@ def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
             f"unit-norm atoms were asked of decoder {settings.decoder_name}; only linear and convolutional ones have "
             "atoms: use one of those"
         )
-    for field in ("atom_size", "stride"):
+    if settings.bias and name not in ("linear", "convolutional"):
+        raise InputError(
+            f"a bias was asked of decoder {settings.decoder_name}, and is of linear and convolutional ones: use one of "
+            "those, or leave it out"
+        )
+    for field in ("atom_size", "stride", "dimensions"):
         value = getattr(settings, field)
         if value is not None:
             check_whole(field, value, 1)
@@ -119,15 +124,22 @@ def build_decoder(settings: VAESettings, shape: tuple[int, ...]) -> nn.Module:
                 f"{settings.decoder_name}; leave it out, or use `decoder=convolutional`"
             )
     if name == "convolutional":
-        sides = shape[1:] if len(shape) > 2 else shape
+        count = settings.dimensions or (len(shape) - 1 if len(shape) > 2 else len(shape))
+        if count not in (len(shape), len(shape) - 1):
+            raise InputError(
+                f"`dimensions={count}` was given for data of shape {tuple(shape)}; expected {len(shape)}, or "
+                f"{len(shape) - 1} where the first axis is of channels"
+            )
+        channels = count < len(shape)
+        sides = shape[1:] if channels else shape
         width = min(ATOM_SIZE, *sides) if settings.atom_size is None else settings.atom_size
         stride = max(1, width // 4) if settings.stride is None else settings.stride
-        return ConvolutionalDecoder(shape, latents, width, stride, unit_norm=unit_norm)
+        return ConvolutionalDecoder(shape, latents, width, stride, channels, unit_norm, settings.bias)
     if isinstance(name, type):
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)
     if name == "linear":
-        return LinearDecoder(math.prod(shape), latents, unit_norm)
+        return LinearDecoder(math.prod(shape), latents, unit_norm, settings.bias)
     if name == "mlp":
         return MLPDecoder(math.prod(shape), latents)
     return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]

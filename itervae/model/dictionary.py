@@ -1,20 +1,20 @@
 """Saved dictionaries: the arrays of a linear model in an .npz file, or Φ alone in any file of an
 array."""
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from itervae.arguments import check_choice, check_kind, check_positive, check_shape
+from itervae.arguments import check_choice, check_kind, check_positive, check_whole
 from itervae.arrays import as_float32
 from itervae.errors import InputError
 from itervae.files import write_arrays
-from itervae.formats import array_names, check_file, is_array_file, read_array
+from itervae.formats import is_array_file
 from itervae.model.build import sparse_coding_model
+from itervae.model.convolution import Convolution, ConvolutionalDecoder
+from itervae.model.dictionary_files import KIND, READ, convolution, is_set, matrix, number, read_arrays
 from itervae.model.generative import GenerativeModel
 from itervae.model.likelihood import GaussianLikelihood
 from itervae.model.operators import LinearDecoder
@@ -25,14 +25,14 @@ from itervae.paths import check_path
 
 DEFAULT_LOG_RATE = -5.0
 """Prior log-rate of every unit, nats, where neither the file nor the caller has one."""
-READ = ("dictionary", "log_rate", "observation_variance", "beta", "shape", "threshold", "signed", "hard")
-"""Arrays of a file that are read; it may hold others."""
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`; `threshold`, `signed`
-    and `hard` of sparse coding; `observation_variance` and `beta` of the others; and `log_rate`
-    (K,) of a Poisson prior.
+    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`, and `bias` if it has
+    one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance` and `beta` of the
+    others; and `log_rate` (K,) of a Poisson prior. A convolutional one has `kind` (the text
+    convolution), `atoms` (K, C, *widths) and `stride` in place of the dictionary, and the shape is
+    that of the data it was trained on; it takes any other.
 
     `load_dictionary` reads sparse coding as such. It makes a Poisson model of any other file, with
     rates to be given where the file has none.
@@ -48,7 +48,17 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
             f"this model has a {likelihood.name.title()} likelihood, and a dictionary file describes a Gaussian one; "
             "keep its run"
         )
-    arrays = {"dictionary": model.dictionary, "shape": torch.tensor(model.shape)}
+    small: dict[str, np.ndarray] = {}
+    if model.convolutional:
+        operator = model.operator()
+        assert isinstance(operator, Convolution)
+        arrays, small = {"atoms": operator.atoms}, {"kind": np.array(KIND), "stride": np.array(operator.stride)}
+    else:
+        arrays = {"dictionary": model.dictionary}
+    arrays["shape"] = torch.tensor(model.shape)
+    bias = getattr(model.decoder, "bias", None)
+    if bias is not None:
+        arrays["bias"] = bias
     if isinstance(model.prior, PoissonPrior):
         arrays["log_rate"] = model.prior.log_rate
     if isinstance(model.prior, SparsityPrior):
@@ -57,7 +67,7 @@ def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
     else:
         arrays["observation_variance"] = likelihood.variance
         arrays["beta"] = model.beta
-    write_arrays(path, {name: value.detach().cpu().numpy() for name, value in arrays.items()})
+    write_arrays(path, small | {name: value.detach().cpu().numpy() for name, value in arrays.items()})
 
 
 def load_dictionary(
@@ -71,6 +81,7 @@ def load_dictionary(
     key: str | None = None,
     atoms: Literal["columns", "rows"] = "columns",
     shape: tuple[int, ...] | None = None,
+    stride: int | None = None,
 ) -> GenerativeModel:
     """The linear model of a dictionary file: a Poisson VAE or, with a threshold θ, sparse coding,
 
@@ -80,9 +91,10 @@ def load_dictionary(
 
     Args:
         path: .npz, .mat or .h5 with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
-            `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard` () and
-            `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any precision
-            and byte order.
+            `bias` (D,), `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard`
+            () and `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any
+            precision and byte order. Of a convolutional dictionary what `save_dictionary` writes,
+            or `atoms` (K, C, *widths), or one such array, and a `stride`; its `bias` is (C,).
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
         threshold: θ of sparse coding, units of the data where atoms have unit norm; where the file
@@ -94,7 +106,10 @@ def load_dictionary(
         atoms: where the atoms lie in the array: its columns (D, K), or its rows (K, D), as in
             `components_` of scikit-learn. Nothing is guessed from sizes.
         shape: of an atom, where the file has none: (H, W) or (C, H, W), D values in all; (D,) by
-            default. Pictures and inputs of images follow it.
+            default. Pictures and inputs of images follow it. Of a convolutional dictionary the
+            shape of a datum, by default that of an atom; it takes others too.
+        stride: from one place of small atoms to the next, where the file does not say; without it
+            its array is a matrix.
 
     Raises:
         InputError: the file is missing or corrupt, an array is missing, not finite, or of a shape
@@ -104,33 +119,36 @@ def load_dictionary(
         log_rate = check_log_rate("log_rate", log_rate)
     if observation_variance is not None:
         observation_variance = check_positive("observation variance", observation_variance)
-    arrays = _read(check_path(path), key)
+    if stride is not None:
+        check_whole("stride", stride, 1)
+    path = check_path(path)
+    arrays = read_arrays(path, key, stride)
     given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
     asked = {"threshold": threshold, "shrinkage": shrinkage, "signed": signed}
     asked |= {"log_rate": log_rate, "observation_variance": observation_variance}
-    for name, value in {**asked, "shape": shape}.items():
+    for name, value in {**asked, "shape": shape, "stride": stride}.items():
         if value is not None and {"shrinkage": "hard"}.get(name, name) in arrays:
             raise InputError(f"{name} {value} was given, but {path} has its own; leave it out")
     check_choice("atoms", atoms, ("columns", "rows"))
-    dictionary = given["dictionary"]
-    if dictionary.ndim != 2 or 0 in dictionary.shape:
-        raise InputError(
-            f"the dictionary of {path} has shape {tuple(dictionary.shape)}; expected (D, K), one atom a column"
-        )
-    dictionary = dictionary.T if atoms == "rows" else dictionary
-    size, latents = dictionary.shape
-    if "shape" in given:
-        shape = tuple(given["shape"].flatten().int().tolist())
-    shape = (size,) if shape is None else check_shape(shape)
-    if math.prod(shape) != size:
-        other = "rows" if atoms == "columns" else "columns"
-        remedy = f": its atoms may lie in its {other}, atoms={other!r}" if math.prod(shape) == latents else ""
-        raise InputError(f"shape of {path} is {shape}; expected one of {size} values, as its atoms have{remedy}")
+    if "atoms" in given:
+        if atoms == "rows":
+            raise InputError(f"atoms rows was given for {path}, whose atoms are no matrix; leave it out")
+        dictionary, shape = convolution(given, stride, shape, path)
+        latents = len(dictionary.atoms)
+    else:
+        dictionary, shape = matrix(given, atoms == "rows", shape, path)
+        latents = dictionary.shape[1]
     numbers = {
-        name: check_positive(f"{name} of {path}", _number(given[name], name, path))
+        name: check_positive(f"{name} of {path}", number(given[name], name, path))
         for name in ("observation_variance", "beta", "threshold")
         if name in given
     }
+    bias = given.get("bias")
+    values = dictionary.atoms.shape[1] if isinstance(dictionary, Convolution) else len(dictionary)
+    if bias is not None and bias.shape != (values,):
+        raise InputError(
+            f"bias of {path} has shape {tuple(bias.shape)}; expected ({values},), one per value or channel"
+        )
     sparse = threshold is not None or "threshold" in given
     for name in ("log_rate", "observation_variance") if sparse else ("shrinkage", "signed"):
         if asked[name] is not None:
@@ -140,67 +158,53 @@ def load_dictionary(
                 + ("; leave one out" if sparse else "; give a threshold too")
             )
     if sparse:
-        hard = shrinkage == "hard" if shrinkage is not None else _flag(given, "hard", path)
+        hard = shrinkage == "hard" if shrinkage is not None else is_set(given, "hard", path)
         settings = SparseCodingSettings(
             latents,
             numbers["threshold"] if threshold is None else check_positive("threshold", threshold),
             "hard" if hard else "soft",
-            _flag(given, "signed", path) if signed is None else signed,
+            is_set(given, "signed", path) if signed is None else signed,
             unit_norm=False,
+            bias=bias is not None,
+            **atom_settings(dictionary),
         )
-        return sparse_coding_model(dictionary, settings, shape).eval().requires_grad_(False)
+        return _with_bias(sparse_coding_model(dictionary, settings, shape), bias)
     rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
     variance = numbers.get("observation_variance", 0.5 if observation_variance is None else observation_variance)
-    prior, decoder = PoissonPrior(latents), LinearDecoder(size, latents)
-    model = GenerativeModel(prior, decoder, GaussianLikelihood(variance), shape, numbers.get("beta", 1.0))
+    prior, beta = PoissonPrior(latents), numbers.get("beta", 1.0)
+    if isinstance(dictionary, Convolution):
+        decoder, weight = ConvolutionalDecoder.like(dictionary, shape, bias is not None), dictionary.atoms
+        prior.places = decoder.places
+    else:
+        decoder, weight = LinearDecoder(len(dictionary), latents, bias=bias is not None), dictionary
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(variance), shape, beta)
     with torch.no_grad():
-        decoder.weight.copy_(dictionary)
+        decoder.weight.copy_(weight)
         prior.log_rate.copy_(rates)
+    return _with_bias(model, bias)
+
+
+def _with_bias(model: GenerativeModel, bias: torch.Tensor | None) -> GenerativeModel:
+    """A model as it is handed on, with its bias, if it has one, in place."""
+    if bias is not None:
+        with torch.no_grad():
+            model.decoder.bias.copy_(bias)  # pyright: ignore
     return model.eval().requires_grad_(False)
+
+
+def atom_settings(operator: object) -> dict[str, Any]:
+    """The settings of a model with the atoms of a convolutional operator, where it is one: of atoms
+    that are not square no size says what they are."""
+    if not isinstance(operator, Convolution):
+        return {}
+    widths = set(operator.atoms.shape[2:])
+    size = widths.pop() if len(widths) == 1 else None
+    atom = {"atom_size": size, "stride": operator.stride, "dimensions": len(operator.shape)}
+    return {"decoder": "convolutional", **atom}
 
 
 def is_dictionary(path: Path) -> bool:
     """Whether a target is a dictionary file, by its name."""
     return is_array_file(path)
-
-
-def _number(value: torch.Tensor, name: str, path: str | Path) -> float:
-    """The one number that an array of a file holds."""
-    if value.numel() != 1:
-        raise InputError(f"{name} of {path} has shape {tuple(value.shape)}; expected one number")
-    return value.item()
-
-
-def _flag(given: Mapping[str, torch.Tensor], name: str, path: str | Path) -> bool:
-    """Whether a file says 1 for `name`; where it says nothing, no."""
-    value = _number(given[name], name, path) if name in given else 0
-    if value not in (0, 1):
-        raise InputError(f"{name} of {path} is {value:g}; expected 0 or 1")
-    return value == 1
-
-
-def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
-    """The arrays of a file by what they are: that called `key` is the dictionary or, where none is
-    called so, the only one that is nothing else."""
-    check_file(path, "dictionary file")
-    names = array_names(path)
-    if names is None:
-        return {"dictionary": read_array(path, key)}
-    found = {name: read_array(path, name) for name in names if name in (*READ, key)}
-    if path.suffix.lower() == ".mat":  # where numbers and vectors are matrices
-        found = {name: value if name in ("dictionary", key) else value.squeeze() for name, value in found.items()}
-    if key is not None:
-        if key not in found:
-            raise InputError(f"{path} has no array '{key}'; it holds {', '.join(names)}: name one of them as the key")
-        found["dictionary"] = found[key]
-    elif "dictionary" not in found:
-        rest = [name for name in names if name not in READ]
-        if len(rest) != 1:
-            raise InputError(
-                f"{path} holds {', '.join(names) or 'nothing'}; expected an array named dictionary (D, K), or one "
-                "alone: name it with `dictionary_key`, in Python key"
-            )
-        found["dictionary"] = read_array(path, rest[0])
-    return found

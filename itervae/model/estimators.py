@@ -34,8 +34,8 @@ def estimators_of(family: type[Family], exact: bool) -> tuple[str, ...]:
 def exact_terms(
     operator: LinearOperator, likelihood: GaussianLikelihood, x: Tensor, posterior: Family, prior: PriorDistribution
 ) -> tuple[Tensor, Tensor]:
-    """The closed form of the reconstruction term (B,), plus the normalizer where σ² is learned, and
-    the KL (B,):
+    """The closed form of the reconstruction term (B,), without the normalizer, and the KL (B,), of
+    data and operator in units in which all values have one variance (`GenerativeModel.observed`):
 
     E‖x − Φz‖²/2σ² = (‖x − Φμ‖² + tr(Φ Cov z Φᵀ))/2σ²
     """
@@ -43,7 +43,7 @@ def exact_terms(
     error = operator.misfit(x, mean) + spread
     if posterior.event_shape:  # of a one-hot the covariance is diag(p) − ppᵀ
         error = error - operator.forward(mean).square().sum(-1)
-    return error / (2 * likelihood.variance_in(mean.dtype)) + likelihood.normalizer(x.shape[-1]), kl
+    return error / (2 * likelihood.common(mean.dtype)), kl
 
 
 def sampled_reconstruction(
@@ -54,6 +54,7 @@ def sampled_reconstruction(
     estimator: str,
     samples: int,
     generator: torch.Generator | None,
+    precision: Tensor | None = None,
 ) -> Tensor:
     """The mean of −log p(x | z) over draws of the posterior (B,), with the gradient of the named
     estimator."""
@@ -63,7 +64,7 @@ def sampled_reconstruction(
         z = posterior.sample((samples,), generator=generator)
     else:
         z = posterior.rsample((samples,), generator, relaxation=estimator)  # pyright: ignore
-    values = likelihood.negative_log_likelihood(x, output(z))  # (S, B)
+    values = likelihood.negative_log_likelihood(x, output(z), precision)  # (S, B)
     if estimator != "score":
         return values.mean(0)
     log_prob = posterior.log_prob(z)

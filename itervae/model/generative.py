@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from itervae import devices
 from itervae.arguments import (
     check_devices,
     check_generator,
@@ -30,6 +31,7 @@ from itervae.errors import InputError, described
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
+from itervae.model.observation import as_precision
 from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
 from itervae.model.prior import Prior
 from itervae.model.priors.sparse_code import SparsityPrior
@@ -77,12 +79,15 @@ class GenerativeModel(nn.Module):
         decoder: module from z (..., K) to (..., D).
         likelihood: Gaussian (the decoder gives the mean), Bernoulli (it gives logits) or Poisson
             (its link makes rates of what the decoder gives).
-        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened.
+        shape: shape of a datum, (H, W) or (C, H, W) for images, or (D,); data come flattened, those
+            of a convolutional dictionary in their natural shape too (`meet`).
         beta: β > 0.
     """
 
     settings: Any
     """What `build_model` made it of; None where it was composed by hand."""
+    missing: bool = False
+    """Whether NaN in data stands for a value that was not seen; else it is refused."""
     beta: Tensor
 
     def __init__(
@@ -101,12 +106,18 @@ class GenerativeModel(nn.Module):
         )
         beta = check_positive("beta", beta, " (the free energy has no optimum at 0)")
         if isinstance(prior, SparsityPrior):
-            one = isinstance(likelihood, GaussianLikelihood) and likelihood.log_variance == 0 and not likelihood.learned
-            if not one or beta != 1:
+            one = isinstance(likelihood, GaussianLikelihood) and not likelihood.learned
+            if not one or beta != 1 or bool(likelihood.log_variance.ne(0).any()):  # pyright: ignore
                 raise InputError(
                     "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
                     "scale its threshold instead"
                 )
+        given = likelihood.log_variance if isinstance(likelihood, GaussianLikelihood) else torch.zeros(())
+        if given.shape not in ((), (math.prod(shape),)):
+            raise InputError(
+                f"the likelihood has {len(given)} variances, and data of shape {tuple(shape)} have "
+                f"{math.prod(shape)} values; expected one for each, or one for all"
+            )
         self.settings: Any = None
         self.prior = prior
         self.decoder = decoder
@@ -132,10 +143,20 @@ class GenerativeModel(nn.Module):
                 f"this model has a {type(self.decoder).__name__}, for data of shape {self.shape}; expected a "
                 "ConvolutionalDecoder, whose atoms may lie on signals of any size"
             )
+        if isinstance(self.likelihood, GaussianLikelihood) and self.likelihood.log_variance.ndim:
+            raise InputError(
+                "this model has a variance for each value of a datum, which another shape has not; expected one for all"
+            )
         found, decoder = copy(self), self.decoder.at(shape)
         found.shape, found._modules = check_shape(shape), dict(self._modules)
         found.decoder, found.prior = decoder, self.prior.at(decoder.places)
         return found
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of a map of a convolutional dictionary, along each dimension; () of any other
+        model."""
+        return self.decoder.operator().places if isinstance(self.decoder, ConvolutionalDecoder) else ()
 
     def maps(self, z: Tensor) -> Tensor:
         """Latents (..., K) of a convolutional dictionary as maps (..., maps, *places).
@@ -148,6 +169,33 @@ class GenerativeModel(nn.Module):
                 f"this model has a {type(self.decoder).__name__}; expected a ConvolutionalDecoder, of maps"
             )
         return z.reshape(*z.shape[:-1], self.prior.maps, *self.decoder.operator().places)
+
+    def signal(self, x: Tensor) -> Tensor:
+        """Data (..., D), such as `decode` gives, in their natural shape (..., *shape)."""
+        return x.reshape(*x.shape[:-1], *self.shape)
+
+    def meet(self, x: Tensor) -> tuple["GenerativeModel", Tensor]:
+        """The model for data x, and these as rows (B, D). Of a convolutional dictionary x may have
+        its natural shape, (B, *shape), of any size: then the model is that `at` this shape.
+
+        Raises:
+            InputError: the dictionary has no such signals.
+        """
+        rows = x.ndim == 2 and (x.shape[1] == self.size or len(self.shape) > 1)
+        if rows or x.ndim < 2 or not self.convolutional:
+            return self, x
+        shape = tuple(x.shape[1:])
+        return (self if shape == self.shape else self.at(shape)), x.flatten(1)
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether atoms may lie anywhere on data, which may be of any size (`at`)."""
+        return isinstance(self.decoder, ConvolutionalDecoder)
+
+    @property
+    def atom_size(self) -> int | None:
+        """The largest side of the atoms of a convolutional dictionary; None of another."""
+        return max(self.decoder.weight.shape[2:]) if isinstance(self.decoder, ConvolutionalDecoder) else None
 
     @property
     def size(self) -> int:
@@ -192,6 +240,50 @@ class GenerativeModel(nn.Module):
             remedy = "transpose it" if found == expected[::-1] else "make it of that shape"
             raise InputError(f"the dictionary has shape {found}; expected {expected}, one atom a column: {remedy}")
         return operator
+
+    def observed(
+        self, x: Tensor, precision: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, LinearOperator]:
+        """The data and Φ of a linear decoder x̂ = Φz + b in units in which all values have the same
+        variance σ²: √w·(x − b) (B, D) and diag(√w)Φ, w the precision."""
+        x, operator = self.standard(x), self.standard_operator(dtype)
+        if precision is None:
+            return x, operator
+        root = precision.to(x.dtype).sqrt()
+        return root * x, operator.weighted(root)
+
+    def standard(self, x: Tensor) -> Tensor:
+        """x − b (B, D), in the precision of x, of a linear decoder x̂ = Φz + b; over the σ of each
+        value where they differ."""
+        assert isinstance(self.decoder, OperatorDecoder)
+        offset, root = self.decoder.offset(x.dtype), self._root(x.dtype)
+        x = x if offset is None else x - offset
+        return x if root is None else root * x
+
+    def standard_operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
+        """Φ of a linear decoder; its rows over the σ of each value where they differ."""
+        operator = self.operator(dtype)
+        root = self._root(dtype or self.beta.dtype)
+        return operator if root is None else operator.weighted(root)
+
+    def _root(self, dtype: torch.dtype) -> Tensor | None:
+        return self.likelihood.root(dtype) if isinstance(self.likelihood, GaussianLikelihood) else None
+
+    def seen(self, x: Tensor, precision: Any = None) -> tuple[Tensor, Tensor | None]:
+        """The data (B, D) with values that are not seen at the bias of a linear decoder, or at 0;
+        and the precision of each, (D,) or (B, D), None where it is 1 everywhere.
+
+        Values are not seen where their precision is 0 and, if the model is told so (`missing`),
+        where they are NaN.
+        """
+        precision = as_precision(precision, x)
+        if self.missing and not (devices.on_cpu(x) and not x.isnan().any()):
+            known = ~x.isnan()
+            precision = known.to(x.dtype) if precision is None else precision.where(known, 0)
+        if precision is None:
+            return x, None
+        offset = self.decoder.offset(x.dtype) if isinstance(self.decoder, OperatorDecoder) else None
+        return torch.where(precision > 0, x, 0 if offset is None else offset.detach()), precision
 
     @property
     def dictionary(self) -> Tensor:
@@ -265,6 +357,7 @@ class GenerativeModel(nn.Module):
         posterior: Family,
         prior: PriorDistribution | None = None,
         *,
+        precision: ArrayLike | Tensor | None = None,
         estimator: str | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
@@ -277,9 +370,12 @@ class GenerativeModel(nn.Module):
         the posterior's temperature (at temperature 0, of integer counts or one-hots).
 
         Args:
-            x: data (B, D).
+            x: data (B, D), or (B, *shape) of a convolutional dictionary.
             posterior: q(z | x), of shape (B, K).
             prior: p(z), of shape (K,) or (B, K); the static prior where None.
+            precision: w ≥ 0, (D,) or (B, D), that divides the variance of each value, so that its
+                term is weighed with w; at 0 a value is not seen, whatever stands there. 1
+                everywhere where None.
             estimator: one of `estimators`; None takes the first of them.
             samples: number of draws for the sampled estimators.
             generator: source of randomness of the draws.
@@ -289,7 +385,10 @@ class GenerativeModel(nn.Module):
         """
         static = self.prior()
         family = type(self.posterior(static.u))
-        x = as_tensor("x", x, self.beta)
+        model, x = self.meet(as_tensor("x", x, self.beta))
+        if model is not self:
+            options: Any = {"estimator": estimator, "samples": samples, "generator": generator}
+            return model.free_energy(x, posterior, prior, **options)
         example = "model.posterior(u), or the posterior that infer gives: infer(model, engine, x).posterior"
         _check_family("posterior", posterior, family, example)
         if prior is not None:
@@ -312,6 +411,7 @@ class GenerativeModel(nn.Module):
                 f"the prior has parameters of shape {tuple(prior.u.shape)}; expected {tuple(static.u.shape)} or "
                 f"{tuple(posterior.u.shape)}"
             )
+        x, w = self.seen(x, precision)
         given = static if prior is None else prior
         offered = estimators_of(family, self.exact)
         if estimator is None:
@@ -323,10 +423,12 @@ class GenerativeModel(nn.Module):
                     "the exact free energy was asked of a model without one; expected a linear decoder and a Gaussian "
                     f"likelihood: use estimator {offered[0]}"
                 )
-            reconstruction, kl = exact_terms(self.operator(posterior.u.dtype), likelihood, x, posterior, given)
+            standard, operator = self.observed(x, w, posterior.u.dtype)
+            reconstruction, kl = exact_terms(operator, likelihood, standard, posterior, given)
+            reconstruction = reconstruction + likelihood.normalizer(self.size, w)
         elif estimator in offered:
             reconstruction = sampled_reconstruction(
-                self.output, self.likelihood, x, posterior, estimator, samples, generator
+                self.output, self.likelihood, x, posterior, estimator, samples, generator, w
             )
             kl = total_kl(posterior, given)
         else:

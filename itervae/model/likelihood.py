@@ -1,7 +1,7 @@
 """Likelihoods p(x | z) on top of a decoder's output, as negative log-likelihoods in nats."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -13,14 +13,13 @@ from torch.nn import functional
 from itervae.arguments import check_choice, check_positive, check_whole
 from itervae.devices import check_value
 from itervae.errors import InputError
+from itervae.model.observation import mean_of, parts
 from itervae.model.settings import LINKS
 
 LEAST = 1e-3
 """The least rate that training starts from."""
 FAR = -12.0
 """Below this log softplus(a) is a − e^a/2."""
-PART = 10_000
-"""Data of a whole set that are looked at together."""
 
 
 class Likelihood(nn.Module):
@@ -34,8 +33,12 @@ class Likelihood(nn.Module):
         """As on the command line: "gaussian"."""
         return type(self).__name__.removesuffix("Likelihood").lower()
 
-    def negative_log_likelihood(self, x: Tensor, output: Tensor) -> Tensor:
-        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B)."""
+    def negative_log_likelihood(self, x: Tensor, output: Tensor, precision: Tensor | None = None) -> Tensor:
+        """−log p(x | z), nats; x (B, D), output (..., B, D), answer (..., B).
+
+        A `precision` w ≥ 0, (D,) or (B, D), weighs the term of each value: of a Gaussian it divides
+        σ²; 0 leaves a value out.
+        """
         raise NotImplementedError
 
     def curvature(self, output: Tensor) -> Tensor:
@@ -54,22 +57,24 @@ class Likelihood(nn.Module):
         """What encoders see of x."""
         return x
 
-    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format, missing: bool = False) -> None:
         """Refuse data (N, D) that it gives no probability; on a GPU the check is put off.
 
         Args:
             x: the data, which are looked at part by part.
             place: how messages call a row.
+            missing: whether NaN stands for a value that was not seen.
 
         Raises:
             InputError: names the first such value.
         """
         for start, part in parts(x):
-            check_value(self.fits(part).all(), partial(self._misfit, part, start, place))
+            fine = self.fits(part) | part.isnan() if missing else self.fits(part)
+            check_value(fine.all(), partial(self._misfit, part, fine, start, place))
 
-    def _misfit(self, x: Tensor, start: int, place: Callable[[int], str]) -> InputError:
-        """The error of data of which the first is row `start` of all."""
-        row, column = (~self.fits(x)).nonzero()[0].tolist()
+    def _misfit(self, x: Tensor, fine: Tensor, start: int, place: Callable[[int], str]) -> InputError:
+        """The error of data of which the first is row `start` of all, and what of them is fine."""
+        row, column = (~fine).nonzero()[0].tolist()
         return InputError(
             f"`likelihood={self.name}` needs {self.data}, and {place(start + row)} holds {x[row, column].item():g} in "
             f"column {column}; use gaussian, or other data"
@@ -77,20 +82,23 @@ class Likelihood(nn.Module):
 
 
 class GaussianLikelihood(Likelihood):
-    """p(x | z) = N(x; decode(z), σ²).
+    """p(x | z) = N(x; decode(z), σ²), with one σ² for all values of a datum, or one for each.
 
-    The normalizer (D/2)·log 2πσ² is left out while σ² is fixed, so that σ² = 1/2 gives the
+    The normalizer ½ Σ_d log 2πσ_d² is left out while σ² is fixed, so that σ² = 1/2 gives the
     published loss ‖x − x̂‖²; it is included when σ² is learned.
 
     Args:
         variance: σ², squared units of x, > 0.
         learned: make log σ² a parameter.
+        size: D, for a variance of each value; one for all where None.
     """
 
-    def __init__(self, variance: float = 0.5, learned: bool = False) -> None:
+    def __init__(self, variance: float = 0.5, learned: bool = False, size: int | None = None) -> None:
         super().__init__()
         variance = check_positive("observation variance", variance, " (the default is 0.5)")
-        log_variance = torch.tensor(math.log(variance))
+        if size is not None:
+            check_whole("size", size, 1)
+        log_variance = torch.full(() if size is None else (size,), math.log(variance))
         self.learned = learned
         if learned:
             self.log_variance = nn.Parameter(log_variance)
@@ -99,22 +107,41 @@ class GaussianLikelihood(Likelihood):
 
     @property
     def variance(self) -> Tensor:
-        """σ², a scalar tensor."""
+        """σ², () or (D,)."""
         return self.log_variance.exp()
 
-    def variance_in(self, dtype: torch.dtype) -> Tensor:
-        """σ², computed in another precision."""
+    def common(self, dtype: torch.dtype) -> Tensor:
+        """The σ² () that all values have, computed in a precision; 1 where each has its own, which
+        is in `root` then."""
+        if self.log_variance.ndim:
+            return torch.ones((), dtype=dtype, device=self.log_variance.device)
         return self.log_variance.to(dtype).exp()
 
-    def normalizer(self, size: int) -> Tensor | float:
-        """(D/2)·log 2πσ² where σ² is learned, else 0."""
-        return 0.5 * size * (math.log(2 * math.pi) + self.log_variance) if self.learned else 0.0
+    def root(self, dtype: torch.dtype) -> Tensor | None:
+        """1/σ (D,), computed in a precision, where each value has its own; else None."""
+        return (-0.5 * self.log_variance.to(dtype)).exp() if self.log_variance.ndim else None
+
+    def normalizer(self, size: int, precision: Tensor | None = None) -> Tensor | float:
+        """½ Σ_d log 2πσ_d²/w_d over the values that are seen where σ² is learned, else 0; the
+        `precision` w, (D,) or (B, D), is 1 where None."""
+        if not self.learned:
+            return 0.0
+        each = (math.log(2 * math.pi) + self.log_variance).expand(size)
+        if precision is None:
+            return 0.5 * each.sum()
+        seen = precision > 0
+        return 0.5 * torch.where(seen, each - torch.where(seen, precision, 1).log(), 0).sum(-1)
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
-        """‖x − output‖² / 2σ² (+ normalizer); x (B, D), output (..., B, D), answer (..., B)."""
-        return (x - output).square().sum(-1) / (2 * self.variance) + self.normalizer(x.shape[-1])
+        """Σ_d w_d (x_d − output_d)² / 2σ² (+ normalizer); x (B, D), output (..., B, D), w (D,) or
+        (B, D), answer (..., B)."""
+        error = (x - output).square() / (2 * self.variance)
+        return summed(error, precision) + self.normalizer(x.shape[-1], precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: 1/σ²."""
@@ -124,7 +151,7 @@ class GaussianLikelihood(Likelihood):
         """E[x | z]."""
         return output
 
-    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format) -> None:
+    def check(self, x: Tensor, place: Callable[[int], str] = "row {} of x".format, missing: bool = False) -> None:
         """Nothing, as any number fits; a large set is not read for that."""
 
 
@@ -135,10 +162,14 @@ class BernoulliLikelihood(Likelihood):
     data: ClassVar[str] = "data in [0, 1]"
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
         """Binary cross-entropy, summed over D; x (B, D), output (..., B, D), answer (..., B)."""
-        return functional.binary_cross_entropy_with_logits(output, x.expand_as(output), reduction="none").sum(-1)
+        terms = functional.binary_cross_entropy_with_logits(output, x.expand_as(output), reduction="none")
+        return summed(terms, precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output: p(1 − p)."""
@@ -176,12 +207,15 @@ class PoissonLikelihood(Likelihood):
         """b (D,): the rate of every dimension where z = 0 is g(b)."""
 
     def negative_log_likelihood(
-        self, x: Float[Tensor, "batch size"], output: Float[Tensor, "*samples batch size"]
+        self,
+        x: Float[Tensor, "batch size"],
+        output: Float[Tensor, "*samples batch size"],
+        precision: Float[Tensor, "*rows size"] | None = None,
     ) -> Float[Tensor, "*samples batch"]:
         """Σ_d λ_d − x_d log λ_d + log x_d!, λ = g(output + b); x (B, D), output (..., B, D), answer
         (..., B)."""
         rate, log_rate = self._rate(output)
-        return (rate - x * log_rate + torch.lgamma(x + 1)).sum(-1)
+        return summed(rate - x * log_rate + torch.lgamma(x + 1), precision)
 
     def curvature(self, output: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Second derivative of the negative log-likelihood in each output, in its expectation over
@@ -208,8 +242,7 @@ class PoissonLikelihood(Likelihood):
     def start_at(self, x: Tensor) -> None:
         """Let the rates where z = 0 be the mean counts of data (N, D), for training to start
         from."""
-        total = torch.stack([part.sum(0, dtype=torch.float64) for _, part in parts(x)]).sum(0)
-        mean = (total / len(x)).clamp_min(LEAST)
+        mean = mean_of(x).clamp_min(LEAST)
         self.bias.copy_(mean.log() if self.link == "exp" else mean + (-torch.expm1(-mean)).log())
 
     def _rate(self, output: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +256,6 @@ class PoissonLikelihood(Likelihood):
         return rate, torch.where(at > FAR, functional.softplus(near).log(), at - 0.5 * at.clamp_max(FAR).exp())
 
 
-def parts(x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Data (N, D) part by part, each with the number of its first row: a large set is read from its
-    file as it is looked at."""
-    return ((start, x[start : start + PART]) for start in range(0, len(x), PART))
+def summed(terms: Tensor, precision: Tensor | None) -> Tensor:
+    """The terms of each value (..., D), weighed with a precision (D,) or (B, D), summed."""
+    return terms.sum(-1) if precision is None else (terms * precision).sum(-1)

@@ -9,7 +9,7 @@ for systems with it, say, asks the model for the capability "dense dictionary".
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from itervae.arguments import check_whole
 from itervae.model.misfit import squared_distance, squared_misfit
+from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
 
 
@@ -51,8 +52,8 @@ class LinearOperator(ABC):
         """Φᵀr (B, K)."""
 
     @abstractmethod
-    def atom_norms(self) -> Tensor:
-        """c_k = ‖φ_k‖² (K,)."""
+    def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        """c_k = ‖φ_k‖² (K,); with a `precision` w (D,) or (B, D), Σ_d w_d Φ_dk² (K,) or (B, K)."""
 
     @abstractmethod
     def scaled(self, divisor: Tensor) -> "LinearOperator":
@@ -79,15 +80,21 @@ class LinearOperator(ABC):
         """s − Φᵀr (B, K), s (K,) or (B, K)."""
         return s - self.adjoint(r)
 
+    def weighted(self, root: Tensor) -> "LinearOperator":
+        """diag(ρ)Φ, ρ (D,), or (B, D) with one for each datum."""
+        return Weighted(self, root)
+
     def tensors(self) -> list[Tensor]:
         """The numbers that it is made of."""
-        values = (getattr(self, field.name) for field in fields(self))  # pyright: ignore[reportArgumentType]
-        return [value for value in values if isinstance(value, Tensor)]
+        found: list[Tensor] = []
+        self.map(lambda value: found.append(value) or value)
+        return found
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "LinearOperator":
         """The operator with `f` of each tensor in its place."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore
         changed = {name: f(value) for name, value in values.items() if isinstance(value, Tensor)}
+        changed |= {name: value.map(f) for name, value in values.items() if isinstance(value, LinearOperator)}
         return replace(self, **changed)  # pyright: ignore[reportArgumentType]
 
     def to(self, dtype: torch.dtype) -> "LinearOperator":
@@ -100,7 +107,13 @@ class LinearOperator(ABC):
             return False
         names = [field.name for field in fields(self)]  # pyright: ignore[reportArgumentType]
         pairs = [(getattr(self, name), getattr(other, name)) for name in names]
-        return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+        return all(_equal(*pair) for pair in pairs)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, LinearOperator):
+        return a.equals(b)
+    return torch.equal(a, b) if isinstance(a, Tensor) else a == b
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +143,12 @@ class Dense(LinearOperator):
     def adjoint(self, r: Tensor) -> Tensor:
         return r @ self.dictionary
 
-    def atom_norms(self) -> Tensor:
-        return self.dictionary.square().sum(0)
+    def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        squares = self.dictionary.square()
+        return squares.sum(0) if precision is None else precision @ squares
+
+    def weighted(self, root: Tensor) -> LinearOperator:
+        return Dense(root[:, None] * self.dictionary) if root.ndim == 1 else super().weighted(root)
 
     def scaled(self, divisor: Tensor) -> "Dense":
         return Dense(self.dictionary / divisor)
@@ -154,8 +171,61 @@ class Dense(LinearOperator):
         return torch.addmm(s, r, self.dictionary, alpha=-1)
 
 
+@dataclass(frozen=True, eq=False)
+class Weighted(LinearOperator):
+    """The operator diag(ρ)Φ, with a weight for each value: the square roots of precisions, in
+    units of which all values of a datum have the same variance.
+
+    Attributes:
+        inner: Φ.
+        root: ρ (D,), or (B, D) with those of each datum. 0 leaves a value out.
+    """
+
+    inner: LinearOperator
+    root: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.inner.size
+
+    @property
+    def latents(self) -> int:
+        return self.inner.latents
+
+    @property
+    def summands(self) -> int:
+        return self.inner.summands
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.root * self.inner.forward(z)
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        return self.inner.adjoint(self.root * r)
+
+    def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        squares = self.root.square()
+        return self.inner.atom_norms(squares if precision is None else squares * precision)
+
+    def scaled(self, divisor: Tensor) -> LinearOperator:
+        return Weighted(self.inner.scaled(divisor), self.root)
+
+
+def is_matrix(operator: LinearOperator) -> bool:
+    """Whether an operator is a matrix, if with weights for each datum."""
+    return isinstance(operator.inner if isinstance(operator, Weighted) else operator, Dense)
+
+
+def matrix(operator: LinearOperator) -> tuple[Tensor, Tensor | None]:
+    """Φ (D, K) of an operator that is a matrix, and the weights ρ (B, D) of its values with which
+    each datum has diag(ρ)Φ; None where no datum has weights of its own."""
+    inner, root = (operator.inner, operator.root) if isinstance(operator, Weighted) else (operator, None)
+    assert isinstance(inner, Dense), "a system with the matrix Φ was asked of an operator that has none"
+    return inner.dictionary, root
+
+
 class OperatorDecoder(nn.Module, ABC):
-    """A linear decoder x̂ = Φz: its parameters, and the operator Φ that they make.
+    """A linear decoder x̂ = Φz + b: its parameters, the operator Φ that they make, and the bias b,
+    if it has one.
 
     A linear decoder of your own writes `operator` and says what `kind` of one it makes; all that is
     exact or certified for linear decoders then holds for it.
@@ -168,32 +238,52 @@ class OperatorDecoder(nn.Module, ABC):
     def operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
         """Φ as the parameters are now, computed in the precision asked for, or in their own."""
 
+    def offset(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        """b (D,), in the precision asked for, or in its own; None where there is none."""
+        return None
+
     @full_precision  # bfloat16 would round counts above 256
     def forward(self, z: Tensor) -> Tensor:
-        """Φz (..., D), z (..., K)."""
-        return self.operator().forward(z)
+        """Φz + b (..., D), z (..., K)."""
+        explained, offset = self.operator().forward(z), self.offset()
+        return explained if offset is None else explained + offset
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Let the bias, if there is one, be the mean of data (N, D), for training to start from."""
 
 
 class LinearDecoder(OperatorDecoder):
-    """x̂ = Φz: the dictionary Φ (D, K) of sparse coding, one atom a column, no bias.
+    """x̂ = Φz + b: the dictionary Φ (D, K) of sparse coding, one atom a column; without a bias b,
+    unless asked for.
 
     Args:
         size: D.
         latents: K.
         unit_norm: atoms are Φ_k / ‖Φ_k‖ of the stored weight, at every use.
+        bias: whether there is a bias b (D,), which starts at 0.
 
     The weight starts as N(0, .05²), as published.
     """
 
     kind = Dense
 
-    def __init__(self, size: int, latents: int, unit_norm: bool = False) -> None:
+    def __init__(self, size: int, latents: int, unit_norm: bool = False, bias: bool = False) -> None:
         super().__init__()
         check_whole("size", size, 1)
         check_whole("latents", latents, 1)
         self.unit_norm = unit_norm
         self.weight = nn.Parameter(0.05 * torch.randn(size, latents))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
 
     def operator(self, dtype: torch.dtype | None = None) -> Dense:
         weight = self.weight.to(dtype or self.weight.dtype)
         return Dense(functional.normalize(weight, dim=0) if self.unit_norm else weight)
+
+    def offset(self, dtype: torch.dtype | None = None) -> Tensor | None:
+        return None if self.bias is None else self.bias.to(dtype or self.bias.dtype)
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        if self.bias is not None:
+            self.bias.copy_(mean_of(x))

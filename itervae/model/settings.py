@@ -20,11 +20,22 @@ ESTIMATORS = ("exact", "eat", "straight-through", "gumbel-softmax", "pathwise", 
 class VAESettings:
     """What the generative models of all variational autoencoders have."""
 
-    ADVANCED = ("atom_size", "stride", "learn_variance", "unit_norm", "start_log_rate", "indicator", "prior")
+    ADVANCED = (
+        "atom_size",
+        "stride",
+        "dimensions",
+        "bias",
+        "learn_variance",
+        "variances",
+        "unit_norm",
+        "start_log_rate",
+        "indicator",
+        "prior",
+    )
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     latents: Annotated[int, AtLeast(1)] = 512
-    """Number of latent units K."""
+    """Number of latent units K, or of maps of --decoder convolutional."""
     decoder: Annotated[str, OneOf(DECODERS)] | type[Module] = "linear"
     """Decoder from latents to data; the linear one is a dictionary and has an exact free energy,
     and so has the convolutional one, whose atoms may lie anywhere. A module class of your own, on
@@ -35,6 +46,10 @@ class VAESettings:
     smaller."""
     stride: int | None = None
     """Pixels from one place of such an atom to the next, by default a quarter of its side."""
+    dimensions: int | None = None
+    """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
+    H, W); by default those of a datum or, where it has three or more, all but the first, which is
+    of channels."""
     likelihood: Literal["gaussian", "bernoulli", "poisson"] = "gaussian"
     """Of the data, whatever the latents are: Gaussian for any, Bernoulli for data in [0, 1],
     Poisson for counts."""
@@ -45,8 +60,13 @@ class VAESettings:
     """Variance of the Gaussian likelihood, squared units of the data."""
     learn_variance: bool = False
     """Learn the observation variance; its normalizer then enters the free energy."""
+    variances: Literal["one", "each"] = "one"
+    """One observation variance for all values of a datum, or one for each."""
     unit_norm: bool = False
     """Atoms of unit norm (linear decoder)."""
+    bias: bool = False
+    """A bias b of a linear decoder, x̂ = Φz + b, for data whose mean is not 0; it starts at their
+    mean."""
     beta: Annotated[float, Positive(" (the free energy has no optimum at 0)")] = 1.0
     """Weight of the KL in the free energy."""
     prior: Literal["fixed", "learned"] = "fixed"
@@ -133,8 +153,10 @@ class CategoricalVAESettings(VAESettings):
 class SparseCodingSettings:
     """Classic sparse coding: E(a) = ½‖x − Φa‖² + cost(a)."""
 
+    ADVANCED = ("atom_size", "stride", "dimensions")
+
     latents: Annotated[int, AtLeast(1)] = 512
-    """Number of coefficients K."""
+    """Number of coefficients K, or of maps of --decoder convolutional."""
     threshold: Annotated[float, Positive(", in units of the data")] = 1.0
     """Threshold θ, units of the data; the cost of a coefficient is θ|a|, or θ²/2 with a hard
     threshold."""
@@ -145,6 +167,24 @@ class SparseCodingSettings:
     unit_norm: bool = True
     """Atoms of unit norm; without it they are taken as they are, which is for a dictionary that
     --freeze keeps."""
+    bias: bool = False
+    """A bias b, x̂ = Φa + b, for data whose mean is not 0; it starts at their mean."""
+    decoder: Literal["linear", "convolutional"] = "linear"
+    """Dictionary of atoms of the size of a datum, or of smaller ones that may lie anywhere."""
+    atom_size: int | None = None
+    """Side of the atoms of --decoder convolutional, by default 16, or that of the data where it is
+    smaller."""
+    stride: int | None = None
+    """Pixels from one place of such an atom to the next, by default a quarter of its side."""
+    dimensions: int | None = None
+    """Dimensions of such an atom: 1 of recordings (C, T), 2 of pictures (C, H, W), 3 of film (C, T,
+    H, W); by default those of a datum or, where it has three or more, all but the first, which is
+    of channels."""
+
+    @property
+    def decoder_name(self) -> str:
+        """The decoder by name."""
+        return self.decoder
 
 
 ModelSettings = VAESettings | SparseCodingSettings

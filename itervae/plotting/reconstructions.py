@@ -41,6 +41,8 @@ def reconstructions_figure(
     captions: Sequence[str] | None = None,
     *,
     sampled: np.ndarray | None = None,
+    filled: np.ndarray | None = None,
+    share: float = 1.0,
 ) -> "Figure":
     """Data, reconstruction and residual, one below the other, all of one datum on the datum's own
     scale.
@@ -58,6 +60,9 @@ def reconstructions_figure(
         captions: N short texts, such as the free energy; where None, R² of each reconstruction per
             datum: 1 − ‖x − x̂‖²/‖x − m‖², m the mean of the datum's own values.
         sampled: (N, D) decoded sampled counts, if they are to be shown too.
+        filled: (N, D) the data with what is missing filled in, likewise.
+        share: of the values of an image that the scale is to hold, in place of all: of whole
+            pictures a few values are far from the rest, and are drawn black or white.
 
     Raises:
         InputError: shapes that do not fit, or not one caption per datum.
@@ -67,6 +72,8 @@ def reconstructions_figure(
     rows = {"data": x, "reconstruction": _like(x, reconstruction, "reconstruction")}
     if sampled is not None:
         rows["sampled counts"] = _like(x, sampled, "sampled")
+    if filled is not None:
+        rows["filled in"] = _like(x, filled, "filled")
     if captions is None:
         captions = [_r_squared(*pair) for pair in zip(x, rows["reconstruction"], strict=True)]
     if len(captions) != len(x):
@@ -82,15 +89,20 @@ def reconstructions_figure(
     if len(shape) == 3:
         note = "; ".join(part for part in (note, f"{shape[0]} channels side by side") if part)
     drawn = {name: side_by_side(values, shape, name) for name, values in rows.items()}
-    return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note)
+    return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note, share)
 
 
-def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, ...], note: str) -> "Figure":
+def _images(
+    rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, ...], note: str, share: float
+) -> "Figure":
     x = rows["data"]
     signed = bool((x < 0).any())
     scale = _largest(x, rows["reconstruction"])[:, None]
+    if share < 1:
+        held = np.quantile(np.nan_to_num(np.abs(x)), share, axis=1)[:, None]
+        scale = np.where(held > 0, held, scale)
     shown = [grey(v, scale, signed or name == "residual").reshape(-1, *shape) for name, v in rows.items()]
-    note = "; ".join(part for part in (note, _explain(rows, signed)) if part)
+    note = "; ".join(part for part in (note, _explain(rows, signed, share)) if part)
 
     count = min(COLUMNS, len(x))
     bands = [slice(start, start + count) for start in range(0, len(x), count)]
@@ -128,18 +140,21 @@ def _images(rows: dict[str, np.ndarray], captions: list[str], shape: tuple[int, 
     return figure
 
 
-def _explain(rows: dict[str, np.ndarray], signed: bool) -> str:
-    note = f"grey: {'−m' if signed else '0'} to m, the largest |value| of each datum"
+def _explain(rows: dict[str, np.ndarray], signed: bool, share: float) -> str:
+    largest = "the largest |value| of each datum" if share == 1 else f"which {share:.1%} of |values| are below"
+    note = f"grey: {'−m' if signed else '0'} to m, {largest}"
     if "residual" in rows and not signed:
         note += ", residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):
-        note += "; red: not finite"
+        missing = np.isnan(rows["data"]).any() and all(np.isfinite(v).all() for n, v in rows.items() if n != "data")
+        note += "; red: missing" if missing and "filled in" in rows else "; red: not finite"
     return note
 
 
 def _lines(rows: dict[str, np.ndarray], captions: list[str], note: str) -> "Figure":
-    colours = {"data": INK, "reconstruction": "#0072b2", "sampled counts": "#e69f00", "residual": "#b0b0b0"}
-    layers = {"residual": 0, "data": 1, "sampled counts": 2, "reconstruction": 3}
+    colours = {"data": INK, "reconstruction": "#0072b2", "sampled counts": "#e69f00", "filled in": "#009e73"}
+    colours["residual"] = "#b0b0b0"
+    layers = {"residual": 0, "filled in": 1, "data": 2, "sampled counts": 3, "reconstruction": 4}
     lines = {name: (values, colours[name], layers[name]) for name, values in rows.items()}
     limits = []
     for index, largest in enumerate(_largest(rows["data"], rows["reconstruction"])):

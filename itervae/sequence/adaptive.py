@@ -98,7 +98,7 @@ class Adaptive(Carryover):
 
     def _logits(self, like: Tensor) -> Tensor:
         """Logits of w (J, K)."""
-        return (self.spaced[:, None] + self.offset).to(like.dtype)
+        return self.everywhere(self.spaced[:, None] + self.offset).to(like.dtype)
 
     def _log_level(self, memory: dict[str, Tensor], like: Tensor) -> Tensor:
         """log s (B, 1)."""

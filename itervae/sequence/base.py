@@ -1,6 +1,8 @@
 """Carryovers: what each of them is and has."""
 
-from typing import Any, ClassVar
+import math
+from copy import copy
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +33,12 @@ class Carryover(nn.Module):
     """The prior of the next frame, a function of the static prior and of the posterior of this
     frame.
 
+    What it learns is of units. Under a convolutional dictionary a unit is a map, and all of its
+    places share that: a carryover learned on crops goes with whole frames.
+
     Args:
-        size: parameters P of the posterior that it is made for; None where it is for any number.
+        size: parameters of the units that it is made for, P of a posterior without places; None
+            where it is for any number.
     """
 
     Settings: ClassVar[type] = NoSettings
@@ -48,7 +54,7 @@ class Carryover(nn.Module):
         super().__init__()
         if size is not None:
             check_whole("size", size, 1)
-        self.size = size
+        self.size, self.places = size, ()
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel) -> "Carryover":
@@ -58,10 +64,22 @@ class Carryover(nn.Module):
             InputError: it does not fit the model.
         """
         check_fields(settings, cls.Settings)
-        static = check_family(model.prior())
-        carryover = cls(static.u.shape[-1], **vars(settings))
-        carryover.check(static)
+        carryover = cls(units(model), **vars(settings)).at(model)
+        carryover.check(check_family(model.prior()))
         return carryover
+
+    def at(self, model: GenerativeModel) -> Self:
+        """The same carryover, with the same parameters, for a model of other places."""
+        if self.places == model.places:
+            return self
+        found = copy(self)
+        found.places = model.places
+        return found
+
+    def everywhere(self, value: Tensor) -> Tensor:
+        """What is of units (..., P) at all of their places."""
+        count = math.prod(self.places)
+        return value if count == 1 else value.repeat_interleave(count, -1)
 
     def forward(self, static: Family, state: FilterState) -> Family:
         """p(z_t | past) over (B, K) latents.
@@ -85,8 +103,9 @@ class Carryover(nn.Module):
                 f"carryover {type(self).__name__} mixes rates, and this model has a {type(static).__name__}; use "
                 "none, posterior or leaky"
             )
-        if self.size not in (None, static.u.shape[-1]):
-            name, size = type(self).__name__, static.u.shape[-1]
+        count = math.prod(self.places)
+        if self.size is not None and self.size * count != static.u.shape[-1]:
+            name, size = type(self).__name__, static.u.shape[-1] // count
             raise InputError(
                 f"carryover {name} is for {self.size} parameters and this model has {size}; make it {name}({size})"
             )
@@ -106,6 +125,11 @@ class Carryover(nn.Module):
             posterior: the parameters (B, P) of this frame's posterior.
         """
         return {}
+
+
+def units(model: GenerativeModel) -> int:
+    """The parameters of a prior over units: of maps, without their places."""
+    return check_family(model.prior()).u.shape[-1] // model.prior.places
 
 
 def check_family(static: Any) -> Family:

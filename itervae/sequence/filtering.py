@@ -72,11 +72,12 @@ def filter_step(
         InputError: an unknown start, a state of other sequences, or what `infer` and the carryover
             refuse.
     """
-    x = as_data(model, x)
+    model, x, precision = as_data(model, x)
     check_engine(engine)
     check_choice("start", start, STARTS)
     static = model.prior()
     check_carryover(carryover)
+    carryover = carryover.at(model)
     carryover.check(static)
     if state is not None:
         check_kind("state", state, FilterState, "a FilterState: what filter_step gives last, or `state` of Filtered")
@@ -94,8 +95,8 @@ def filter_step(
         prior, begin = static.like(static.u.to(x.dtype).expand(len(x), -1)), None
     else:
         prior = carryover(static, state)
-        begin = None if start == "prior" else State(_start(model, x, prior, state, start, generator))
-    options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator}
+        begin = None if start == "prior" else State(_start(model, x, precision, prior, state, start, generator))
+    options = {"steps": steps, "gradient": gradient, "record": record, "generator": generator, "precision": precision}
     found = infer(model, engine, x, prior=prior, state=begin, **options)
     u = found.posterior.u
     age = torch.ones(len(x), dtype=torch.int64, device=x.device) if state is None else state.age + 1
@@ -103,12 +104,18 @@ def filter_step(
 
 
 def _start(
-    model: GenerativeModel, x: Tensor, prior: Family, state: FilterState, start: str, generator: torch.Generator | None
+    model: GenerativeModel,
+    x: Tensor,
+    precision: Tensor | None,
+    prior: Family,
+    state: FilterState,
+    start: str,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Where the iteration of a frame that has a past begins (B, P)."""
     previous = (state.age > 0)[:, None]
     if start == "safer":
-        problem = Problem(model, x, prior, generator)
+        problem = Problem(model, x, prior, generator, precision)
         previous = previous & (problem.free_energy(state.u) < problem.free_energy(prior.u))[:, None]
     return torch.where(previous, state.u, prior.u)
 
@@ -156,7 +163,7 @@ def filter_sequence(
         frames = as_tensor("frames", frames, model.beta, "(B, T, D)")
     if isinstance(frames, Tensor):
         check_devices(frames, {"the model": model.beta})
-        _check(frames)
+        _check(frames, model.missing)
     each = frames.unbind(1) if isinstance(frames, Tensor) else frames
     posteriors, priors, energies = [], [], []
     for x in each:
@@ -172,11 +179,11 @@ def filter_sequence(
     return Filtered(torch.stack(posteriors, 1), torch.stack(priors, 1), torch.stack(energies, 1), state)
 
 
-def _check(frames: Tensor) -> None:
-    """Refuse frames of another shape, and say where they are not finite."""
+def _check(frames: Tensor, missing: bool) -> None:
+    """Refuse frames of another shape, and say where they are not finite; NaN may be `missing`."""
     if frames.ndim != 3:
         raise InputError(f"frames have the shape {tuple(frames.shape)}; expected (B, T, D): flatten each frame")
-    bad = (~frames.isfinite()).any(2).any(0)
+    bad = (frames.isinf() if missing else ~frames.isfinite()).any(2).any(0)
     if bad.any():
         first = int(bad.int().argmax())
         raise InputError(

@@ -49,7 +49,7 @@ class Gated(Carryover):
             self.gates.bias.copy_(torch.cat([logit, torch.zeros(size)]))
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        logit, gain = self.gates(self._hidden(memory, past)).to(past.dtype).chunk(2, -1)
+        logit, gain = map(self.everywhere, self.gates(self._hidden(memory, past)).to(past.dtype).chunk(2, -1))
         return torch.logaddexp(functional.logsigmoid(-logit) + gain + static, functional.logsigmoid(logit) + past)
 
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:

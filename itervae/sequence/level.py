@@ -23,10 +23,11 @@ class Level(Carryover):
         s_t = (n + Σ_{τ<t} κ^{t−1−τ} m_τ) / (n + Σ_{τ<t} κ^{t−1−τ}),      m_τ = Σ_k λ_τk / Σ_k r_k
 
     κ and a in (0, 1) and n > 0 are learned. Since a is below 1, the level of a sequence on which
-    the data say nothing goes back to 1.
+    the data say nothing goes back to 1. On maps each of them has a level of its own, the sums over
+    its places in place of those over k.
 
     Args:
-        size: K.
+        size: K, of maps.
     """
 
     poisson = True
@@ -39,27 +40,34 @@ class Level(Carryover):
         self.log_seen = nn.Parameter(torch.zeros(()))
 
     def parameters_of(self, static: Tensor, past: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        seen = kept_seen(memory, past)
-        return (static + self.logit_power.sigmoid().to(past.dtype) * log_level(self.log_seen, seen)).expand_as(past)
+        seen = kept_seen(memory, past, self._levels)
+        level = self.logit_power.sigmoid().to(past.dtype) * log_level(self.log_seen, seen)
+        return (static + self.everywhere(level)).expand_as(past)
 
     def remember(self, static: Family, state: FilterState | None, posterior: Tensor) -> dict[str, Tensor]:
-        seen = kept_seen({} if state is None else state.memory, posterior)
-        return {"seen": seen_after(self.logit_decay, seen, static.u, posterior)}
+        seen = kept_seen({} if state is None else state.memory, posterior, self._levels)
+        return {"seen": seen_after(self.logit_decay, seen, static.u, posterior, self._levels)}
+
+    @property
+    def _levels(self) -> int:
+        """How many levels there are."""
+        return self.size if self.places and self.size is not None else 1
 
 
-def kept_seen(memory: dict[str, Tensor], like: Tensor) -> Tensor:
-    """The two sums of the level (B, 2) that were kept, or zeros."""
-    return memory.get("seen", like.new_zeros(len(like), 2))
+def kept_seen(memory: dict[str, Tensor], like: Tensor, levels: int = 1) -> Tensor:
+    """The two sums of each level, one after the other (B, 2L), that were kept, or zeros."""
+    return memory.get("seen", like.new_zeros(len(like), 2 * levels))
 
 
-def seen_after(logit_decay: Tensor, seen: Tensor, static: Tensor, posterior: Tensor) -> Tensor:
-    """Σ κ^{t−1−τ} m_τ and Σ κ^{t−1−τ} (B, 2) with one more frame, of log-rates `posterior`
+def seen_after(logit_decay: Tensor, seen: Tensor, static: Tensor, posterior: Tensor, levels: int = 1) -> Tensor:
+    """Σ κ^{t−1−τ} m_τ and Σ κ^{t−1−τ} (B, 2L) with one more frame, of log-rates `posterior`
     (B, K)."""
-    level = posterior.exp().sum(1) / static.to(posterior.dtype).exp().sum()
-    return logit_decay.sigmoid().to(seen.dtype) * seen + torch.stack([level, torch.ones_like(level)], 1)
+    rate, own = posterior.exp(), static.to(posterior.dtype).exp()
+    level = rate.view(len(rate), levels, -1).sum(2) / own.view(levels, -1).sum(1)
+    return logit_decay.sigmoid().to(seen.dtype) * seen + torch.cat([level, torch.ones_like(level)], 1)
 
 
 def log_level(log_seen: Tensor, seen: Tensor) -> Tensor:
-    """log s_t (B, 1), from the sums of `seen_after` and the logarithm of n."""
+    """log s_t (B, L), from the sums of `seen_after` and the logarithm of n."""
     level, frames = (log_seen.exp().to(seen.dtype) + seen).chunk(2, -1)
     return level.log() - frames.log()

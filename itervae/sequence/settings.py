@@ -28,6 +28,9 @@ class LinearMapSettings:
     """Form of the map."""
     rank: Annotated[int | None, AtLeast(1)] = None
     """Rank of a map that is low-rank, by default 32."""
+    reach: Annotated[int | None, AtLeast(1)] = None
+    """--decoder convolutional: places in each direction from which a map is predicted, such as 2;
+    by default its own place alone."""
 
 
 HERE = "itervae.sequence"

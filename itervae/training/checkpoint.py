@@ -152,6 +152,7 @@ def build(settings: RunSettings, shape: tuple[int, ...]) -> tuple[GenerativeMode
         start = described.start_log_rate
         described = replace(described, start_log_rate=ENCODER_START if start is None else start)
     model = build_model(described, shape, settings.training.seed)
+    model.missing = settings.data.missing == "nan"
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(settings.training.seed + 1)
         return model, build_engine(kind, model, settings.engine)

@@ -6,7 +6,8 @@ dictionary Φ of a linear decoder:
     E‖x − Φz‖² = E‖x‖² − 2 tr(Φ Bᵀ) + tr(Φ A Φᵀ),      A = E[z zᵀ],  B = E[x zᵀ]
 
 with z zᵀ in its mean under the posterior: μμᵀ + diag v of independent latents, μμᵀ of a point
-estimate, diag p of a one-hot. A and B are running means over the updates, in which the older ones
+estimate, diag p of a one-hot. With a bias, x̂ = Φz + b, A and B are about the means of z and x, and
+b is what these leave. A and B are running means over the updates, in which the older ones
 fade as (1 − 1/n)^3 (Mairal, Bach, Ponce & Sapiro 2009, "Online dictionary learning for sparse
 coding"). Φ = B A⁻¹ is the best dictionary for them; where atoms have unit norm, one round over the
 atoms, each the best given the others. The prior rates of Poisson latents are at their best at r =
@@ -43,8 +44,9 @@ BLOCK = 32
 
 def has_closed_form(model: GenerativeModel) -> bool:
     """Whether the dictionary of a model has steps in closed form: a linear decoder under a Gaussian
-    likelihood, that is learned."""
-    return model.exact and isinstance(model.decoder, LinearDecoder) and model.decoder.weight.requires_grad
+    likelihood, that is learned from data of which every value is seen."""
+    learned = isinstance(model.decoder, LinearDecoder) and model.decoder.weight.requires_grad
+    return model.exact and learned and not model.missing
 
 
 def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) -> str:
@@ -95,12 +97,14 @@ class DictionaryStep:
             "activity": weight.new_zeros(latents),
             "data": weight.new_zeros(()),
         }
+        if self._decoder.bias is not None:
+            self._kept |= {"codes": weight.new_zeros(latents), "values": weight.new_zeros(size)}
 
     def parameters(self, progress: float) -> list[Tensor]:
         """What the steps set at this point of the run, and no gradient moves meanwhile."""
         if progress >= self._share and self.count >= LEAST_CLOSED:
             return []
-        return [self._decoder.weight, *([] if self._rates is None else [self._rates])]
+        return [value for value in (self._decoder.weight, self._decoder.bias, self._rates) if value is not None]
 
     @torch.no_grad()
     def take(self, codes: Sequence[tuple[Tensor, Any]]) -> None:
@@ -117,6 +121,9 @@ class DictionaryStep:
             found["cross"].addmm_(x.mT.to(mean.dtype), mean)
             found["activity"].add_(mean.abs().sum(0))
             found["data"].add_(len(x))
+            if "codes" in found:
+                found["codes"].add_(mean.sum(0))
+                found["values"].add_(x.sum(0))
         self.count += 1
         for name, value in self._kept.items():
             value.mul_((1 - 1 / self.count) ** FORGETTING).add_(self._processes.total(found[name]))
@@ -138,7 +145,12 @@ class DictionaryStep:
             value.copy_(values[name])
 
     def _set_dictionary(self) -> None:
-        weight, second, cross = self._decoder.weight, self._kept["second"], self._kept["cross"]
+        weight, bias = self._decoder.weight, self._decoder.bias
+        second, cross = self._kept["second"], self._kept["cross"]
+        if bias is not None:
+            codes, values = self._kept["codes"], self._kept["values"]
+            second = second - torch.outer(codes, codes / self._kept["data"])
+            cross = cross - torch.outer(values, codes / self._kept["data"])
         ridge = RIDGE * second.diagonal().mean().clamp_min(LEAST)  # codes may all be 0
         held = cross + ridge * weight
         matrix = second + ridge * torch.eye(len(second), dtype=second.dtype, device=second.device)
@@ -147,12 +159,14 @@ class DictionaryStep:
         else:
             factor, _ = torch.linalg.cholesky_ex(matrix)  # whose check would wait for a GPU
             weight.copy_(torch.cholesky_solve(held.mT, factor).mT)
+        if bias is not None:
+            bias.copy_((values - weight @ codes) / self._kept["data"])
 
     def _replace(self, x: Tensor, posterior: Any) -> None:
         """Put what the worst explained data lack in the place of atoms that are not used."""
         activity, weight = self._kept["activity"], self._decoder.weight
         atoms = self._processes.told((activity < UNUSED * activity.mean()).nonzero()[:, 0].tolist())
-        residual = self._model.operator(x.dtype).residual(x, posterior.mean)
+        residual = x - self._model.decode(posterior.mean).to(x.dtype)
         worst = residual.square().sum(1).topk(min(len(atoms), len(x))).indices
         lacking = self._processes.told(residual[worst].mT.to(weight.dtype).cpu()).to(weight.device)
         atoms = atoms[: lacking.shape[1]]
@@ -161,6 +175,8 @@ class DictionaryStep:
         self._kept["second"][atoms] = 0
         self._kept["second"][:, atoms] = 0
         self._kept["cross"][:, atoms] = 0
+        if "codes" in self._kept:
+            self._kept["codes"][atoms] = 0
         activity[atoms] = activity.median()
 
 

@@ -17,6 +17,7 @@ from itervae.model import (
     is_dictionary,
     load_dictionary,
 )
+from itervae.model.dictionary import atom_settings
 from itervae.training.checkpoint import read_checkpoint
 from itervae.training.checks import check_layout
 from itervae.training.files import find_checkpoint
@@ -52,11 +53,14 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         described = replace(described, beta=model.beta.item())
     asked = settings.model
     if isinstance(asked, SparseCodingSettings) and isinstance(described, SparseCodingSettings):
-        asked = replace(asked, latents=described.latents, unit_norm=described.unit_norm)
+        of_atoms = ("latents", "unit_norm", "decoder", "atom_size", "stride", "dimensions")
+        asked = replace(asked, **{name: getattr(described, name) for name in of_atoms})
     if asked not in (PoissonVAESettings(), described):
         raise InputError(
             f"settings of a model were given beside `freeze={target}`, which brings its own model; leave them out"
         )
+    if model.convolutional:
+        model = model.at(shape)
     if model.size != math.prod(shape):
         raise InputError(
             f"the model of `freeze={target}` explains data of {model.size} values, and these have {math.prod(shape)}; "
@@ -70,12 +74,16 @@ def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, Mode
     its settings."""
     key, atoms = settings.training.dictionary_key, settings.training.atoms or "columns"
     model, asked = load_dictionary(target, key=key, atoms=atoms), settings.model
+    atom = atom_settings(model.operator())
+    if "atom_size" in atom and atom["atom_size"] is None:
+        widths = "x".join(map(str, model.operator().atoms.shape[2:]))  # pyright: ignore[reportAttributeAccessIssue]
+        raise InputError(f"the atoms of `freeze={target}` are {widths}; expected square ones, as those of a run are")
     if isinstance(model.prior, SparsityPrior):
         prior, shrinkage = model.prior, "hard" if model.prior.hard else "soft"
-        return model, SparseCodingSettings(model.latents, prior.threshold.item(), shrinkage, prior.signed, False)
+        return model, SparseCodingSettings(prior.maps, prior.threshold.item(), shrinkage, prior.signed, False, **atom)
     if isinstance(asked, SparseCodingSettings):
         said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
         model = load_dictionary(target, **said, key=key, atoms=atoms)
-        return model, replace(asked, latents=model.latents, unit_norm=False)
+        return model, replace(asked, latents=model.prior.maps, unit_norm=False, **atom)
     variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-    return model, PoissonVAESettings(latents=model.latents, observation_variance=variance)
+    return model, PoissonVAESettings(latents=model.prior.maps, observation_variance=variance, **atom)

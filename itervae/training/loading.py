@@ -71,7 +71,7 @@ def load(
         posterior = itervae.infer(model, engine, x).posterior
 
         run = itervae.load("runs/my-run")
-        x = run.prepare("photograph.png").x  # patches, prepared as those of the run
+        x = run.prepare("photograph.png").x  # patches, prepared as those of the run, or whole
 
         model, engine = itervae.load("runs/my-run", own=[MyEngine])
         model, engine = itervae.load("runs/my-run", model=my_model, engine=my_engine)
@@ -101,7 +101,8 @@ def load(
         carryover = make_carryover(settings, model)
         load_values(path, carryover, "carryover", content["carryover"])
         carryover = carryover.to(device).eval()
-    prepare = Preparation(settings.data, shape, content.get("fitted", {}))
+    whole = None if settings.data.sequential else model.atom_size  # a carryover is for the places of a crop
+    prepare = Preparation(settings.data, shape, content.get("fitted", {}), atom_size=whole)
     for part in (model, engine, carryover):
         if part is not None:
             part.requires_grad_(False)

@@ -15,7 +15,7 @@ from itervae.data import Source, TubeSource
 from itervae.devices import check_value
 from itervae.errors import InputError
 from itervae.inference import Engine, compile_steps
-from itervae.model import GenerativeModel, PoissonLikelihood
+from itervae.model import GenerativeModel, OperatorDecoder, PoissonLikelihood
 from itervae.sequence import Carryover
 from itervae.training.checkpoint import build, check_keys, load_values, make_carryover
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
@@ -200,9 +200,9 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     model, engine = build(settings, source.shape)
     for split, x in (("validation", source.validation), ("training", source.train)):
         if x is not None:
-            model.likelihood.check(x, partial(source.place, split))
-    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None and settings.given is None:
-        model.likelihood.start_at(source.train)
+            model.likelihood.check(x, partial(source.place, split), model.missing)
+    if settings.given is None:
+        _start_at(model, source)
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
     model, engine = model.to(device), engine.to(device)
@@ -251,6 +251,16 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         step,
         dictionary,
     )
+
+
+def _start_at(model: GenerativeModel, source: Source) -> None:
+    """Let what stands for the mean of the data start there: rates of counts, the bias of a linear
+    decoder."""
+    x = source.validation if source.train is None else source.train
+    if isinstance(model.likelihood, PoissonLikelihood) and source.train is not None:
+        model.likelihood.start_at(x)
+    if isinstance(model.decoder, OperatorDecoder):
+        model.decoder.start_at(x if x.ndim == 2 else x.flatten(0, 1))
 
 
 def _not_finite() -> InputError:

@@ -40,6 +40,19 @@ def the(tmp_path_factory):
     np.save(home / "turned.npy", phi.T)
     np.save(home / "squares.npy", x.reshape(40, 4, 4))
     np.save(home / "half.npy", np.full(40, 0.5))
+    atoms = rng.normal(size=(3, 1, 3, 2))
+    small = {"atoms": atoms, "stride": 2, "shape": np.array([4, 4])}
+    np.save(home / "atoms.npy", atoms)
+    np.savez(home / "atoms.npz", kind="convolution", **small)
+    np.savez(home / "kind.npz", kind="wavelet", **small)
+    np.savez(home / "strideless.npz", kind="convolution", atoms=atoms)
+    np.savez(home / "atomless.npz", kind="convolution", stride=2)
+    np.savez(home / "deep.npz", kind="convolution", **small | {"shape": np.array([3, 4, 4])})
+    np.savez(home / "wide.npz", kind="convolution", **small | {"stride": 3})
+    np.savez(home / "uneven.npz", kind="convolution", **small | {"stride": 1.5})
+    np.savez(home / "flat.npz", kind="convolution", **small | {"atoms": phi})
+    np.savez(home / "rated.npz", kind="convolution", log_rate=np.zeros(7), **small)
+    np.save(home / "tiny.npy", rng.integers(0, 255, (2, 9, 2), dtype=np.uint8))
     counts = rng.poisson(1.0, (40, 16))
     np.save(home / "counts.npy", counts)
     np.savetxt(home / "x.csv", np.where(np.arange(640).reshape(40, 16) == 114, 0.5, counts), delimiter=",")
@@ -233,6 +246,8 @@ BAD = {
     "evaluate run --atoms rows": "--atoms rows was given for run, a run that has its own",
     "rate-distortion run --dictionary-key w": "--dictionary-key w was given for run, a run that has its own",
     "train DATA --decoder convolutional --atom-size 0 --run-dir o": "atom_size is 0; expected a number ≥ 1",
+    "train DATA --decoder convolutional --dimensions 3 --run-dir o": "--dimensions 3 was given for data",
+    "train DATA --dimensions 1 --run-dir o": "--dimensions 1 is of a convolutional dictionary.*; leave it out",
     "train DATA --stride 2 --run-dir o": "--stride 2 is of a convolutional dictionary.*; leave it out",
     "train DATA --decoder convolutional --atom-size 4 --stride 5 --run-dir o": "stride is 5 and atoms are 4 wide",
     "train DATA --decoder mlp --dictionary-steps both --run-dir o": "--dictionary-steps both needs a dictionary",
@@ -240,6 +255,27 @@ BAD = {
     "train --atoms rows": "--atoms rows is for the dictionary file of --freeze, and none is named; leave it out",
     "train DATA --freeze run --atoms rows --run-dir o": "--atoms rows is .*, and --freeze .*run is a run; leave it out",
     "infer run --shape 4 4 --input x.npy --output o.npz": "--shape 4 4 was given for run, a run that has its own",
+    "gap kind.npz": "kind of kind.npz is 'wavelet'; expected convolution, or none for a matrix: export it again",
+    "gap strideless.npz": "strideless.npz is of kind convolution and has no array stride; expected a whole number",
+    "gap atomless.npz": r"atomless.npz holds kind, stride; expected an array named atoms \(K, C, H, W\)",
+    "gap deep.npz": r"shape of deep.npz is \(3, 4, 4\); expected \(N, N\), as its atoms have it",
+    "gap wide.npz": "stride of wide.npz is 3 and its atoms are 2 wide; expected at most that",
+    "gap uneven.npz": "stride of uneven.npz is 0; expected a number ≥ 1|stride of uneven.npz is 1.5; expected",
+    "gap flat.npz": r"the atoms of flat.npz have shape \(16, 6\); expected \(K, C, H, W\)",
+    "gap rated.npz": r"log_rate of rated.npz has shape \(7,\); expected \(3,\), one per atom",
+    "gap atoms.npy": r"atoms.npy has shape \(3, 1, 3, 2\); .* small atoms, which may lie anywhere, need a --stride",
+    "gap atoms.npy --stride 0": "stride is 0; expected a number ≥ 1",
+    "gap atoms.npz --stride 1": "stride 1 was given, but atoms.npz has its own; leave it out",
+    "gap atoms.npz --atoms rows": "atoms rows was given for atoms.npz, whose atoms are no matrix; leave it out",
+    "gap run --stride 1": "--stride 1 was given for run, a run that has its own; leave it out",
+    "gap atoms.npz TABLE narrow.npy": "x has 9 values per datum; this model explains data of 16: use data of that size",
+    "evaluate atoms.npz TABLE narrow.npy": r"shape is \(9,\); expected \(N, N\), as the atoms have it",
+    "gap atoms.npz DATA --whole": "--data array is not cut from still pictures.*; leave out --whole",
+    "gap run --whole": "--whole was given for run, which has a LinearDecoder for data of one size; leave it out",
+    "gap atoms.npz --whole --split train": "--whole is of pictures that are held out, and --split is train; leave one",
+    "evaluate atoms.npz --whole --split test": "--whole is of pictures that are held out, and --split is test; leave",
+    "infer atoms.npz --input tiny.npy --output o.npz": "tiny.npy has shape .* pictures of at least 3x3 pixels",
+    "train DATA --freeze atoms.npz --inference lista --run-dir o": "atoms of --freeze .*atoms.npz are 3x2; .*square",
     "infer phi.npy --shape 3 4 --input x.npy --output o.npz": r"phi.npy is \(3, 4\); expected one of 16 values",
     "infer phi.npy --input squares.npy --output o.npz": "give the shape of an atom, --shape 4 4",
     "infer other.npz --dictionary-key w --input x.npy --output o.npz": "has no array 'w'; it holds rates, weights",

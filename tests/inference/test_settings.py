@@ -25,7 +25,7 @@ def test_an_engine_made_without_settings_has_the_default_ones(name):
     parameters = inspect.signature(kind).parameters
     assert {name: parameters[name].default for name in settings} == settings
     beyond = set(parameters) - set(settings)
-    assert beyond == {LISTA: {"latents"}, Recurrent: {"parts"}}.get(kind, set())  # of the model
+    assert beyond == {LISTA: {"latents", "maps"}, Recurrent: {"parts"}}.get(kind, set())  # of the model
 
 
 @pytest.mark.parametrize(

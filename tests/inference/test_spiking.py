@@ -1,6 +1,8 @@
 """Spikes as drive: against the natural gradient of one step, its mean, and where it should come to
 rest."""
 
+import math
+
 import pytest
 import torch
 from problems import any_model, random_data, random_model
@@ -211,3 +213,40 @@ def test_errors():
 
 def _seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def test_the_published_rule_is_the_published_update():
+    """u + η[Φᵀ(x − Φz)/σ² − e^b], z the counts of the same draw."""
+    model = random_model(12, 20)
+    x, u = random_data(model, 4), log_rates(4, 20)
+    engine = SpikingLCA(1, rule="published", clamps="soft", units=20).double()
+    with torch.no_grad():
+        engine.log_size.fill_(math.log(0.05))
+        engine.bias.copy_(torch.linspace(-4, -1, 20))
+    found = infer(model, engine, x, state=State(u), steps=1, generator=torch.Generator().manual_seed(5))
+    z = model.posterior(u, TEMPERATURE).rsample(
+        generator=torch.Generator().manual_seed(5), relaxation="straight-through"
+    )
+    drive = (x - z @ model.dictionary.mT) @ model.dictionary / model.likelihood.variance - engine.bias.exp()
+
+    def bent(v, limit):
+        return limit - torch.log1p(torch.exp(limit - v.clamp_min(-8)))
+
+    torch.testing.assert_close(found.state.u, bent(u + bent(0.05 * drive, 7), 8), rtol=1e-9, atol=1e-9)
+
+
+def test_the_published_rule_learns_its_step_and_biases():
+    model = any_model(latents=6)
+    settings = SpikingLCA.Settings(rule="published", clamps="soft", steps=4)
+    engine = SpikingLCA.build(settings, model, model.shape)
+    assert engine.log_size.item() == 0
+    assert (engine.bias == -3).all()
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    found = infer(model, engine, x, generator=torch.Generator().manual_seed(0))
+    model.free_energy(x, found.posterior).total.mean().backward()
+    assert engine.log_size.grad.abs() > 0
+    assert (engine.bias.grad.abs() > 0).any()
+    with pytest.raises(InputError, match="biases of SpikingLCA are of 6 units, and this model has 7"):
+        infer(any_model(latents=7), engine, x)
+    with pytest.raises(InputError, match="units is 0"):
+        SpikingLCA(rule="published")

@@ -158,8 +158,8 @@ def test_the_score_does_not_see_a_constant_of_the_value():
     for constant in (0.0, 1e4):
         model, x, u = problem("poisson")
         likelihood = model.likelihood
-        model.likelihood.negative_log_likelihood = lambda x, output, own=likelihood, add=constant: (
-            type(own).negative_log_likelihood(own, x, output) + add
+        model.likelihood.negative_log_likelihood = lambda x, output, precision, own=likelihood, add=constant: (
+            type(own).negative_log_likelihood(own, x, output, precision) + add
         )
         u.requires_grad_()
         value = model.free_energy(

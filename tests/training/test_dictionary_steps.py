@@ -45,6 +45,21 @@ def test_the_first_step_is_where_the_gradient_of_the_free_energy_vanishes(name):
         assert model.prior.log_rate.grad.abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_with_a_bias_the_gradient_vanishes_in_both(unit_norm):
+    model = learned("poisson")
+    model.decoder.bias = torch.nn.Parameter(torch.zeros(SIZE, dtype=torch.float64))
+    model.decoder.unit_norm = unit_norm
+    x, posterior = codes_of("poisson", model)
+    x = x + torch.linspace(-3, 5, SIZE)
+    step = step_of(model)
+    for _ in range(40 if unit_norm else 2):
+        step.take([(x, posterior)])
+    model.free_energy(x, posterior).total.mean().backward()
+    assert model.decoder.bias.grad.abs().max() < 1e-9
+    assert model.decoder.weight.grad.abs().max() < 1e-3
+
+
 def test_later_steps_are_the_best_for_data_that_fade():
     model = learned("poisson")
     step, seen = step_of(model), [codes_of("poisson", model, seed) for seed in range(4)]

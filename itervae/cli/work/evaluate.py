@@ -9,7 +9,7 @@ import torch
 
 from itervae.cli.evaluate import Evaluate, chosen
 from itervae.cli.evaluated import draw, print_tables
-from itervae.cli.runs import Target, check_widths, common_fitted, described, named_engine
+from itervae.cli.runs import Target, common_fitted, described, held_pictures, match_data, named_engine
 from itervae.cli.show import progress
 from itervae.cli.suites import SUITES, labelled, measure
 from itervae.data import Source, load_stills
@@ -39,14 +39,15 @@ def work(options: Evaluate) -> tuple[dict[str, Any], list[str]]:
     readouts = chosen("--readouts", options.readouts, READOUTS)
     jobs = {name: _job(options, target) for name, target in options.targets.items()}
     source = load_stills(options.data, options.seed, fitted=common_fitted(options.targets.values()))
-    x, labels = _split(options, source)
+    x, labels, shape = _split(options, source)
+    jobs = {name: job._replace(target=job.target.at(shape)) for name, job in jobs.items()}
     suites, notes = _fitting(options, source, x, labels)
     notes += _lacking(jobs, suites, readouts)
     found, pixels = _measure_all(jobs, x, labels, suites, readouts, options.seed)
     result = {
         "schema": SCHEMA,
         "kind": KIND,
-        "data": described(source, options.split),
+        "data": described(source, options.split) + ", whole pictures" * options.whole,
         "split": options.split,
         "num": len(x),
         **({PIXELS: pixels} if pixels else {}),
@@ -77,14 +78,20 @@ def tell(options: Evaluate, found: tuple[dict[str, Any], list[str]]) -> None:
         print(note)
 
 
-def _split(options: Evaluate, source: Source) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The data (N, D) asked for and their labels (N,), if any."""
+def _split(options: Evaluate, source: Source) -> tuple[torch.Tensor, torch.Tensor | None, tuple[int, ...]]:
+    """The data (N, D) asked for, their labels (N,), if any, and the shape of a datum."""
+    if options.whole:
+        first, *others = parts = held_pictures(source, options.targets.values(), options.num)
+        if others or len(first) < 2:
+            sizes = ", ".join(f"{len(part)} of {'x'.join(map(str, part.shape[1:]))}" for part in parts)
+            raise InputError(f"the held-out pictures are {sizes} pixels; expected at least 2, of one size: name others")
+        return first.flatten(1).to(options.device), None, tuple(first.shape[1:])
     x, labels = (source.validation, source.validation_labels) if options.split == "validation" else source.load_test()
     x = x[: options.num].to(options.device)
-    check_widths(source, options.targets.values())
+    match_data(source, options.targets.values())
     if len(x) < 2:
         raise InputError(f"there are {len(x)} data in {source.name} {options.split}; expected at least 2: use others")
-    return x, None if labels is None else labels[: options.num].to(options.device)
+    return x, None if labels is None else labels[: options.num].to(options.device), source.shape
 
 
 def _fitting(

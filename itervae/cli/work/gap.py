@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from itervae.cli.gap import DEFAULT_ENGINES, ESTIMATE_FLOOR, Gap
-from itervae.cli.runs import Target, check_widths, described, named_engine
+from itervae.cli.runs import Target, described, held_pictures, match_data, named_engine
 from itervae.cli.show import begin, console, print_table, progress
 from itervae.data import Source, load_stills
 from itervae.evaluation import GapReport, amortization_gap
@@ -28,14 +28,15 @@ def work(options: Gap) -> tuple[GapReport, str]:
     (target,) = options.targets.values()
     engines = {name: named_engine(name, target, options.own()) for name in _names(options, target)}
     begin("reading the data")
-    x, data = _data(options, target)
+    parts, data = _data(options, target)
+    x = tuple(part.to(options.device) for part in parts)
     stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
     with progress() as bar:
-        tasks = {name: bar.add_task(name, total=len(x)) for name in stages}
+        tasks = {name: bar.add_task(name, total=sum(map(len, x))) for name in stages}
         report = amortization_gap(
             target.model.to(options.device),
             {name: (engine.to(options.device), steps) for name, (engine, steps) in engines.items()},
-            x.to(options.device),
+            x,
             tolerance=options.certificate,
             trace=options.trace,
             approximation=options.approximation,
@@ -67,14 +68,20 @@ def _names(options: Gap, target: Target) -> Sequence[str]:
     return default_engines(target) if options.engines is None else options.engines
 
 
-def _data(options: Gap, target: Target) -> tuple[torch.Tensor, str]:
-    """The data (N, D) to measure on, and their description."""
+def _data(options: Gap, target: Target) -> tuple[Sequence[torch.Tensor], str]:
+    """The data to measure on, those of each size together, and their description."""
     source = load_stills(options.data, options.seed, fitted=target.prepare.fitted)
-    split = options.split or ("all" if target.run is None else "validation")
-    x = _rows(source, split, options.num or (1000 if target.model.exact else 100))
-    check_widths(source, [target])
+    split = options.split or ("all" if target.run is None and not options.whole else "validation")
+    num = options.num or (1000 if target.model.exact else 100)
     contrast = f" x {options.contrast:g}" if options.contrast != 1 else ""
-    return options.contrast * x, described(source, split) + contrast
+    if options.whole:
+        parts = held_pictures(source, [target], num)
+        return [options.contrast * part for part in parts], f"{described(source, split)}, whole pictures{contrast}"
+    x = options.contrast * _rows(source, split, num)
+    match_data(source, [target])
+    if target.model.convolutional:
+        x = x.unflatten(1, source.shape)
+    return [x], described(source, split) + contrast
 
 
 def default_engines(target: Target) -> list[str]:

@@ -22,6 +22,7 @@ from itervae.files import write_json
 from itervae.formats import is_array_file
 from itervae.inference import Engine, Optimal, check_named, engine_class
 from itervae.model import PoissonVAESettings, SparseCodingSettings, sparse_coding_model
+from itervae.model.convolution import Convolution
 from itervae.plotting import Curve, rate_distortion_figure, save
 
 
@@ -58,11 +59,12 @@ class Measured(NamedTuple):
 
 def work(options: RateDistortion) -> Measured:
     coders = [_coder(coder) for coder in options.coders]
-    x, data = _data(options)
-    jobs: list[tuple[Target, Coder | None]] = [(target, None) for target in options.targets.values()]
+    x, data, shape = _data(options)
+    jobs: list[tuple[Target, Coder | None]] = [(target.at(shape), None) for target in options.targets.values()]
     dictionary = _dictionary(options)
     if dictionary is not None:
-        size = len(dictionary.model.dictionary)  # refused now and not after the runs
+        dictionary = dictionary.at(shape)
+        size = dictionary.model.operator().size  # refused now and not after the runs
         if size != x.shape[1]:
             raise InputError(
                 f"the atoms of {dictionary.path} have {size} values and the data {x.shape[1]}; name one that fits"
@@ -89,17 +91,17 @@ def _dictionary(options: RateDistortion) -> Target | None:
         for name, target in options.targets.items()
         if (run := target.run) is not None
         and isinstance(run.settings.model, PoissonVAESettings)
-        and run.settings.model.decoder == "linear"
+        and run.settings.model.decoder in ("linear", "convolutional")
         and run.settings.model.likelihood == "gaussian"  # under others Φz is no mean
     }
     return options.targets[min(betas, key=lambda name: betas[name])] if betas else None
 
 
-def _data(options: RateDistortion) -> tuple[torch.Tensor, str]:
-    """The data (N, D) of the runs, or those asked for, and their description."""
+def _data(options: RateDistortion) -> tuple[torch.Tensor, str, tuple[int, ...]]:
+    """The data (N, D) of the runs, or those asked for, their description, and their shape."""
     source = load_stills(options.data, options.seed, fitted=common_fitted(options.targets.values()))
     x = source.validation[: options.num] if options.split == "validation" else source.batch(0, options.num)
-    return x.to(options.device), described(source, options.split)
+    return x.to(options.device), described(source, options.split), source.shape
 
 
 def files(options: RateDistortion, found: Measured) -> Mapping[str, Callable[[Path], object]]:
@@ -143,10 +145,12 @@ def _of_coder(target: Target, coder: Coder, thresholds: tuple[float, ...], x: to
     """The points of sparse coding over thresholds on the dictionary of a target."""
     model, atoms = target.model, "P-VAE dictionary" if target.run is not None else f"atoms of {target.path.name}"
     name, kind, steps, shrinkage = coder
+    operator = model.operator()
+    dictionary = operator if isinstance(operator, Convolution) else model.dictionary.detach()
     points: list[RatePoint] = []
     for threshold in thresholds:
-        settings = SparseCodingSettings(model.latents, threshold, "hard" if shrinkage == "hard" else "soft")
-        coding = sparse_coding_model(model.dictionary.detach(), settings, model.shape)
+        settings = SparseCodingSettings(model.prior.maps, threshold, "hard" if shrinkage == "hard" else "soft")
+        coding = sparse_coding_model(dictionary, settings, model.shape)
         check_named(name, coding)
         points += rate_points(
             coding,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itervae.cli.report import Report
-from itervae.cli.runs import Target, check_widths, described, named_engine
+from itervae.cli.runs import Target, described, match_data, named_engine
 from itervae.cli.show import begin, progress
 from itervae.cli.suites import SUITES, measure
 from itervae.cli.work.gap import default_engines, gaps_drawn
@@ -45,7 +45,7 @@ def work(options: Report) -> str:
     (target,) = options.targets.values()
     begin("reading the data")
     source = load_stills(options.data, options.seed, fitted=target.prepare.fitted)
-    check_widths(source, [target])
+    match_data(source, [target])
     x = source.validation[: options.num].to(options.device)
     model, engine = target.model.to(options.device), target.engine.to(options.device)
     begin("drawing pictures")

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from itervae.cli.runs import Target, check_widths, common_fitted, described
+from itervae.cli.runs import Target, common_fitted, described, match_data
 from itervae.cli.sequence import Sequence
 from itervae.cli.show import console, print_table, progress
 from itervae.data import TubeSource, load_source, typical
@@ -64,7 +64,7 @@ def work(options: Sequence) -> Measured:
     first = next(iter(runs.values()))
     steps = list(dict.fromkeys(options.steps))
     source = _source(options)
-    check_widths(source, options.targets.values())
+    match_data(source, options.targets.values())
     tubes = {name: tube.to(options.device) for name, tube in source.sequences(options.tubes).items()}
     rows = options.tubes * len(tubes)
     candidates = _candidates(runs, options.device)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from itervae.distributions import Categorical, Gaussian, poisson_kl
 from itervae.inference.energies.base import Energy
-from itervae.inference.energies.linear import decoder_terms
+from itervae.inference.energies.linear import observed
 from itervae.inference.energies.rounding import HALF, SPARE, residual
-from itervae.model import Dense, GenerativeModel, full_precision
+from itervae.model import GenerativeModel, full_precision, matrix
 
 SINGULAR = 1e-11
 """Share of the largest entry of a system below which a pivot holds little but rounding."""
@@ -30,9 +30,8 @@ class ClosedFormEnergy(Energy):
     exact = True
 
     @full_precision
-    def __init__(self, model: GenerativeModel, x: Tensor) -> None:
-        self.x = x.double()
-        terms = decoder_terms(model, torch.float64)
+    def __init__(self, model: GenerativeModel, x: Tensor, precision: Tensor | None) -> None:
+        self.x, terms = observed(model, x.double(), precision)
         self.operator, self.variance = terms.operator.map(Tensor.detach), terms.variance.detach()
         self.norms = self.operator.atom_norms().sqrt()
         self.beta = model.beta.detach().double()
@@ -53,15 +52,15 @@ class GaussianEnergy(ClosedFormEnergy):
         v* = 1 / (1/S² + c/βσ²),   μ* = m + Sy,   Hy = Aᵀ(x − Φm)/σ²,   A = ΦS,   H = AᵀA/σ² + βI
         F − F* = ½ gᵀH⁻¹g + (β/2) Σ_k (v_k/v*_k − 1 − log v_k/v*_k),      g = ∂F/∂((μ − m)/S)
 
-    v* is the same for all data. The certificate uses the gradient g at the μ in question and not
-    μ*, and a solution s of Hs = g only as far as it can be checked: for any s, gᵀH⁻¹g ≤ sᵀHs + 2sᵀρ
-    + ‖ρ‖²/β with ρ = g − Hs.
+    v* is the same for all data without weights of their own. The certificate uses the gradient g at
+    the μ in question and not μ*, and a solution s of Hs = g only as far as it can be checked: for
+    any s, gᵀH⁻¹g ≤ sᵀHs + 2sᵀρ + ‖ρ‖²/β with ρ = g − Hs.
     """
 
     @full_precision
     @torch.no_grad()
-    def __init__(self, model: GenerativeModel, x: Tensor, prior: Gaussian) -> None:
-        super().__init__(model, x)
+    def __init__(self, model: GenerativeModel, x: Tensor, prior: Gaussian, precision: Tensor | None = None) -> None:
+        super().__init__(model, x, precision)
         self._location, log_scale = prior.u.double().chunk(2, -1)
         self._scale = log_scale.exp()
         coupling = self.operator.atom_norms() / (self.beta * self.variance)
@@ -110,15 +109,16 @@ class GaussianEnergy(ClosedFormEnergy):
 
     def _solve(self, right: Tensor) -> Tensor:
         """H⁻¹·right (B, K)."""
-        assert isinstance(self.operator, Dense)  # or the model is not certifiable
-        dictionary = self.operator.dictionary
-        if self._scale.ndim == 1:
+        dictionary, root = matrix(self.operator)
+        if self._scale.ndim == 1 and root is None:
             return self._solved(dictionary * self._scale, right)
         size, latents = dictionary.shape
         at_once = max(1, SYSTEM_BYTES // (8 * size * (size + latents)))
-        pieces = []
+        scale, pieces = self._scale.expand(len(self.x), -1), []
         for rows in torch.arange(len(self.x), device=self.x.device).split(at_once):
-            atoms = dictionary * self._scale[rows, None, :]  # (b, D, K)
+            atoms = dictionary * scale[rows, None, :]  # (b, D, K)
+            if root is not None:
+                atoms = atoms * root[rows, :, None]
             pieces.append(self._solved(atoms, right[rows, None])[:, 0])
         return torch.cat(pieces)
 
@@ -156,8 +156,8 @@ class CategoricalEnergy(ClosedFormEnergy):
 
     @full_precision
     @torch.no_grad()
-    def __init__(self, model: GenerativeModel, x: Tensor, prior: Categorical) -> None:
-        super().__init__(model, x)
+    def __init__(self, model: GenerativeModel, x: Tensor, prior: Categorical, precision: Tensor | None = None) -> None:
+        super().__init__(model, x, precision)
         # ‖x‖² is common to all k
         squares = self.norms.square() - self.operator.adjoint(2 * self.x)
         log_prior, scale = prior.u.double().log_softmax(-1), 2 * self.variance * self.beta

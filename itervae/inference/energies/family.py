@@ -46,10 +46,16 @@ class FamilyEnergy(Energy):
     """Temperature of relaxed samples."""
 
     def __init__(
-        self, model: GenerativeModel, x: Tensor, prior: Family, generator: torch.Generator | None = None
+        self,
+        model: GenerativeModel,
+        x: Tensor,
+        prior: Family,
+        generator: torch.Generator | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         self.model = model
         self.x = x
+        self.precision = precision
         self.prior = prior
         self.generator = generator
         self.exact = model.exact  # pyright: ignore[reportAttributeAccessIssue]
@@ -64,7 +70,9 @@ class FamilyEnergy(Energy):
             posterior = self.model.posterior(at, self.TEMPERATURE)
             x = self.x.clone() if self.x.is_inference() else self.x
             prior = self.prior.like(self.prior.u.clone()) if self.prior.u.is_inference() else self.prior
-            value = self.model.free_energy(x, posterior, prior, generator=self.generator).total
+            value = self.model.free_energy(
+                x, posterior, prior, precision=self.precision, generator=self.generator
+            ).total
             (gradient,) = torch.autograd.grad(value.sum(), at, create_graph=differentiable)
             natural = gradient / posterior.fisher
         if not differentiable:

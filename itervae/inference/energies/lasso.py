@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from itervae.distributions import SparsityCost
+from itervae.distributions.family import spread
 from itervae.inference.energies.base import Point
-from itervae.inference.energies.linear import LinearEnergy, decoder_terms
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.rounding import HALF, SPARE, Residual, residual
-from itervae.model import GenerativeModel, LinearOperator, full_precision
+from itervae.model import GenerativeModel, full_precision
 
 
 class LassoEnergy(LinearEnergy):
@@ -32,9 +33,8 @@ class LassoEnergy(LinearEnergy):
     With a hard threshold there is no certificate: E has many local minima.
     """
 
-    def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost) -> None:
-        super().__init__(model, x, counts=False)
-        self._model = model
+    def __init__(self, model: GenerativeModel, x: Tensor, prior: SparsityCost, precision: Tensor | None = None) -> None:
+        super().__init__(model, x, counts=False, precision=precision)
         self.sparsity = prior
         self.threshold = prior.threshold.to(x.dtype)
 
@@ -115,18 +115,15 @@ class LassoEnergy(LinearEnergy):
         order, E only by its square."""
         a, r = self._residual(u)
         moved = self.sparsity.activation(given).double() - a
-        threshold, norms = self.sparsity.threshold.double(), self._operator.atom_norms().sqrt()
+        threshold, norms = self.sparsity.threshold.double(), self._anew()[1].operator.atom_norms().sqrt()
         cost = threshold * ((a + moved).abs() - a.abs())
         error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
-        rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * (moved.abs() @ norms).square()
+        rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * spread(moved.abs(), norms).square()
         return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
-
-    @property
-    def _operator(self) -> LinearOperator:
-        return decoder_terms(self._model, torch.float64).operator
 
     def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
         """The codes a = T(u) (B, K), rounded as those who take them see them, in the precision of
         u, and their residual, float64."""
         a = self.sparsity.activation(u).double()
-        return a, residual(self.quadratic.x.double(), a, self._operator, (a != 0).sum(-1).double())
+        x, terms = self._anew()
+        return a, residual(x, a, terms.operator, (a != 0).sum(-1).double())

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itervae import devices
+from itervae.distributions.family import spread
 from itervae.inference.energies.base import Point, SolvableEnergy
 from itervae.model import GaussianLikelihood, GenerativeModel, LinearOperator, full_precision
 
@@ -34,13 +35,18 @@ quadratic term."""
 class DecoderTerms:
     """The `operator` Φ and the `variance` σ² (), in the precision of the data.
 
-    `scaled` is Φ/σ² and `diagonal` c/σ² (K,), c_k = ‖φ_k‖².
+    `scaled` is Φ/σ² and `diagonal` c/σ² (K,), c_k = ‖φ_k‖²; (B, K) where data have weights of their
+    own.
     """
 
     operator: LinearOperator
     variance: Tensor
     scaled: LinearOperator
     diagonal: Tensor
+
+    def weighted(self, root: Tensor) -> "DecoderTerms":
+        """The terms of diag(ρ)Φ, with ρ (D,) or (B, D)."""
+        return _terms(self.operator.weighted(root), self.variance)
 
     @cached_property
     def gram(self) -> Tensor | None:
@@ -56,21 +62,37 @@ _kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = W
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     """The terms of a model with a linear decoder and a Gaussian likelihood, from its parameters as
-    they are now."""
+    they are now; where each value has a variance σ_d² of its own, Φ has its rows over σ_d, and σ²
+    is 1."""
     likelihood = model.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     learned = any(p.requires_grad for p in (*model.decoder.parameters(), likelihood.variance))
     if not devices.on_cpu(model.beta) or (torch.is_grad_enabled() and learned):
-        return _terms(model.operator(dtype), likelihood.variance_in(dtype))
+        return _terms(model.standard_operator(dtype), likelihood.common(dtype))
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():
-        operator, variance = model.operator(dtype), likelihood.variance_in(dtype)
+        operator, variance = model.standard_operator(dtype), likelihood.common(dtype)
         kept = _kept.setdefault(model, {})
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
             # Φ may be the weight itself, which changes
             kept[dtype] = _terms(operator.map(Tensor.clone), variance.clone())
         return kept[dtype]
+
+
+def observed(model: GenerativeModel, x: Tensor, precision: Tensor | None) -> tuple[Tensor, DecoderTerms]:
+    """The data √w·(x − b) (B, D), and the terms of diag(√w)Φ: all values have the variance σ² then.
+
+    Args:
+        model: with a linear decoder x̂ = Φz + b and a Gaussian likelihood.
+        x: data (B, D), in the precision that is computed in.
+        precision: w (D,) or (B, D); 1 everywhere where None.
+    """
+    terms = decoder_terms(model, x.dtype)
+    if precision is None:
+        return model.standard(x), terms
+    root = precision.to(x.dtype).sqrt()
+    return root * model.standard(x), terms.weighted(root)
 
 
 def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:
@@ -123,7 +145,7 @@ class Quadratic:
         there."""
         if residual is None:  # ‖x − Φμ‖² = ‖x‖² − 2μᵀΦᵀx + μᵀΦᵀΦμ
             return 0.5 * (gradient - self._drive).mul_(mean).sum(-1) + self.offset
-        return residual.square().sum(-1) / (2 * self.variance) + mean @ self.slope
+        return residual.square().sum(-1) / (2 * self.variance) + spread(mean, self.slope)
 
     @full_precision
     def product(self, mean: Float[Tensor, "batch latents"]) -> tuple[Float[Tensor, "batch latents"], Tensor]:
@@ -139,7 +161,7 @@ class Quadratic:
 
     def shift(self) -> Float[Tensor, "#batch latents"]:
         """The shift (1 or B, K) of `product`."""
-        return -self.slope[None] if self.gram is None else self._drive
+        return torch.atleast_2d(-self.slope) if self.gram is None else self._drive
 
     def weight(self) -> Float[Tensor, ""]:
         """The weight of `product`: ½ with the Gram matrix, where the value is a quadratic form,
@@ -162,8 +184,16 @@ class LinearEnergy(SolvableEnergy):
     exact = True
 
     @full_precision
-    def __init__(self, model: GenerativeModel, x: Tensor, counts: bool) -> None:
-        self.quadratic = Quadratic(decoder_terms(model, x.dtype), x, counts)
+    def __init__(self, model: GenerativeModel, x: Tensor, counts: bool, precision: Tensor | None = None) -> None:
+        self._given = model, x, precision
+        x, terms = observed(model, x, precision)
+        self.quadratic = Quadratic(terms, x, counts)
+
+    def _anew(self) -> tuple[Tensor, DecoderTerms]:
+        """Data and terms as `observed` has them, in float64 from what was given, for
+        certificates."""
+        model, x, precision = self._given
+        return observed(model, x.double(), precision)
 
     @abstractmethod
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from itervae.distributions import RelaxedPoisson, poisson_kl
 from itervae.inference.energies.base import Point, dense
 from itervae.inference.energies.lambertw import log_lambertw_exp
-from itervae.inference.energies.linear import LinearEnergy, decoder_terms, metric
+from itervae.inference.energies.linear import LinearEnergy, metric
 from itervae.inference.energies.rounding import HALF, SPARE, residual
 from itervae.inference.kernels import DESCENT
 from itervae.kernels.launch import fusible, operand, run
@@ -33,13 +33,20 @@ class PoissonEnergy(LinearEnergy):
     calls for, and what rounding adds.
     """
 
-    def __init__(self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson) -> None:
-        super().__init__(model, x, counts=True)
-        self._model, self._prior = model, prior
+    def __init__(
+        self, model: GenerativeModel, x: Tensor, prior: RelaxedPoisson, precision: Tensor | None = None
+    ) -> None:
+        super().__init__(model, x, counts=True, precision=precision)
+        self._prior = prior
         self.prior_log_rate = prior.log_rate.to(x.dtype)
         self.beta = model.beta.to(x.dtype)
         with torch.no_grad():
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
+
+    @property
+    def maps(self) -> int:
+        """Atoms, of a convolutional dictionary each at many places; K of another."""
+        return self._given[0].prior.maps
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "PoissonEnergy":
         own = super().map(f)
@@ -49,15 +56,13 @@ class PoissonEnergy(LinearEnergy):
 
     @cached_property
     def constants(self) -> tuple[Any, ...]:
-        """What compiled code takes: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B,
-        K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `weight` of `Quadratic.product`,
-        and 1/2σ²."""
+        """What compiled code takes: c/σ², the metric of proximal steps and log r (1 or B, K each),
+        β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and `weight` of `Quadratic.product`, and
+        1/2σ²."""
         data = self.quadratic
-        prior, mass = self.prior_log_rate.view(-1, len(data.diagonal)), self._prior_mass.expand_as(data.offset)
-        products = data.shift(), data.weight(), 0.5 / data.variance
-        return tuple(
-            map(operand, (data.diagonal, metric(data.diagonal), prior, self.beta, data.offset, mass, *products))
-        )
+        diagonal, prior = torch.atleast_2d(data.diagonal), torch.atleast_2d(self.prior_log_rate)
+        mass, products = self._prior_mass.expand_as(data.offset), (data.shift(), data.weight(), 0.5 / data.variance)
+        return tuple(map(operand, (diagonal, metric(diagonal), prior, self.beta, data.offset, mass, *products)))
 
     def activation(self, u: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
         return u.exp()
@@ -141,15 +146,16 @@ class PoissonEnergy(LinearEnergy):
 
         Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf
         where exp overflows."""
-        u, x, prior = u.double(), self.quadratic.x.double(), self._prior.log_rate.double()
-        terms, beta = decoder_terms(self._model, torch.float64), self._model.beta.double()
+        u, prior, beta = u.double(), self._prior.log_rate.double(), self._given[0].beta.double()
+        x, terms = self._anew()
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
         r = residual(x, rate, terms.operator, u.shape[1])
         # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place
         spread, relative, single = 0.5 * diagonal / beta, r.relative / (variance * beta), HALF * SPARE
         if fusible(u):
             gap = torch.empty_like(r.norm)
-            given = u, rate, r.slope, r.norm, prior.view(-1, len(relative)), spread, relative, 1 / (variance * beta)
+            prior, spread, relative = map(torch.atleast_2d, (prior, spread, relative))
+            given = u, rate, r.slope, r.norm, prior, spread, relative, 1 / (variance * beta)
             run(DESCENT, "gaps", u, *map(operand, given), single, operand(gap))
         else:
             d = spread - r.slope / (variance * beta) + (u - prior)

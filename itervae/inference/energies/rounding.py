@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from itervae.distributions.family import spread
 from itervae.model import LinearOperator
 
 SPARE = 64
@@ -30,13 +31,14 @@ class Residual(NamedTuple):
     Attributes:
         slope: Φᵀr (B, K), as computed.
         norm: ‖r‖ (B,).
-        relative: bound of the error of φ_kᵀr, in units of ‖r‖ (K,).
+        relative: bound of the error of φ_kᵀr, in units of ‖r‖ (K,), or (B, K) where data have
+            weights of their own.
         off: bound of ‖r − (x − Φμ)‖ (B,).
     """
 
     slope: Float[Tensor, "batch latents"]
     norm: Float[Tensor, " batch"]
-    relative: Float[Tensor, " latents"]
+    relative: Float[Tensor, "*batch latents"]
     off: Float[Tensor, " batch"]
 
     @property
@@ -56,7 +58,7 @@ def residual(
     float64.
 
     Args:
-        x: data (B, D).
+        x: data (B, D); their own relative error is at most 7 roundings, those of √w·(x − b)/σ.
         mean: μ (B, K); its own relative error is at most `SPARE`/2 roundings.
         operator: Φ.
         active: upper bound of the number of nonzero latents, one for all data or one per
@@ -65,5 +67,5 @@ def residual(
     found = operator.residual(x, mean)
     norms = operator.atom_norms().sqrt()
     data, norm = (torch.linalg.vector_norm(value, dim=-1) for value in (x, found))
-    off = HALF * ((SPARE + active) * (mean.abs() @ norms) + 2 * data)
+    off = HALF * ((SPARE + active) * spread(mean.abs(), norms) + 8 * data)
     return Residual(operator.adjoint(found), norm, HALF * (SPARE + operator.summands) * norms, off)

@@ -36,9 +36,11 @@ class SampledEnergy(SolvableEnergy):
         x: Tensor,
         prior: RelaxedPoisson,
         generator: torch.Generator | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         self.model = model
         self.x = x
+        self.precision = precision
         self.prior_log_rate = prior.log_rate
         self.beta = model.beta
         self.generator = generator
@@ -53,10 +55,11 @@ class SampledEnergy(SolvableEnergy):
         with torch.inference_mode(False), torch.enable_grad():
             z = posterior.sample(generator=self.generator).clone().requires_grad_()
             output = model.output(z)
-            value = likelihood.negative_log_likelihood(self.x.clone(), output)
+            value = likelihood.negative_log_likelihood(self.x.clone(), output, self.precision)
             (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
             signs = torch.randint(0, 2, output.shape, device=output.device, generator=self.generator) * 2 - 1
-            weights = likelihood.curvature(output.detach()).sqrt()
+            weights = likelihood.curvature(output.detach())
+            weights = (weights if self.precision is None else self.precision * weights).sqrt()
             (projected,) = torch.autograd.grad(output, z, signs * weights)
         leak = self.beta * (u - self.prior_log_rate)
         rate = u.exp()

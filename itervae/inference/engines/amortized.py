@@ -13,7 +13,8 @@ from itervae.distributions import SparsityCost
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
 from itervae.inference.engine import Engine, State
-from itervae.inference.engines.encoders import build_encoder, values_taken
+from itervae.inference.engines.encoders import encoder_for, values_taken
+from itervae.inference.engines.place_encoders import PlaceEncoder
 from itervae.inference.problem import Problem
 from itervae.inference.settings import AmortizedSettings
 from itervae.model import GenerativeModel
@@ -31,7 +32,8 @@ class Amortized(Engine):
     encoder is given log(1 + x).
 
     Args:
-        encoder: module from x (B, D) to (B, P): log δr of a Poisson.
+        encoder: module from x (B, D) to (B, P): log δr of a Poisson; or a `PlaceEncoder`, which
+            goes along with a convolutional dictionary to data of any size.
     """
 
     learned = True
@@ -46,13 +48,13 @@ class Amortized(Engine):
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "Amortized":
         check_fields(settings, cls.Settings)
         check_fit(cls, model)
-        prior = model.prior()
-        return cls(build_encoder(settings.encoder, shape, len(prior.u), bias=prior.parts > 1))
+        return cls(encoder_for(settings.encoder, model, shape))
 
     def init(self, problem: Problem, state: State | None) -> State:
         x, start = problem.x, problem.start()
         if isinstance(problem.prior, SparsityCost):  # no threshold is crossed at 0, and nothing would be learned there
-            start = start + problem.model.operator(x.dtype).adjoint(x)
+            seen, operator = problem.model.observed(x, problem.precision, x.dtype)
+            start = start + operator.adjoint(seen)
         size = values_taken(self.encoder)
         if size not in (None, x.shape[1]):
             raise InputError(
@@ -60,7 +62,9 @@ class Amortized(Engine):
                 "values; train one on this model"
             )
         seen = problem.model.likelihood.seen(x).to(next(self.encoder.parameters(), x).dtype)
-        residual = self.encoder(seen).to(x.dtype)
+        encoder = self.encoder
+        answer = encoder.answer(problem.model, seen) if isinstance(encoder, PlaceEncoder) else encoder(seen)
+        residual = answer.to(x.dtype)
         if residual.shape != start.shape:
             raise InputError(
                 f"the encoder of {type(self).__name__} gives {tuple(residual.shape)} for {len(x)} data; expected "

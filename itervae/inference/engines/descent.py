@@ -103,9 +103,11 @@ class Descent(Engine):
         return State(u, memory, point, {"rejected": torch.zeros_like(point.value)})
 
     def fuses(self, problem: Problem, state: State) -> bool:
-        return (
-            "rule" in vars(type(self)) and isinstance(problem.energy, PoissonEnergy) and fusible(state.point.gradient)
-        )
+        if "rule" not in vars(type(self)) or not isinstance(problem.energy, PoissonEnergy):
+            return False
+        # the code for a GPU has one diagonal for all data
+        shared = state.point.diagonal.ndim == 1 or devices.on_cpu(state.u)
+        return shared and fusible(state.point.gradient)
 
     def step(self, problem: Problem, state: State) -> State:
         energy, old, memory = problem.energy, state.point, state.memory

@@ -6,7 +6,10 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from itervae.arguments import check_choice
+from itervae.inference.engines.place_encoders import PlaceEncoder, shrink
+from itervae.inference.engines.residual import Residual
 from itervae.inference.settings import ENCODERS
+from itervae.model import ConvolutionalDecoder, GenerativeModel
 from itervae.model.decoders import quarter
 from itervae.own import make
 
@@ -15,22 +18,6 @@ class Encoder(nn.Sequential):
     """The layers of an encoder, and the number of values D that they take of a datum."""
 
     size: int | None = None
-
-
-class _Residual(nn.Module):
-    """A residual block x + f(x) of two 3×3 convolutions at constant size."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
-
-    def forward(self, x):
-        return x + self.layers(x)
 
 
 def build_encoder(name: str | type[nn.Module], shape: tuple[int, ...], outputs: int, bias: bool = False) -> nn.Module:
@@ -62,22 +49,33 @@ def build_encoder(name: str | type[nn.Module], shape: tuple[int, ...], outputs: 
         encoder = Encoder(
             Rearrange("b (h w) -> b 1 h w", h=shape[0], w=shape[1]),
             nn.Conv2d(1, 32, 3, padding=1),
-            _Residual(32),
+            Residual(32),
             nn.Conv2d(32, 32, 4, stride=2, padding=1),
-            _Residual(32),
+            Residual(32),
             nn.Conv2d(32, 64, 4, stride=2, padding=1),
-            _Residual(64),
+            Residual(64),
             nn.SiLU(),
             nn.Flatten(),
             nn.Linear(64 * height * width, outputs),
         )
     encoder.size = size
-    last = encoder[-1]
-    assert isinstance(last, nn.Linear)
-    nn.init.normal_(last.weight, std=0.05 / math.sqrt(max(1.0, last.in_features / 256)))
-    if last.bias is not None:
-        nn.init.zeros_(last.bias)
+    shrink(encoder[-1])
     return encoder
+
+
+def encoder_for(name: str | type[nn.Module], model: GenerativeModel, shape: tuple[int, ...]) -> nn.Module:
+    """The encoder of that name, or of that class, that gives the parameters of a model's posterior;
+    of a convolutional dictionary one for data of any size (`PlaceEncoder`).
+
+    Raises:
+        InputError: an encoder that does not fit the model.
+    """
+    prior, decoder = model.prior(), model.decoder
+    bias = prior.parts > 1
+    if isinstance(decoder, ConvolutionalDecoder) and not isinstance(name, type):
+        check_choice("encoder", name, ENCODERS)
+        return PlaceEncoder(name, decoder, prior.parts * model.prior.maps, bias)
+    return build_encoder(name, shape, len(prior.u), bias)
 
 
 def values_taken(encoder: nn.Module) -> int | None:

@@ -121,12 +121,15 @@ def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
     """The features of each latent that a network sees (B, K, 6), each of order one.
 
     They are its log-rate relative to the prior, its gradient, its curvature and its last step, in
-    units of the leak; and, the same for all latents of a datum, the curvature of all and κ.
+    units of the leak; and, the same for all latents of a datum, the curvature of all and κ. Of a
+    convolutional dictionary the curvature is that of a window of the size of an atom, in the mean,
+    so that it does not grow with the datum.
     """
     point, beta = state.point, energy.beta
     curvature = point.diagonal * point.mean / beta
     moved = state.memory.get("velocity", torch.zeros_like(point.mean))
-    load = curvature.sum(-1, keepdim=True)
+    operator = energy.quadratic.operator
+    load = curvature.sum(-1, keepdim=True) * (operator.summands / operator.size)
     return torch.stack(
         [
             (state.u - energy.prior_log_rate) / 5,

@@ -29,13 +29,16 @@ class Layer(nn.Module):
     Args:
         hidden: width of the network, 0 for none.
         mixed: K, to learn a matrix (K, K) besides; 0 for none.
+        maps: of a convolutional dictionary, each with scalars of its own, which its places share; 0
+            for scalars that all latents share.
     """
 
     reach: Tensor
 
-    def __init__(self, hidden: int, mixed: int) -> None:
+    def __init__(self, hidden: int, mixed: int, maps: int = 0) -> None:
         super().__init__()
-        self.scalars = nn.Parameter(torch.zeros(MODULATIONS))
+        self.maps = maps
+        self.scalars = nn.Parameter(torch.zeros(*([maps] if maps else []), MODULATIONS))
         self.register_buffer("reach", torch.tensor(REACH), persistent=False)
         self.network = None
         if hidden:
@@ -46,10 +49,13 @@ class Layer(nn.Module):
 
     def forward(self, energy: PoissonEnergy, state: State) -> Tensor:
         """The modulations of log-curvature, threshold and momentum (B, K, 3)."""
+        scalars = self.scalars
+        if self.maps:
+            scalars = scalars.repeat_interleave(state.u.shape[1] // self.maps, 0)
         if self.network is None:
-            return self.scalars.expand(*state.u.shape, MODULATIONS)
-        features = proximal_features(energy, state).to(self.scalars.dtype)
-        return self.scalars + self.reach * self.network(features).tanh()
+            return scalars.expand(*state.u.shape, MODULATIONS)
+        features = proximal_features(energy, state).to(scalars.dtype)
+        return scalars + self.reach * self.network(features).tanh()
 
 
 class LISTA(LearnedProximal):
@@ -57,7 +63,8 @@ class LISTA(LearnedProximal):
     LCA.
 
     Layer i gives α, δ and γ of `LearnedProximal` for each latent, by three scalars and a network of
-    the latent's own state. Before training its layers are steps of `fista-unrolled`, exactly.
+    the latent's own state. Of a convolutional dictionary each map has scalars of its own, at all
+    its places. Before training its layers are steps of `fista-unrolled`, exactly.
     """
 
     Settings = LISTASettings
@@ -69,32 +76,45 @@ class LISTA(LearnedProximal):
         hidden: int = LISTASettings.hidden,
         matrices: bool = LISTASettings.matrices,
         latents: int = 0,
+        maps: int = 0,
     ) -> None:
         super().__init__(steps)
         check_whole("hidden", hidden)  # 0: learned scalars alone
         check_whole("latents", latents)
+        check_whole("maps", maps)
         if matrices and not latents:
             raise InputError("latents is 0, and matrices are K × K; expected the number of latents K of the model")
-        self.layers = nn.ModuleList(Layer(hidden, latents if matrices else 0) for _ in range(1 if tied else steps))
+        self.maps = maps
+        mixed = (maps or latents) if matrices else 0
+        self.layers = nn.ModuleList(Layer(hidden, mixed, maps) for _ in range(1 if tied else steps))
 
     @classmethod
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "LISTA":
         check_fields(settings, cls.Settings)
-        return cls(**vars(settings), latents=model.latents)
+        return cls(**vars(settings), latents=model.latents, maps=model.prior.maps if model.convolutional else 0)
 
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.maps not in (0, energy.maps):
+            raise InputError(
+                f"this engine has scalars for {self.maps} maps and the model has {energy.maps}; train it on this model"
+            )
         return self._layer(state)(energy, state), {}
 
     def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
         mixing = self._layer(state).mixing
         if mixing is None:
             return data_gradient
-        if len(mixing) != data_gradient.shape[1]:
+        latents = energy.maps if self.maps else data_gradient.shape[1]
+        if len(mixing) != latents:
             raise InputError(
-                f"the matrices of this engine are for {len(mixing)} latents and the model has "
-                f"{data_gradient.shape[1]}; train it on this model, or without `matrices`"
+                f"the matrices of this engine are for {len(mixing)} latents and the model has {latents}; train it on "
+                "this model, or without `matrices`"
             )
-        return data_gradient + data_gradient @ mixing.to(data_gradient.dtype)
+        mixing = mixing.to(data_gradient.dtype)
+        if not self.maps:
+            return data_gradient + data_gradient @ mixing
+        by_map = data_gradient.unflatten(1, (self.maps, data_gradient.shape[1] // self.maps))  # (B, maps, P)
+        return data_gradient + torch.einsum("bmp,mn->bnp", by_map, mixing).flatten(1)
 
     def _layer(self, state: State) -> Layer:
         layer = self.layers[state.step_count % len(self.layers)]

@@ -24,7 +24,7 @@ from itervae.inference.settings import OptimalSettings
 from itervae.inference.systems.active_set import active_set_step
 from itervae.inference.systems.coordinate_descent import minimize
 from itervae.inference.systems.newton import newton_step
-from itervae.model import CERTIFIABLE
+from itervae.model import CERTIFIABLE, Dense, is_matrix
 
 SINGLE = 20
 """Number of first steps of a cold start, taken in float32 at half the cost, with no check for
@@ -71,7 +71,7 @@ class Optimal(Descent):
         memory = {} if state is None else dict(state.memory)
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
         count = state.step_count if state is not None and memory else begun
-        if isinstance(energy, LassoEnergy) and _compiled(problem):
+        if isinstance(energy, LassoEnergy) and _compiled(energy):
             u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
             return replace(self.begin(u, point, memory), step_count=max(count, SINGLE))
         return replace(super().init(problem, state), step_count=count)
@@ -103,10 +103,10 @@ class Optimal(Descent):
     def step(self, problem: Problem, state: State) -> State:
         if isinstance(problem.certified, ClosedFormEnergy):
             return state  # certified at once, but for rounding where the tolerance asks for less than that
-        energy, count, dense = problem.energy, state.step_count, _dense(problem)
-        if isinstance(energy, PoissonEnergy) and count >= FIRST_ORDER and dense:
+        energy, count = problem.energy, state.step_count
+        if isinstance(energy, PoissonEnergy) and count >= FIRST_ORDER and is_matrix(energy.quadratic.operator):
             u, point = newton_step(energy, state.u, state.point)
-        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and dense:
+        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and _shared(energy):
             u, point = active_set_step(energy, state.u, state.point)
         elif isinstance(energy, PoissonEnergy) and count >= SINGLE:
             if count == SINGLE:  # another rule takes over, which has not moved yet
@@ -118,15 +118,15 @@ class Optimal(Descent):
         return State(u, state.memory, point, state.diagnostics, step_count=count + 1)
 
 
-def _dense(problem: Problem) -> bool:
-    """Whether systems with the dictionary as a matrix can be solved; first-order steps need
-    none."""
-    return "dense dictionary" in problem.model.capabilities
+def _shared(energy: LassoEnergy) -> bool:
+    """Whether there is a Gram matrix, the same for all data, of which systems are made; first-order
+    steps need none."""
+    return isinstance(energy.quadratic.operator, Dense)
 
 
-def _compiled(problem: Problem) -> bool:
+def _compiled(energy: LassoEnergy) -> bool:
     """Whether the lasso is solved in compiled code."""
-    return _dense(problem) and devices.on_cpu(problem.x)
+    return is_matrix(energy.quadratic.operator) and devices.on_cpu(energy.quadratic.x)
 
 
 def _in_active_set(count: int) -> bool:

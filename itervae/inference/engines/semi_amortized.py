@@ -68,7 +68,8 @@ class SemiAmortized(Engine):
         fitting = (name for name, kind in REFINERS.items() if kind.requires <= model.capabilities)
         kind = REFINERS[settings.refine or next(fitting)]
         check_fit(kind, model)
-        encoder = Amortized.build(AmortizedSettings(settings.start_encoder), model, shape)
+        start = settings.start_encoder or ("conv" if model.convolutional else "mlp")
+        encoder = Amortized.build(AmortizedSettings(start), model, shape)
         return cls(encoder, kind.build(kind.Settings(steps=settings.steps), model, shape))
 
     def init(self, problem: Problem, state: State | None) -> State:

@@ -15,10 +15,11 @@ Spikes z in place of λ estimate it without bias, and drive the membrane potenti
 
     u ← u + η [ Φᵀ(x − Φz)/σ² − c/2σ² ] / (1 + 4η·c·λ/σ²),    z ~ Pois(e^u) drawn anew at each step
 
-The published update is u ← u + η[Φᵀ(x − Φz)/σ² − e^b]. In place of the constant e^b stands c/2σ²
-here, the cost of the spikes' own variance that the free energy calls for. The divisor, near 1 for
-latents that are all but silent, makes the step semi-implicit, as in `lca-unrolled`: the published
-step diverges where ηcλ/σ² is large. It moves no point where the expected drive is 0.
+The published update, to be had as the rule "published", is u ← u + η[Φᵀ(x − Φz)/σ² − e^b], with η
+and b learned. In place of the constant e^b stands c/2σ² by default, the cost of the spikes' own
+variance that the free energy calls for. The divisor, near 1 for latents that are all but silent,
+makes the step semi-implicit, as in `lca-unrolled`: the published step diverges where ηcλ/σ² is
+large. It moves no point where the expected drive is 0.
 
 Neither has a leak towards the prior of the first step. So the expected drive rests where the
 reconstruction term is least over all rates, not at the posterior of least F under the static prior:
@@ -26,12 +27,16 @@ potentials of latents that explain nothing sink for ever, and with many steps th
 prior grows.
 """
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from itervae.arguments import check_choice, check_positive, check_whole
+from itervae.arguments import check_choice, check_fields, check_positive, check_whole
 from itervae.distributions.registry import MAX_LOG_RATE
+from itervae.errors import InputError
 from itervae.inference.energies.base import SolvableEnergy
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import Engine, Recipe, State
@@ -43,6 +48,8 @@ from itervae.model import GenerativeModel
 
 TEMPERATURE = 0.1
 """Temperature of the relaxed counts whose gradient the spikes take."""
+START_BIAS = -3.0
+"""Where the biases of the published rule start."""
 SOFT_CHANGE, SOFT_POTENTIAL, SOFT_LEAST = 7.0, 8.0, -8.0
 """The published clamps of the change in a step, of the potential, and of both from below."""
 
@@ -59,6 +66,9 @@ class SpikingLCA(Engine):
 
     below c everywhere, near v well below c; `stats["clamped"]` counts those above 8.
 
+    Under the rule "published" log η and the bias b of each latent, or each map of a convolutional
+    dictionary, are parameters, which start at 0 and −3 as there.
+
     With a linear decoder the gradient goes back through time by way of the spikes: these are
     integer counts, in training as well, with the derivative of the relaxed counts of the same
     arrivals (straight-through). For other models `SampledEnergy` gives the drive at counts z
@@ -73,33 +83,60 @@ class SpikingLCA(Engine):
     def __init__(
         self,
         steps: int = SpikingLCASettings.steps,
-        step_size: float = SpikingLCASettings.step_size,
+        step_size: float | None = SpikingLCASettings.step_size,
+        rule: str = SpikingLCASettings.rule,
         clamps: str = SpikingLCASettings.clamps,
+        units: int = 0,
     ) -> None:
         super().__init__()
         check_choice("clamps", clamps, ("hard", "soft"))
-        self.clamps = clamps
+        check_choice("rule", rule, ("derived", "published"))
         check_whole("steps", steps, 1)
-        self.steps, self.step_size = steps, check_positive("step_size", step_size)
+        check_whole("units", units)
+        self.steps, self.clamps, published = steps, clamps, rule == "published"
+        size = check_positive("step_size", (1.0 if published else 0.05) if step_size is None else step_size)
+        if published and not units:
+            raise InputError("units is 0, and the published rule has a bias of each; expected the latents of the model")
+        self.step_size = size
+        self.log_size = nn.Parameter(torch.tensor(math.log(size))) if published else None
+        self.bias = nn.Parameter(torch.full((units,), START_BIAS)) if published else None
+
+    @classmethod
+    def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "SpikingLCA":
+        check_fields(settings, cls.Settings)
+        return cls(**vars(settings), units=model.prior.maps)
 
     def init(self, problem: Problem, state: State | None) -> State:
         assert isinstance(problem.energy, SolvableEnergy)  # made here, since steps share it
         return _bounded(problem.start(), {}) if state is None else _bounded(state.u, dict(state.memory))
 
     def step(self, problem: Problem, state: State) -> State:
-        u, size, memory = state.u, self.step_size, state.memory
+        u, memory = state.u, state.memory
         assert isinstance(problem.energy, SolvableEnergy)
         driven, diagonal = drive(problem.energy, problem.model, u, problem.generator)
         if not problem.energy.exact:
             # the mean of earlier draws: this one's goes with this one's drive, and would turn it
             drawn, diagonal = diagonal, memory.get("diagonal", diagonal)
             memory = {"diagonal": torch.lerp(diagonal, drawn, NEWEST)}
-        change = size * driven / (1 + size * START_CURVATURE * diagonal * u.exp())
+        if self.bias is None or self.log_size is None:
+            change = self.step_size * driven / (1 + self.step_size * START_CURVATURE * diagonal * u.exp())
+        else:
+            change = self.log_size.exp() * (driven + diagonal / 2 - self._cost(problem.model))
         if self.clamps == "hard":
             return _bounded(u + change.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED), memory)
         u = u + _bent(change, SOFT_CHANGE)
         clamped = (u > SOFT_POTENTIAL).sum(-1)
         return State(_bent(u, SOFT_POTENTIAL), memory, diagnostics={"clamped": clamped})
+
+    def _cost(self, model: GenerativeModel) -> Tensor:
+        """e^b (K,)."""
+        assert self.bias is not None
+        if len(self.bias) != model.prior.maps:
+            raise InputError(
+                f"the biases of {type(self).__name__} are of {len(self.bias)} units, and this model has "
+                f"{model.prior.maps}; train it on this model, or use the rule derived"
+            )
+        return model.prior.everywhere(self.bias.exp())
 
 
 def drive(

@@ -195,8 +195,7 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
         point: u, mean, data_gradient, gradient, before the step.
         memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if
             not inertial; the last also if `flow`).
-        terms: c/σ² (K,), the metric of proximal steps (K,), log r (1 or B, K), β, `LEAK`,
-            `LARGEST`.
+        terms: c/σ², the metric of proximal steps and log r (1 or B, K each), β, `LEAK`, `LARGEST`.
     """
     size = len(new_u)
     for part in prange(parts):
@@ -211,15 +210,17 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
     u, mean, data_gradient, gradient = point
     damping, momentum, velocity, velocity_data_gradient = memory
     diagonal, metric, prior, beta, leak, largest = terms
-    latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric), ONE / beta
-    for k in range(latents):
-        log_ratio[k] = log(beta / metric[k])
+    latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric[0]), ONE / beta
     for row in range(first, last):
-        kappa, log_r = damping[row], prior[min(row, len(prior) - 1)]
+        kappa, log_r, own = damping[row], prior[min(row, len(prior) - 1)], metric[min(row, len(metric) - 1)]
+        curvature = diagonal[min(row, len(diagonal) - 1)]
+        if not flow and (row == first or len(metric) > 1):
+            for k in range(latents):
+                log_ratio[k] = log(beta / own[k])
         inertia = (momentum[row] - ONE) / _longer(momentum[row])
         if flow:
             for k in range(latents):
-                step = -gradient[row, k] / (leak * beta + kappa * diagonal[k] * mean[row, k])
+                step = -gradient[row, k] / (leak * beta + kappa * curvature[k] * mean[row, k])
                 v = u[row, k] + min(max(step, -largest), largest) + inertia * velocity[row, k]
                 new_u[row, k], new_mean[row, k] = v, exp(v)
         else:
@@ -230,7 +231,7 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
                     y += inertia * velocity[row, k]
                     slope += inertia * velocity_data_gradient[row, k]
                 log_a = log_ratio[k] - log_kappa
-                s = (kappa * metric[k] * y - slope) * per_beta + (log_r[k] - log_a)
+                s = (kappa * own[k] * y - slope) * per_beta + (log_r[k] - log_a)
                 new_u[row, k] = log_a + log_lambertw_exp(s)
             for k in range(latents):
                 new_mean[row, k] = exp(new_u[row, k])
@@ -254,8 +255,8 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
             last step to repeat, and whether this one will be.
         point: u, mean, data_gradient, gradient, value (B,), before the step.
         memory: as in `propose`.
-        terms: c/σ² (K,), log r (1 or B, K), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K) and
-            `weight` of `Quadratic.product`, and 1/2σ².
+        terms: c/σ² and log r (1 or B, K each), β, ‖x‖²/2σ² (B,), β Σ r (B,), `shift` (1 or B, K)
+            and `weight` of `Quadratic.product`, and 1/2σ².
         residual: of `Quadratic.product` (B, D or 0).
         limits: `DECAY`, `LEAST` and `MOST`, `STILL` and the rounding of F in units of its size.
         new: u, mean and `Quadratic.product` at the end of the whole step, in whose place u, mean
@@ -285,6 +286,7 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
     inertial = inertial and not lca  # the LCA linearizes at the point itself
     for row in range(first, last):
         log_r, constant = prior[min(row, len(prior) - 1)], shift[min(row, len(shift) - 1)]
+        own = diagonal[min(row, len(diagonal) - 1)]
         before = after = total = zero
         for k in range(latents):
             product, end = new_smooth[row, k], new_mean[row, k]
@@ -311,8 +313,8 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
                 one += inertia * velocity[row, k]
                 slope += inertia * velocity_data_gradient[row, k]
             seen += (new_slope - slope) * (other - one)
-            size += other * other * diagonal[k]
-            square += (other - one) * (other - one) * diagonal[k]
+            size += other * other * own[k]
+            square += (other - one) * (other - one) * own[k]
         worse = not (total <= value[row] + rounding * (abs(value[row]) + offset[row]))
         arrived = size > 0 and square <= still * size
         curvature = seen / max(square, LEAST_SQUARE)
@@ -401,8 +403,8 @@ def gaps(parts, u, mean, slope, norm, prior, spread, relative, precision, single
         slope: Φᵀr (B, K), with d = `spread` − `precision`·slope + u − log r.
         norm: ‖r‖ (B,).
         prior: log r (1 or B, K).
-        spread: c/2σ²β (K,).
-        relative: by what part of ‖r‖ d may be wrong (K,).
+        spread: c/2σ²β (1 or B, K).
+        relative: by what part of ‖r‖ d may be wrong (1 or B, K).
         precision: 1/σ²β.
         single: by what part of its terms d may be wrong.
     """
@@ -416,9 +418,10 @@ def gaps(parts, u, mean, slope, norm, prior, spread, relative, precision, single
 def gaps_rows(first, last, u, mean, slope, norm, prior, spread, relative, precision, single, gap):
     for row in range(first, last):
         total, log_r = 0.0, prior[min(row, len(prior) - 1)]
+        own, doubt = spread[min(row, len(spread) - 1)], relative[min(row, len(relative) - 1)]
         for k in range(u.shape[1]):
-            rate, d = mean[row, k], spread[k] - precision * slope[row, k] + (u[row, k] - log_r[k])
-            error = norm[row] * relative[k] + single * (2 * spread[k] + abs(u[row, k]) + abs(log_r[k]))
+            rate, d = mean[row, k], own[k] - precision * slope[row, k] + (u[row, k] - log_r[k])
+            error = norm[row] * doubt[k] + single * (2 * own[k] + abs(u[row, k]) + abs(log_r[k]))
             away = abs(d) + error
             d = away if d > error else -away
             series = 1.0  # e^−d − 1 + d = d²/2·(1 − d/3·(1 − d/4·(…))), where the difference cancels

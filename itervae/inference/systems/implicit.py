@@ -17,10 +17,9 @@ from torch.autograd.function import once_differentiable
 from itervae.inference.energies.base import Energy, SolvableEnergy
 from itervae.inference.energies.family import FamilyEnergy
 from itervae.inference.energies.lasso import LassoEnergy
-from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.systems.jacobian import gmres, solve_active, solve_poisson
-from itervae.model import Dense
+from itervae.model import Dense, is_matrix
 
 
 def attach(energy: Energy, u: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:
@@ -60,13 +59,12 @@ class _Root(torch.autograd.Function):
 
 def solve_transposed(energy: Energy, u: Tensor, right: Tensor) -> Tensor:
     """The answer J⁻ᵀ·right (B, P) at u (B, P), J = ∂g/∂u."""
-    dense = isinstance(energy, LinearEnergy) and isinstance(energy.quadratic.operator, Dense)
-    if isinstance(energy, PoissonEnergy) and dense:
+    if isinstance(energy, PoissonEnergy) and is_matrix(energy.quadratic.operator):
         rate = energy.activation(u.double())
         answer, solved = solve_poisson(energy, rate, right.double(), transposed=True)
         _warn(~solved, "have a linear system that is singular to rounding: no gradient")
         return answer.to(right.dtype)
-    if isinstance(energy, LassoEnergy) and dense:
+    if isinstance(energy, LassoEnergy) and isinstance(energy.quadratic.operator, Dense):
         answer, unique = solve_active(energy, energy.activation(u), right.double())
         _warn(~unique, "have active atoms that are linearly dependent, so that their code is not unique: no gradient")
         return answer.to(right.dtype)

@@ -18,7 +18,7 @@ from torch import Tensor
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
-from itervae.model import Dense
+from itervae.model import matrix
 
 SYSTEM_BYTES = 1 << 28
 """Memory in bytes for the linear systems that are solved together."""
@@ -29,15 +29,8 @@ BASIS, CYCLES = 40, 10
 """Products with J from one restart of GMRES to the next, and the largest number of restarts."""
 
 
-def dictionary_of(energy: LinearEnergy) -> Float[Tensor, "size latents"]:
-    """The matrix Φ (D, K) of a problem whose model has a "dense dictionary"."""
-    operator = energy.quadratic.operator
-    assert isinstance(operator, Dense), "a system with the matrix Φ was asked of an operator that has none"
-    return operator.dictionary
-
-
 def gram_of(energy: LinearEnergy) -> Float[Tensor, "latents latents"]:
-    """The Gram matrix ΦᵀΦ/σ² (K, K) of a problem whose model has a "dense dictionary"."""
+    """The Gram matrix ΦᵀΦ/σ² (K, K) of a problem with a matrix, the same for all data."""
     gram = energy.quadratic.terms.gram
     assert gram is not None, "a Gram matrix was asked of an operator that forms none"
     return gram
@@ -60,32 +53,42 @@ def solve_poisson(
         D < K      X = Wᵀ(I + AAᵀ)⁻¹W      Y = S²
         else       X = WᵀW                 Y = S(I + AᵀA)⁻¹S
     """
-    dictionary, beta = dictionary_of(energy).to(right.dtype), energy.beta.to(right.dtype)
-    whitened = dictionary / energy.quadratic.variance.to(right.dtype).sqrt()
+    (dictionary, weights), beta = matrix(energy.quadratic.operator), energy.beta.to(right.dtype)
+    whitened = dictionary.to(right.dtype) / energy.quadratic.variance.to(right.dtype).sqrt()
     size, latents = dictionary.shape
+    weights = right.new_ones(1, 1) if weights is None else weights.to(right.dtype)  # ρ, where W is diag(ρ)Φ/σ
     width = min(size, latents)
-    eye = torch.eye(width, dtype=dictionary.dtype, device=dictionary.device)
+    eye = torch.eye(width, dtype=right.dtype, device=right.device)
     at_once = max(1, SYSTEM_BYTES // (8 * (width * width + size * latents)))
     pieces, fine = [], []
-    for rates, rights in zip(rate.to(right.dtype).split(at_once), right.split(at_once), strict=True):
-        scale = (rates / beta).sqrt()
+    for rows in torch.arange(len(right), device=right.device).split(at_once):
+        scale, root = (rate[rows].to(right.dtype) / beta).sqrt(), weights.expand(len(right), -1)[rows]
         atoms = whitened * scale[:, None, :]  # A (b, D, K)
+        if root.shape[1] > 1:
+            atoms = atoms * root[:, :, None]
         wide = size < latents
         factor, failed = torch.linalg.cholesky_ex(eye + (atoms @ atoms.mT if wide else atoms.mT @ atoms))
         solved = (failed == 0) & factor.diagonal(dim1=-2, dim2=-1).isfinite().all(-1)
-        factor = torch.where(solved[:, None, None], factor, eye)
-
-        def x(y: Tensor, factor: Tensor = factor, wide: bool = wide) -> Tensor:
-            y = y @ whitened.mT
-            return (_solve(factor, y) if wide else y) @ whitened
-
-        def y(x: Tensor, factor: Tensor = factor, wide: bool = wide, scale: Tensor = scale) -> Tensor:
-            return scale * (scale * x if wide else _solve(factor, scale * x))
-
-        answer = (rights - (y(x(rights)) if transposed else x(y(rights)))) / beta
+        x, y = _factors(whitened, root, scale, torch.where(solved[:, None, None], factor, eye), wide)
+        answer = (right[rows] - (y(x(right[rows])) if transposed else x(y(right[rows])))) / beta
         pieces.append(torch.where(solved[:, None], answer, 0))
         fine.append(solved)
     return torch.cat(pieces), torch.cat(fine)
+
+
+def _factors(
+    whitened: Tensor, root: Tensor, scale: Tensor, factor: Tensor, wide: bool
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Products with X and with Y of `solve_poisson`."""
+
+    def x(v: Tensor) -> Tensor:
+        product = root * (v @ whitened.mT)
+        return (root * (_solve(factor, product) if wide else product)) @ whitened
+
+    def y(v: Tensor) -> Tensor:
+        return scale * (scale * v if wide else _solve(factor, scale * v))
+
+    return x, y
 
 
 @torch.no_grad()
@@ -102,7 +105,7 @@ def solve_active(
         The answer, and whether it is one (B,): where active atoms are linearly dependent there is
         none, and 0 stands for it.
     """
-    dictionary = dictionary_of(energy).to(right.dtype)
+    dictionary = matrix(energy.quadratic.operator)[0].to(right.dtype)
     active = mean != 0
     idle = right.masked_fill(active, 0)
     target = (right - (idle @ dictionary.mT) @ dictionary).masked_fill(~active, 0)
