@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itervae.cli.targets import DictionaryLayout, is_run, split_engine
-from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source
+from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source, describe_fitted, fitted_alike
 from itervae.errors import InputError
 from itervae.formats import named
 from itervae.inference import ENGINES, Engine, Optimal, check_named, engine_class
@@ -112,7 +112,8 @@ def open_target(
         name = default_engine(model)
         where = what_atoms(model) + ("" if model.convolutional else f", its {reading.atoms}")
         taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
-        prepare = Preparation(DataSettings(), model.shape, atoms=model.latents, atom_size=model.atom_size)
+        colour = len(model.shape) == 3  # its atoms have channels, which grey pictures have not
+        prepare = Preparation(DataSettings(colour=colour), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():
         if value != getattr(type(reading), name, None):
@@ -149,9 +150,10 @@ def common_data(targets: Iterable[Target], given: Mapping[str, Any]) -> DataSett
     first, *others = runs
     data = chosen_data(first.data, given)
     for other in others:
-        if other.prepare.fitted != first.prepare.fitted:
+        if not fitted_alike(first.prepare.fitted, other.prepare.fitted):
+            ours, theirs = describe_fitted(first.prepare.fitted), describe_fitted(other.prepare.fitted)
             raise InputError(
-                f"{first.path} prepares its data with {_fitted(first)} and {other.path} with {_fitted(other)}, as each "
+                f"{first.path} prepares its data with {ours} and {other.path} with {theirs}, as each "
                 "was trained on other data; measure them apart"
             )
         theirs = chosen_data(other.data, given)
@@ -184,10 +186,6 @@ def chosen_data(own: DataSettings | None, given: Mapping[str, Any]) -> DataSetti
     if own.data == chosen.data == "video" and "data_path" in given and "val_sequences" not in given:
         return replace(chosen, val_sequences="all")
     return chosen
-
-
-def _fitted(target: Target) -> str:
-    return ", ".join(f"{name} {value:.6g}" for name, value in target.prepare.fitted.items()) or "nothing fitted"
 
 
 def _described(data: DataSettings) -> str:
@@ -230,6 +228,8 @@ def match_data(source: Source, targets: Iterable[Target]) -> None:
     width, facts = source.dim, source.describe()
     for target in targets:
         model, what = target.model, target.path
+        if model.convolutional and source.settings is not None:
+            source.settings.check_whole()
         model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
         if width == model.size or model.convolutional:
             continue

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from itervae.data.prefetch import Prefetcher
     from itervae.data.prepared import Inputs
     from itervae.data.settings import DataSettings, check_window
-    from itervae.data.source import NOTHING_FITTED, Fitted, Source
+    from itervae.data.source import NOTHING_FITTED, Fitted, Source, describe_fitted, fitted_alike
     from itervae.data.tubes import TubeSource, typical
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "TubeSource",
     "as_source",
     "check_window",
+    "describe_fitted",
+    "fitted_alike",
     "load_source",
     "load_stills",
     "source_kind",

@@ -1,4 +1,4 @@
-"""MNIST, and CIFAR-10 as small grey photographs, from torchvision's files."""
+"""MNIST, and CIFAR-10 as small photographs, from torchvision's files."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import Tensor
 from itervae.data.arrays import content_hash
 from itervae.data.images import images_from_array
 from itervae.data.patches import PatchSource
-from itervae.data.photographs import contrast_of, shared_source
+from itervae.data.photographs import preparation_of, shared_source
 from itervae.data.settings import DataSettings
 from itervae.data.source import FIXED_SEED, SPLIT, Fitted, RowSource, random_stream
 from itervae.errors import InputError
@@ -78,7 +78,7 @@ def mnist_source(settings: DataSettings, seed: int, device: str | torch.device, 
 
 
 def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> PatchSource:
-    """Patches of 16x16 from CIFAR-10's training images, grey and whitened like photographs.
+    """Patches of 16x16 from CIFAR-10's training images, prepared like photographs.
 
     A fixed random share of the images is held out. They are read from torchvision's
     `cifar-10-batches-py` or, where ITERVAE_DATA has none, from its cifar10_4000.npz.
@@ -101,14 +101,9 @@ def cifar16_source(settings: DataSettings, seed: int, device: str | torch.device
             f"CIFAR-10 is not there: neither {batches} nor {archive} was found; put one of them there, or leave out "
             "ITERVAE_DATA and `download=False` to have it fetched."
         )
-    images = images_from_array(pixels, where, CIFAR_PATCH, quiet=True)
-    facts = {
-        "constant_images": images.constant,
-        "whiten": settings.whiten,
-        **contrast_of(settings),
-        "content": images.content,
-    }
-    return shared_source("cifar16", images, settings, seed, device, facts)
+    images = images_from_array(pixels, where, CIFAR_PATCH, colour=settings.colour, quiet=True)
+    facts = {"constant_images": images.constant, **preparation_of(settings), "content": images.content}
+    return shared_source("cifar16", images, settings, seed, device, fitted, facts)
 
 
 def _mnist(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor]:

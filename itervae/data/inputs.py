@@ -23,9 +23,9 @@ from itervae.data.arrays import large_rows
 from itervae.data.decoding import read_clips
 from itervae.data.images import ImageSet, images_from_array, read_images
 from itervae.data.origins import VIDEO_SUFFIXES
-from itervae.data.patches import tile_image
+from itervae.data.patches import tile_image, whitened
 from itervae.data.photographs import prepare_images
-from itervae.data.pictures import check_intensities, to_grey, white_level
+from itervae.data.pictures import CHANNELS, check_intensities, to_grey, white_level
 from itervae.data.prepared import Inputs
 from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
@@ -72,7 +72,7 @@ class Preparation:
         """
         found = self.each(given, kind, key)
         if len(found) > 1:
-            sizes = ", ".join(dict.fromkeys("x".join(map(str, part.x.shape[1:])) for part in found))
+            sizes = ", ".join(dict.fromkeys("x".join(map(str, part.x.shape[-2:])) for part in found))
             raise InputError(
                 f"the pictures are of {sizes} pixels; prepare them by `each`, which gives those of each size."
             )
@@ -111,12 +111,13 @@ class Preparation:
         film = path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and self.settings.data == "video")
         if kind == "video" or (kind is None and film):
             return self._clip(path)
-        return self._pictures(read_images(path, key, self._checked, white=self.fitted.get("white")), str(path))
+        white, colour = self.fitted.get("white"), self.settings.colour
+        return self._pictures(read_images(path, key, self._checked, white=white, colour=colour), str(path))
 
     @property
     def side(self) -> int:
         """Side of a patch, pixels."""
-        return self.shape[0]
+        return self.shape[-1]
 
     @property
     def _least(self) -> int:
@@ -130,8 +131,9 @@ class Preparation:
 
     @property
     def _on_pictures(self) -> bool:
-        square = len(self.shape) == 2 and (self.atom_size is not None or self.shape[0] == self.shape[1])
-        return self.settings.data in _PICTURES and square
+        *channels, height, width = self.shape if len(self.shape) > 1 else (0, 0, 0, 0)
+        fits = channels == ([CHANNELS] if self.settings.colour else [])
+        return self.settings.data in _PICTURES and fits and (self.atom_size is not None or height == width)
 
     @property
     def _rows(self) -> str:
@@ -151,7 +153,7 @@ class Preparation:
             raise InputError(
                 f"{where} was to be taken as {kind}, but this run takes arrays {self._rows}; leave that out."
             )
-        colour = array.ndim in (3, 4) and array.shape[-1] == 3
+        colour = array.ndim in (3, 4) and array.shape[-1] == CHANNELS
         sides = array.shape[-3:-1] if colour else array.shape[-2:]
         if array.ndim not in (2, 3, 4) or (array.ndim == 4 and not colour) or min(sides, default=0) < self._least:
             raise InputError(
@@ -165,7 +167,8 @@ class Preparation:
             raise InputError(
                 f"{where} of shape {array.shape} is no film for this run; give a stack (T, H, W) to a run on video."
             )
-        return self._pictures(images_from_array(array, where, self._checked, white=self.fitted.get("white")), where)
+        white, colour = self.fitted.get("white"), self.settings.colour
+        return self._pictures(images_from_array(array, where, self._checked, white=white, colour=colour), where)
 
     def _of_rows(self, array: np.ndarray, where: str, fits: bool) -> Inputs:
         dim = prod(self.shape)
@@ -219,7 +222,8 @@ class Preparation:
             )
         if self.settings.data == "video":
             return self._film(frames, str(path))
-        return self._pictures(images_from_array(frames, str(path), self._checked), str(path))
+        images = images_from_array(frames, str(path), self._checked, colour=self.settings.colour)
+        return self._pictures(images, str(path))
 
     def _film(self, frames: np.ndarray, where: str) -> list[Inputs]:
         """Frames (T, H, W) or (T, H, W, 3) in order, all of them, whitened as `video` does."""
@@ -265,10 +269,10 @@ class Preparation:
         video = self.settings.data == "video"
         x, positions, sizes = [], [], set()
         for number, picture in zip(numbers, pictures, strict=True):
-            sizes.add("x".join(map(str, picture.shape)))
+            sizes.add("x".join(map(str, picture.shape[-2:])))
             image = filter_image(picture.double()).float() if video else picture
             patches, corners = tile_image(image, self.side)
-            x.append(patches * self.fitted["scale"] if video else patches)
+            x.append(patches * self.fitted["scale"] if video else whitened(patches, self.fitted.get("zca")))
             positions.append(torch.cat([torch.full((len(corners), 1), number), corners], 1))
         what = "frames of film" if scenes is not None else "picture" if len(x) == 1 else "pictures"
         how = "whitened as the frames that the run was trained on" if video else "prepared as those of the run"

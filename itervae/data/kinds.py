@@ -33,7 +33,8 @@ class SourceKind:
 
 
 HERE = "itervae.data"
-PATCHES = ("patch_size", "whiten", "local_contrast", "contrast_rule")
+PREPARED = ("colour", "whiten", "whitening", "local_contrast", "contrast_rule")
+PATCHES = ("patch_size", *PREPARED)
 SOURCES: dict[str, SourceKind] = {
     "photos": SourceKind(Listed(f"{HERE}.photographs:photos_source"), reads=("val_share", *PATCHES)),
     "images": SourceKind(
@@ -49,11 +50,11 @@ SOURCES: dict[str, SourceKind] = {
     ),
     "mnist": SourceKind(Listed(f"{HERE}.benchmarks:mnist_source"), reads=()),
     "cifar16": SourceKind(
-        Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", "whiten", "local_contrast", "contrast_rule")
+        Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", *PREPARED)
     ),
     "torchvision": SourceKind(
         Listed(f"{HERE}.torchvision_sets:torchvision_source"),
-        reads=("data_path", "val_share"),
+        reads=("data_path", "val_share", "colour"),
         member="CLASS",
         place=False,
     ),

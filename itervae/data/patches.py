@@ -9,9 +9,12 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import Pool, PoolSource
-from itervae.data.source import FIXED_SEED, NOTHING_FITTED, VALIDATION, Fitted, random_stream
+from itervae.data.source import FITTING, FIXED_SEED, NOTHING_FITTED, VALIDATION, Fitted, random_stream
+from itervae.data.zca import zca_matrix
 
 VALIDATION_PATCHES = 2000
+FITTING_PATCHES, FITTING_BATCH = 50_000, 5000
+"""Training patches that ZCA is fitted on, the same for every seed of a run, and so many at once."""
 
 
 class PatchPool(Pool):
@@ -21,26 +24,35 @@ class PatchPool(Pool):
     by a single advanced indexing.
 
     Args:
-        pixels: of images of unit variance.
+        pixels: of images of unit variance, row by row; of a row one channel after the other.
         sizes: (H, W) of each, none smaller than the patch.
         patch_size: side of a patch.
+        channels: of each image; a patch (C, H, W) has them first.
+
+    Attributes:
+        shape: of a patch, (H, W) or, of several channels, (C, H, W).
+        zca: (D, D) that patches are whitened with, None where they are not.
     """
 
     kind = "patches"
 
-    def __init__(self, pixels: Pixels, sizes: Sequence[tuple[int, int]], patch_size: int):
+    def __init__(self, pixels: Pixels, sizes: Sequence[tuple[int, int]], patch_size: int, channels: int = 1):
         device = pixels.values.device
         height, width = torch.tensor(sizes).unbind(1)
         self.patch_size = patch_size
+        self.shape = (patch_size,) * 2 if channels == 1 else (channels, patch_size, patch_size)
+        self.zca: Tensor | None = None
         self.count = len(sizes)
         self._columns = (width - patch_size + 1).to(device)
         self._ends = ((height - patch_size + 1) * (width - patch_size + 1)).cumsum(0).to(device)
         self.positions = int(self._ends[-1])
         self._width = width.to(device)
-        ends = (height * width).cumsum(0)
-        self._offset = (ends - height * width).to(device)
+        ends = (channels * height * width).cumsum(0)
+        self._offset = (ends - channels * height * width).to(device)
         self.pixels = pixels
-        self._side = torch.arange(patch_size, device=device)
+        self._channels = channels
+        side = torch.arange(patch_size, device=device)
+        self._lines = (torch.arange(channels, device=device)[:, None] + channels * side).flatten()
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image, row and column of the upper left corner of each position in 0 .. positions − 1:
@@ -54,12 +66,28 @@ class PatchPool(Pool):
         return torch.from_numpy(generator.integers(self.positions, size=count))
 
     def cut(self, places: Tensor) -> Tensor:
-        """The patch at each position, minus its mean: (B,) int64 to (B, patch_size²) float32."""
+        """The patch at each position, minus the mean of all of its values: (B,) int64 to (B, D)
+        float32."""
         image, row, column = self.locate(places.to(self.pixels.values.device))
         width = self._width[image]
-        corner = self._offset[image] + row * width + column
-        patches = self.pixels.take_runs(corner[:, None] + width[:, None] * self._side, self.patch_size)
+        corner = self._offset[image] + self._channels * row * width + column
+        patches = self.pixels.take_runs(corner[:, None] + width[:, None] * self._lines, self.patch_size)
         return patches.sub_(patches.mean(1, keepdim=True))
+
+    def sample(self, generator: np.random.Generator, count: int, rows: slice = slice(None)) -> tuple[Tensor, int]:
+        drawn, dropped = super().sample(generator, count, rows)  # what has no variance has none before whitening
+        return whitened(drawn, self.zca), dropped
+
+
+def whitened(patches: Tensor, zca: Tensor | None) -> Tensor:
+    """Patches (n, D), each minus its mean, whitened by a matrix (D, D), if there is one."""
+    return patches if zca is None else patches @ zca.to(patches.device)
+
+
+def fit_zca(pool: PatchPool) -> Tensor:
+    """The matrix (D, D) that whitens the patches of training images."""
+    generator = random_stream(FIXED_SEED, FITTING)
+    return zca_matrix(pool.sample(generator, FITTING_BATCH)[0] for _ in range(FITTING_PATCHES // FITTING_BATCH))
 
 
 class PatchSource(PoolSource):
@@ -95,7 +123,7 @@ class PatchSource(PoolSource):
         fitted: Fitted = NOTHING_FITTED,
     ):
         self.name, self.seed, self.fitted = name, seed, fitted
-        self.shape = (train.patch_size, train.patch_size)
+        self.shape = train.shape
         self.pool, self.held_positions, self._held_areas = train, validation.positions, validation.count
         self._facts, self._held = facts or {}, held
         drawn, self.dropped = validation.sample(random_stream(FIXED_SEED, VALIDATION), validation_patches)
@@ -104,6 +132,8 @@ class PatchSource(PoolSource):
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
 
     def held_pictures(self) -> list[Tensor]:
+        if self.settings is not None:
+            self.settings.check_whole()
         return super().held_pictures() if self._held is None else list(self._held())
 
     def describe(self) -> dict[str, int | float | str | bool]:
@@ -120,15 +150,16 @@ class PatchSource(PoolSource):
 
 
 def tile_image(image: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """Cut an image (H, W) into patches that do not overlap, each minus its mean.
+    """Cut an image (H, W) or (C, H, W) into patches that do not overlap, each minus its mean.
 
     Returns:
-        patches (n, patch_size²) and corners (n, 2) int64, the row and column of the upper left
-        pixel of each, row by row; pixels at the right and lower border that fill no patch are left
-        out.
+        patches (n, D), channel after channel, and corners (n, 2) int64, the row and column of the
+        upper left pixel of each, row by row; pixels at the right and lower border that fill no
+        patch are left out.
     """
-    rows, columns = image.shape[0] // patch_size, image.shape[1] // patch_size
-    inside = image[: rows * patch_size, : columns * patch_size]
-    patches = rearrange(inside, "(r p) (c q) -> (r c) (p q)", p=patch_size, q=patch_size)
+    channels = image if image.dim() == 3 else image[None]
+    rows, columns = image.shape[-2] // patch_size, image.shape[-1] // patch_size
+    inside = channels[:, : rows * patch_size, : columns * patch_size]
+    patches = rearrange(inside, "k (r p) (c q) -> (r c) (k p q)", p=patch_size, q=patch_size)
     corners = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)) * patch_size
     return patches - patches.mean(1, keepdim=True), corners

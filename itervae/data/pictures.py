@@ -19,6 +19,7 @@ from itervae.arrays import at
 from itervae.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".pgm", ".iml")
+CHANNELS = 3  # red, green and blue
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R Rec. 601
 HATEREN_SHAPE = (1024, 1536)  # rows, columns of a .iml file
 ROUNDING = 1e-6  # by how much a float image may leave [0, 1] and still count as rounded
@@ -68,11 +69,22 @@ def to_grey(values: np.ndarray, white: float | None = None) -> Tensor:
     uint8 is divided by 255, uint16 by the white level (65535 where there is none), and colour is
     weighted as luma.
     """
-    scale = {"u1": 255.0, "u2": white or 65535.0}.get(values.dtype.str[1:], 1.0)
-    grey = torch.from_numpy(values.astype(np.float32)) / scale
+    grey = _scaled(values, white)
     if grey.dim() == 3:
         grey = grey @ torch.tensor(LUMA)
     return grey.clamp_(0, 1)
+
+
+def to_colour(values: np.ndarray, white: float | None = None) -> Tensor:
+    """Red, green and blue in [0, 1], (3, H, W) float32, of a picture (H, W), whose channels are
+    equal, or (H, W, 3); scaled as `to_grey` does."""
+    colour = _scaled(values, white).clamp_(0, 1)
+    return colour.movedim(2, 0).contiguous() if colour.dim() == 3 else colour.expand(CHANNELS, -1, -1)
+
+
+def _scaled(values: np.ndarray, white: float | None) -> Tensor:
+    scale = {"u1": 255.0, "u2": white or 65535.0}.get(values.dtype.str[1:], 1.0)
+    return torch.from_numpy(values.astype(np.float32)) / scale
 
 
 def pages(file: Path) -> list[int]:

@@ -50,8 +50,8 @@ class Pixels:
         return self.values[index]
 
     def take_runs(self, starts: Tensor, length: int) -> Tensor:
-        """Runs of so many values from each start on: starts (…, R), whose rows ascend, to (…, R ·
-        `length`)."""
+        """Runs of so many values from each start on: starts (…, R), the first of each row its least
+        and the last its largest, to (…, R · `length`)."""
         self._ask(starts[..., 0], starts[..., -1] + length - 1)
         runs = self.values.as_strided((len(self.values) - length + 1, length), (1, 1))
         return runs.index_select(0, starts.flatten()).view(*starts.shape[:-1], starts.shape[-1] * length)

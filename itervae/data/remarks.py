@@ -13,7 +13,7 @@ class Tally:
 
     Attributes:
         count: all of them.
-        colour: those that became grey.
+        colour: those that have colour.
         transparent: those laid over white.
         shallow: those of 16 bits in colour, read with 8.
         deep: those of 16 bits in grey.
@@ -41,7 +41,7 @@ class Tally:
         self.later += picture.later
 
 
-def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str) -> list[str]:
+def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str, in_colour: bool = False) -> list[str]:
     """The lines to say of a set.
 
     Args:
@@ -49,6 +49,7 @@ def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str)
         white: the white level of what has 16 bits, None where nothing has.
         given: whether it came from elsewhere, and not from this set.
         what: the parts are called, "pictures" or "clips".
+        in_colour: whether colour is kept, in place of becoming grey.
     """
     said = []
 
@@ -59,7 +60,10 @@ def remarks(parts: Sequence[Tally], white: float | None, given: bool, what: str)
         if number:
             said.append(f"{number} of {total} {what} {sentence}")
 
-    say("colour", "have colour, which becomes grey: the luma of Rec. 601")
+    if not in_colour:
+        say("colour", "have colour, which becomes grey: the luma of Rec. 601")
+    elif grey := sum(part.count - part.colour for part in parts):
+        said.append(f"{grey} of {sum(part.count for part in parts)} {what} are grey, three equal channels in colour")
     say("transparent", "are transparent in part and were laid over white")
     say("shallow", "have colour of 16 bits, of which 8 are read; save them in grey to keep all")
     peak = max((part.peak for part in parts), default=0)

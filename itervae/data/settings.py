@@ -26,13 +26,13 @@ class DataSettings:
 
     ADVANCED = (
         "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key", "missing",
-        "local_contrast", "contrast_rule", "download",
+        "whitening", "local_contrast", "contrast_rule", "download",
     )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     data: Annotated[str, OneOf(SOURCES, members=True)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows or images of your own
-    array, MNIST, grey CIFAR-10, or labelled pictures of torchvision, such as
+    array, MNIST, CIFAR-10, or labelled pictures of torchvision, such as
     torchvision:FashionMNIST; as sequences your own video, or windows that drift over the two
     photographs as the eye does."""
     data_path: Path | None = None
@@ -75,9 +75,16 @@ class DataSettings:
     them; by default 0.2. all, where a run is measured, holds out every one. A sequence is a clip;
     of a single clip it is a scene, NAME#0, NAME#1, ...; of a single scene the end is held out.
     Names may hold commas; one that is a number is given as '7,'."""
+    colour: bool = False
+    """Keep the colour of pictures, three channels; otherwise they become grey. A grey picture then
+    has three equal channels."""
     whiten: bool = True
     """Whiten images before patches are cut; otherwise they are only centred and scaled to unit
     variance."""
+    whitening: Literal["filter", "zca"] = "filter"
+    """How: filter is a band-pass filter of whole pictures, channel by channel; zca makes the values
+    of patches uncorrelated, colours too, by a matrix (Σ + εI)^(−1/2) of the training patches, which
+    the run keeps."""
     local_contrast: bool = False
     """Normalize the contrast of each pixel's neighbourhood, after whitening."""
     contrast_rule: Literal["divisive", "published"] = "divisive"
@@ -136,7 +143,38 @@ class DataSettings:
             )
         if self.frames < 1:
             raise InputError(f"`frames={self.frames}` is too few; give at least 1.")
+        self._check_pictures()
         self.held_sequences()
+
+    def _check_pictures(self) -> None:
+        """Refuse ways to prepare pictures that exclude each other."""
+        if self.local_contrast and self.colour:
+            raise InputError(
+                "`local_contrast=True` normalizes the contrast of grey pictures, and `colour=True` keeps colour; leave "
+                "one of them out."
+            )
+        if self.local_contrast and self.whitening == "zca":
+            raise InputError(
+                "`local_contrast=True` normalizes pictures that are whitened, and `whitening=zca` whitens patches; "
+                "leave one of them out."
+            )
+        if not self.whiten and self.whitening == "zca":
+            raise InputError(
+                "`whitening=zca` says how images are whitened, and `whiten=False` that they are not; leave one of them "
+                "out."
+            )
+
+    def check_whole(self) -> None:
+        """Refuse what is for patches alone, where pictures are taken whole.
+
+        Raises:
+            InputError: ZCA.
+        """
+        if self.whitening == "zca":
+            raise InputError(
+                "`whitening=zca` whitens patches, and a convolutional dictionary takes whole pictures; use "
+                "`whitening=filter`, or a decoder of patches."
+            )
 
     def _check_array(self) -> None:
         """Refuse settings of an array that are out of range or miss each other."""
@@ -173,6 +211,11 @@ class DataSettings:
         if (found := source_kind(self.data)) is None:
             raise self._unknown()
         return found
+
+    @property
+    def filtered(self) -> bool:
+        """Whether whole pictures are whitened, by the filter."""
+        return self.whiten and self.whitening == "filter"
 
     @property
     def separate(self) -> bool:

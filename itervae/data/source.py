@@ -21,7 +21,7 @@ from itervae.errors import InputError
 
 # Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share
 # numbers.
-TRAINING, EPOCH, VALIDATION, SPLIT = range(4)
+TRAINING, EPOCH, VALIDATION, SPLIT, FITTING = range(5)
 
 SMALL = 2**28
 """Bytes of rows that are read into memory, once; the file of a larger array is mapped."""
@@ -31,10 +31,34 @@ SMALL = 2**28
 FIXED_SEED = 0
 
 
-Fitted = Mapping[str, float]
+Fitted = Mapping[str, Any]
 """What was fitted on the training data of a run, by name, and prepares every later input of it:
-`scale` of the frames of video, `white` of 16-bit pictures."""
+the numbers `scale` of the frames of video and `white` of 16-bit pictures, the matrix `zca` of
+patches."""
 NOTHING_FITTED: Fitted = MappingProxyType({})
+
+
+def fitted_alike(first: Fitted, second: Fitted) -> bool:
+    """Whether both prepare data alike: the same numbers, and matrices equal to rounding."""
+    if first.keys() != second.keys():
+        return False
+    matrices = {name for name, value in first.items() if isinstance(value, Tensor)}
+    return all(
+        first[name].shape == second[name].shape
+        and bool((first[name] - second[name]).abs().max() <= 1e-4 * first[name].abs().max())
+        if name in matrices
+        else first[name] == second[name]
+        for name in first
+    )
+
+
+def describe_fitted(fitted: Fitted) -> str:
+    """What was fitted, in words."""
+    words = [
+        f"a matrix {name} of {'x'.join(map(str, value.shape))}" if isinstance(value, Tensor) else f"{name} {value:.6g}"
+        for name, value in fitted.items()
+    ]
+    return ", ".join(words) or "nothing fitted"
 
 
 def random_stream(seed: int, purpose: int, index: int = 0) -> np.random.Generator:
@@ -114,7 +138,8 @@ class Source(ABC):
         return f"row {row} of the {split} data of {self.name}"
 
     def held_pictures(self) -> list[Tensor]:
-        """The pictures that are held out, prepared and whole: each (H, W) float32, on the CPU.
+        """The pictures that are held out, prepared and whole: each (H, W) float32, in colour
+        (3, H, W), on the CPU.
 
         Raises:
             InputError: these data are not cut from pictures.

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from itervae.data.arrays import content_hash
 from itervae.data.benchmarks import data_root, fetching
-from itervae.data.pictures import to_grey
+from itervae.data.pictures import to_colour, to_grey
 from itervae.data.settings import DataSettings
 from itervae.data.source import Fitted, RowSource, held_out
 from itervae.errors import InputError
 
 
 def torchvision_source(settings: DataSettings, seed: int, device: str | torch.device, fitted: Fitted) -> RowSource:
-    """Pictures of a data set of torchvision as rows of grey intensities in [0, 1], with their
-    classes.
+    """Pictures of a data set of torchvision as rows of intensities in [0, 1], grey or with
+    `colour` of three channels, with their classes.
 
     A fixed random share of its training set is held out; `load_test` alone reads its test set.
     Files lie below `data_path`, with which nothing is fetched, or where those of MNIST do
@@ -32,9 +32,11 @@ def torchvision_source(settings: DataSettings, seed: int, device: str | torch.de
     """
     x, labels, shape, colour = _pictures(settings, train=True)
     train, held = held_out(len(x), settings.val_share, "pictures")
-    how = "in colour, which becomes grey (the luma of Rec. 601)" if colour else "in grey"
+    how = "in colour" if colour else "in grey"
+    if colour != settings.colour:
+        how += ", which becomes grey (the luma of Rec. 601)" if colour else ", three equal channels"
     warnings.warn(
-        f"`data={settings.data}`: {len(x)} pictures of {shape[0]}x{shape[1]} pixels, {how}, in [0, 1]", stacklevel=2
+        f"`data={settings.data}`: {len(x)} pictures of {shape[-2]}x{shape[-1]} pixels, {how}, in [0, 1]", stacklevel=2
     )
 
     def test() -> tuple[Tensor, Tensor | None]:
@@ -56,24 +58,24 @@ def torchvision_source(settings: DataSettings, seed: int, device: str | torch.de
     )
 
 
-def _pictures(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor, tuple[int, int], bool]:
-    """Grey rows (N, H·W), classes (N,), (H, W), and whether they were in colour."""
+def _pictures(settings: DataSettings, *, train: bool) -> tuple[Tensor, Tensor, tuple[int, ...], bool]:
+    """Rows (N, D), classes (N,), the shape (H, W) or, with `colour`, (3, H, W), and whether they
+    were in colour."""
     name = settings.data.partition(":")[2]
-    grey, labels, colour = [], [], False
+    rows, labels, colour, convert = [], [], False, to_colour if settings.colour else to_grey
     for image, label in _data_set(name, settings, train):
         whole = isinstance(label, int | np.integer) or (isinstance(label, Tensor) and label.dtype == torch.int64)
         if not (isinstance(image, Image.Image) and whole):
             raise _unfit(name, "does not give (picture, class)")
         values = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
         colour |= values.ndim == 3
-        grey.append(to_grey(values))
+        rows.append(convert(values))
         labels.append(int(label))
-        if grey[-1].shape != grey[0].shape:
-            raise _unfit(name, f"has pictures of several sizes, {tuple(grey[0].shape)} and {tuple(grey[-1].shape)}")
-    if not grey:
+        if rows[-1].shape != rows[0].shape:
+            raise _unfit(name, f"has pictures of several sizes, {tuple(rows[0].shape)} and {tuple(rows[-1].shape)}")
+    if not rows:
         raise _unfit(name, "is empty")
-    height, width = grey[0].shape
-    return torch.stack(grey).flatten(1), torch.tensor(labels), (height, width), colour
+    return torch.stack(rows).flatten(1), torch.tensor(labels), tuple(rows[0].shape), colour
 
 
 def _data_set(name: str, settings: DataSettings, train: bool) -> Any:

@@ -40,15 +40,18 @@ def filter_gain(height: int, width: int, *, device: torch.device | None = None) 
     return f * torch.exp(-((f / CUTOFF) ** 4))
 
 
-def standardize_image(image: Tensor) -> Tensor:
+def standardize_image(image: Tensor, colour: bool = False) -> Tensor:
     """Each image minus its mean, scaled to unit variance: (..., H, W) to (..., H, W), same dtype.
+
+    With `colour` images are (..., C, H, W): each channel minus its own mean, and one scale for all
+    of an image, which keeps the ratio of their contrasts.
 
     Raises:
         InputError: an image is constant.
     """
-    _refuse_constant(image)
+    _refuse_constant(image, colour)
     centred = image.double() - image.double().mean((-2, -1), keepdim=True)
-    return _unit_variance(centred).to(image.dtype)
+    return _unit_variance(centred, colour).to(image.dtype)
 
 
 def filter_image(image: Tensor) -> Tensor:
@@ -66,24 +69,26 @@ def filter_image(image: Tensor) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(log_image) * gain, s=(height, width))
 
 
-def whiten_image(image: Tensor) -> Tensor:
-    """Whiten grey images I in [0, 1], each by itself.
+def whiten_image(image: Tensor, colour: bool = False) -> Tensor:
+    """Whiten images I in [0, 1], each by itself.
 
     log(I + .05); minus its mean; filtered by R(f), see `filter_gain`, with periodic borders; scaled
     to unit variance.
 
     Args:
         image: (..., H, W), floating point, in [0, 1].
+        colour: whether images are (..., C, H, W): each channel is filtered by itself, and one scale
+            for all of an image keeps the ratio of their contrasts.
 
     Returns:
-        (..., H, W) of the same dtype, each image with mean 0 and variance 1. It is computed in
+        the same shape and dtype, each image with mean 0 and variance 1. It is computed in
         float64, so that the frequencies which R takes down to 1e-5 are not made of rounding errors.
 
     Raises:
         InputError: an image is constant.
     """
-    _refuse_constant(image)
-    return _unit_variance(filter_image(image.double())).to(image.dtype)
+    _refuse_constant(image, colour)
+    return _unit_variance(filter_image(image.double()), colour).to(image.dtype)
 
 
 def local_contrast_normalize(image: Tensor, sigma: float = CONTRAST_SIGMA) -> Tensor:
@@ -150,14 +155,16 @@ CONTRAST_RULES = {"divisive": local_contrast_normalize, "published": subtract_an
 """How local contrast is normalized, by the names of the setting `contrast_rule`."""
 
 
-def _unit_variance(centred: Tensor) -> Tensor:
-    return centred / centred.square().mean((-2, -1), keepdim=True).sqrt()
+def _unit_variance(centred: Tensor, colour: bool = False) -> Tensor:
+    axes = (-3, -2, -1) if colour else (-2, -1)
+    return centred / centred.square().mean(axes, keepdim=True).sqrt()
 
 
-def _refuse_constant(image: Tensor) -> None:
-    if image.dim() < 2 or not image.is_floating_point():
+def _refuse_constant(image: Tensor, colour: bool = False) -> None:
+    if image.dim() < 2 + colour or not image.is_floating_point():
         raise InputError(
             f"a tensor of shape {tuple(image.shape)} and {image.dtype} is no image; give (..., H, W) floating point."
         )
-    if bool(is_constant(image).any()):
+    constant = is_constant(image).all(-1) if colour else is_constant(image)
+    if bool(constant.any()):
         raise InputError("an image is constant, so it has no variance to scale; leave it out.")

@@ -52,12 +52,22 @@ def datum_shape(shape: Sequence[int], size: int, name: str) -> tuple[int, ...]:
     return found
 
 
-def side_by_side(values: np.ndarray, shape: Sequence[int], name: str) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Data (N, D) and their shape, checked, as they are drawn: the channels of (C, H, W) side by
-    side, as images (H, C·W)."""
+def as_images(values: np.ndarray, shape: Sequence[int], name: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Data (N, D) and their shape, checked, as they are drawn.
+
+    Three channels (3, H, W) are red, green and blue of one picture, (H, W, 3); other numbers of
+    channels lie side by side, (H, C·W). What has none stays as it is.
+    """
     found = datum_shape(shape, values.shape[1], name)
     if len(found) < 3:
         return values, found
     channels, height, width = found
-    drawn = values.reshape(-1, channels, height, width).transpose(0, 2, 1, 3)
-    return drawn.reshape(len(values), -1), (height, channels * width)
+    parts = values.reshape(-1, channels, height, width)
+    if channels == 3:
+        return parts.transpose(0, 2, 3, 1).reshape(len(values), -1), (height, width, 3)
+    return parts.transpose(0, 2, 1, 3).reshape(len(values), -1), (height, channels * width)
+
+
+def what_channels(shape: Sequence[int]) -> str:
+    """What is said of channels that are drawn side by side; nothing of others."""
+    return f"{shape[0]} channels side by side" if len(shape) == 3 and shape[0] != 3 else ""

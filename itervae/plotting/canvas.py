@@ -31,19 +31,22 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """Images side by side with borders of 1 pixel, row by row from the top left.
 
     Args:
-        images: (N, H, W), values in [0, 1], or NaN.
+        images: (N, H, W), or in colour (N, H, W, 3), values in [0, 1], or NaN.
         columns: images per row.
 
     Returns:
-        (rows · (H + 1) + 1, columns · (W + 1) + 1); borders and the rest of an incomplete last row
-        are 1 (white).
+        (rows · (H + 1) + 1, columns · (W + 1) + 1), in colour with a last axis of 3; borders and
+        the rest of an incomplete last row are 1 (white).
     """
-    count, height, width = images.shape
+    count, height, width, *colour = images.shape
     rows = -(-count // columns)
-    cells = np.ones((rows * columns, height + 1, width + 1))
+    down, across = rows * (height + 1), columns * (width + 1)
+    cells = np.ones((rows * columns, height + 1, width + 1, *colour))
     cells[:count, 1:, 1:] = images
-    joined = cells.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2).reshape(rows * (height + 1), -1)
-    return np.pad(joined, ((0, 1), (0, 1)), constant_values=1.0)
+    joined = cells.reshape(rows, columns, height + 1, width + 1, *colour).swapaxes(1, 2)
+    page = np.ones((down + 1, across + 1, *colour))
+    page[:down, :across] = joined.reshape(down, across, *colour)
+    return page
 
 
 def wide_columns(count: int, shape: tuple[int, ...]) -> int:
@@ -110,13 +113,16 @@ def header(figure: "Figure", left: int, title: str, note: str) -> None:
 
 
 def add_pixels(figure: "Figure", image: np.ndarray, left: int, top: int, scale: int) -> "Axes":
-    """Draw grey values in [0, 1], NaN in red, `scale` pixels wide each, with no interpolation."""
-    from matplotlib import colormaps
+    """Draw grey values in [0, 1], or colours of three such, NaN in red, `scale` pixels wide each,
+    with no interpolation."""
+    from matplotlib import colormaps, colors
 
     width, height = (round(side * DPI) for side in figure.get_size_inches())
     rows, columns = image.shape[0] * scale, image.shape[1] * scale
     axes = figure.add_axes((left / width, 1 - (top + rows) / height, columns / width, rows / height))
     colours = colormaps["gray"].with_extremes(bad=RED)
+    if image.ndim == 3:
+        image = np.where(np.isnan(image).any(-1, keepdims=True), colors.to_rgb(RED), image)
     axes.imshow(
         np.ma.masked_invalid(image),
         cmap=colours,

@@ -23,7 +23,7 @@ def dictionaries_figure(
 
     Args:
         dictionaries: by title, the atoms (D, n) to show, in their order.
-        shape: (H, W) of an atom, H·W = D.
+        shape: (H, W) of an atom, H·W = D, or (3, H, W), in colour.
         notes: by title, a short line below it.
 
     Raises:

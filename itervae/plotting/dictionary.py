@@ -1,13 +1,12 @@
 """The dictionary: atoms as images, or as rows of a heat map where data are no images."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from itervae.errors import InputError
-from itervae.plotting.arrays import datum_shape, matrix, numbers, side_by_side
+from itervae.plotting.arrays import as_images, datum_shape, matrix, numbers, what_channels
 from itervae.plotting.canvas import (
     INK,
     MARGIN,
@@ -38,24 +37,26 @@ def tile_atoms(
     order: np.ndarray | Sequence[int] | None = None,
     columns: int | None = None,
 ) -> np.ndarray:
-    """Atoms as one grey image, each scaled by its own largest absolute value, zero mid-grey.
+    """Atoms as one image, each scaled by its own largest absolute value, zero mid-grey.
 
     Args:
         dictionary: (D, K), one atom a column.
-        shape: (H, W) of an atom, H·W = D, or (C, H, W), whose channels are drawn side by side.
+        shape: (H, W) of an atom, H·W = D; (3, H, W), which is in colour; or (C, H, W), whose
+            channels are drawn side by side.
         order: the atoms to show, as indices, first to last; all as they stand where None.
         columns: atoms per row; about twice as wide as tall where None.
 
     Returns:
-        (rows · (H + 1) + 1, columns · (W + 1) + 1) in [0, 1]. Borders and missing atoms of the last
-        row are 1 (white), an atom of zeros is 0.5, and a value that is not finite is NaN.
+        (rows · (H + 1) + 1, columns · (W + 1) + 1) in [0, 1], in colour (…, 3). Borders and missing
+        atoms of the last row are 1 (white), an atom of zeros is 0.5, and a value that is not finite
+        is NaN.
 
     Raises:
         InputError: shapes that do not fit, indices that are no atoms, or fewer than one column.
     """
     atoms = matrix(dictionary, "the dictionary", "(D, K), one atom a column").T  # (K, D)
-    atoms, shape = side_by_side(atoms, shape, "the dictionary")
-    if len(shape) != 2:
+    atoms, shape = as_images(atoms, shape, "the dictionary")
+    if len(shape) < 2:
         raise InputError(f"shape is {shape}; expected (H, W) to tile atoms as images: use dictionary_figure for others")
     if order is not None:
         atoms = atoms[_indices(order, len(atoms))]
@@ -78,7 +79,8 @@ def dictionary_figure(
 
     Args:
         dictionary: (D, K), one atom a column; values that are not finite are drawn in red.
-        shape: (H, W) of an atom, (C, H, W), whose channels are drawn side by side, or (D,).
+        shape: (H, W) of an atom, (3, H, W) in colour, (C, H, W), whose channels are drawn side by
+            side, or (D,).
         usage: (K,) mean rate of each atom over the data; atoms are then sorted, most used first.
         title: a title, if any.
 
@@ -100,10 +102,10 @@ def dictionary_figure(
     note = many + (", most used first (mean rate over the data)" if usage is not None else "")
     red = "" if np.isfinite(dictionary[:, order]).all() else "; red: not finite"
     if len(shape) > 1:
-        channels = f", {shape[0]} channels side by side" if len(shape) == 3 else ""
-        note += f"{channels}; each on its own grey scale{red}"
-        largest_scale = max(1, 200 // prod(shape[::2] if len(shape) == 3 else shape[1:]))
-        return picture(tile_atoms(dictionary, shape, order), title, note, largest_scale)
+        channels, drawn = what_channels(shape), as_images(dictionary.T, shape, "the dictionary")[1]
+        scale = "scale, grey is zero" if len(drawn) == 3 else "grey scale"
+        note += f"{channels and ', ' + channels}; each on its own {scale}{red}"
+        return picture(tile_atoms(dictionary, shape, order), title, note, max(1, 200 // drawn[1]))
     return _heat_map(dictionary[:, order].T, title, note + red, ranked=usage is not None)
 
 

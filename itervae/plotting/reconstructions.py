@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itervae.errors import InputError
-from itervae.plotting.arrays import datum_shape, matrix, side_by_side
+from itervae.plotting.arrays import as_images, datum_shape, matrix, what_channels
 from itervae.plotting.canvas import (
     INK,
     MARGIN,
@@ -55,7 +55,8 @@ def reconstructions_figure(
     Args:
         x: (N, D) data.
         reconstruction: (N, D) decoded mean rate.
-        shape: (H, W) of a datum, (C, H, W), whose channels are drawn side by side, or (D,).
+        shape: (H, W) of a datum, (3, H, W) in colour, (C, H, W), whose channels are drawn side by
+            side, or (D,).
         residual: whether to show it.
         captions: N short texts, such as the free energy; where None, R² of each reconstruction per
             datum: 1 − ‖x − x̂‖²/‖x − m‖², m the mean of the datum's own values.
@@ -86,9 +87,8 @@ def reconstructions_figure(
     captions = [str(caption) for caption in captions[:MOST]]
     if len(shape) == 1:
         return _lines(rows, captions, note)
-    if len(shape) == 3:
-        note = "; ".join(part for part in (note, f"{shape[0]} channels side by side") if part)
-    drawn = {name: side_by_side(values, shape, name) for name, values in rows.items()}
+    note = "; ".join(part for part in (note, what_channels(shape)) if part)
+    drawn = {name: as_images(values, shape, name) for name, values in rows.items()}
     return _images({name: values for name, (values, _) in drawn.items()}, captions, drawn["data"][1], note, share)
 
 
@@ -102,7 +102,7 @@ def _images(
         held = np.quantile(np.nan_to_num(np.abs(x)), share, axis=1)[:, None]
         scale = np.where(held > 0, held, scale)
     shown = [grey(v, scale, signed or name == "residual").reshape(-1, *shape) for name, v in rows.items()]
-    note = "; ".join(part for part in (note, _explain(rows, signed, share)) if part)
+    note = "; ".join(part for part in (note, _explain(rows, signed, share, len(shape) == 3)) if part)
 
     count = min(COLUMNS, len(x))
     bands = [slice(start, start + count) for start in range(0, len(x), count)]
@@ -140,9 +140,9 @@ def _images(
     return figure
 
 
-def _explain(rows: dict[str, np.ndarray], signed: bool, share: float) -> str:
+def _explain(rows: dict[str, np.ndarray], signed: bool, share: float, colour: bool) -> str:
     largest = "the largest |value| of each datum" if share == 1 else f"which {share:.1%} of |values| are below"
-    note = f"grey: {'−m' if signed else '0'} to m, {largest}"
+    note = f"{'each colour' if colour else 'grey'}: {'−m' if signed else '0'} to m, {largest}"
     if "residual" in rows and not signed:
         note += ", residual −m to m"
     if not all(np.isfinite(values).all() for values in rows.values()):

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itervae.plotting.arrays import matrix, side_by_side
+from itervae.plotting.arrays import as_images, matrix, what_channels
 from itervae.plotting.canvas import INK, grey, mosaic, picture, wide_columns
 from itervae.plotting.multiples import line_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST = {1: 32, 2: 144}
-"""The most samples that a figure shows, by the length of the shape: lines, images."""
+MOST_LINES, MOST_IMAGES = 32, 144
+"""The most samples that a figure shows."""
 
 
 def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -> "Figure":
@@ -25,15 +25,16 @@ def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -
 
     Args:
         samples: (N, D).
-        shape: (H, W) of a sample, (C, H, W), whose channels are drawn side by side, or (D,).
+        shape: (H, W) of a sample, (3, H, W) in colour, (C, H, W), whose channels are drawn side by
+            side, or (D,).
         title: a title, if any.
 
     Raises:
         InputError: shapes that do not fit.
     """
     samples = matrix(samples, "samples", "(N, D)")
-    samples, shape = side_by_side(samples, shape, "samples")
-    total, samples = len(samples), samples[: MOST[len(shape)]]
+    channels, (samples, shape) = what_channels(shape), as_images(samples, shape, "samples")
+    total, samples = len(samples), samples[: MOST_LINES if len(shape) == 1 else MOST_IMAGES]
     finite = samples[np.isfinite(samples)]
     largest = float(np.quantile(np.abs(finite), 0.999)) if finite.size else 0.0
     largest = largest or 1.0
@@ -45,7 +46,12 @@ def samples_figure(samples: np.ndarray, shape: Sequence[int], title: str = "") -
         margin = 0.08 * (high - low) or 0.08 * largest
         limits = [(float(low - margin), float(high + margin))] * len(samples)
         return line_panels({"sample": (samples, INK, 0)}, [""] * len(samples), limits, title, note)
-    note += f"; one grey scale, {-largest if signed else 0:.3g} to {largest:.3g}".replace("-", "−")
+    note += channels and "; " + channels
+    note += (
+        f"; one {'' if len(shape) == 3 else 'grey '}scale, {-largest if signed else 0:.3g} to {largest:.3g}".replace(
+            "-", "−"
+        )
+    )
     if finite.size < samples.size:
         note += "; red: not finite"
     image = mosaic(grey(samples, largest, signed).reshape(-1, *shape), wide_columns(len(samples), shape))

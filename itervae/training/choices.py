@@ -25,6 +25,8 @@ WITHOUT_TEMPERATURE = ("exact", "pathwise", "score")
 def check_settings(settings: RunSettings) -> None:
     """Refuse settings that are out of range or do not fit each other, before anything is made."""
     check_values(settings)
+    if settings.model.decoder == "convolutional":
+        settings.data.check_whole()
     _check_estimator(settings)
 
 

@@ -46,8 +46,9 @@ class Events:
             self._write(summary=self._summary.scalar(name, math.nan if value is None else value), step=update)
 
     def picture(self, name: str, image: np.ndarray, update: int) -> None:
-        """Keep a grey image (rows, columns) in [0, 1]."""
-        self._write(summary=self._summary.image(name, image, dataformats="HW"), step=update)
+        """Keep an image in [0, 1]: grey (rows, columns), or in colour (rows, columns, 3)."""
+        axes = "HWC" if image.ndim == 3 else "HW"
+        self._write(summary=self._summary.image(name, image, dataformats=axes), step=update)
 
     def histogram(self, name: str, values: np.ndarray, update: int) -> None:
         """Keep a histogram of the values that are finite."""

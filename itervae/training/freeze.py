@@ -28,12 +28,14 @@ from itervae.training.settings import RunSettings
 
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     """What was fitted on the training data of the run `target`, whose model explains data that are
-    prepared so; nothing where the data of `settings` are of another kind."""
+    prepared so; where the data of `settings` are of another kind, only what whitens patches."""
     if target is None or is_dictionary(target):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
-    alike = read_group(DataSettings, content["config"]).data == settings.data
-    return content.get("fitted", NOTHING_FITTED) if alike else NOTHING_FITTED
+    fitted: Fitted = content.get("fitted", NOTHING_FITTED)
+    if read_group(DataSettings, content["config"]).data == settings.data:
+        return fitted
+    return {name: value for name, value in fitted.items() if name == "zca"}
 
 
 def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) -> tuple[RunSettings, GenerativeModel]:

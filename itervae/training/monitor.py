@@ -85,7 +85,7 @@ class Monitor:
             self._scalars(split, update, **values)
 
     def picture(self, name: str, image: np.ndarray, update: int) -> None:
-        """Keep a grey image (rows, columns) in [0, 1] among the events."""
+        """Keep an image (rows, columns), or (rows, columns, 3), in [0, 1] among the events."""
         with self._writing():
             self._events.picture(name, image, update)
 

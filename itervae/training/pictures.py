@@ -82,7 +82,7 @@ def draw_sequence(
 
 
 def atoms_image(model: GenerativeModel, rates: Tensor) -> np.ndarray | None:
-    """The atoms as one grey image, most used first; None where there are none or data are not
+    """The atoms as one image, most used first; None where there are none or data are not
     images."""
     if model.atoms is None or len(model.shape) == 1:
         return None

@@ -198,6 +198,8 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         settings, frozen = frozen_model(settings, options.freeze, source.shape)
         check_settings(settings)
     model, engine = build(settings, source.shape)
+    if model.convolutional:
+        settings.data.check_whole()
     for split, x in (("validation", source.validation), ("training", source.train)):
         if x is not None:
             model.likelihood.check(x, partial(source.place, split), model.missing)

@@ -83,7 +83,7 @@ def _split(options: Evaluate, source: Source) -> tuple[torch.Tensor, torch.Tenso
     if options.whole:
         first, *others = parts = held_pictures(source, options.targets.values(), options.num)
         if others or len(first) < 2:
-            sizes = ", ".join(f"{len(part)} of {'x'.join(map(str, part.shape[1:]))}" for part in parts)
+            sizes = ", ".join(f"{len(part)} of {'x'.join(map(str, part.shape[-2:]))}" for part in parts)
             raise InputError(f"the held-out pictures are {sizes} pixels; expected at least 2, of one size: name others")
         return first.flatten(1).to(options.device), None, tuple(first.shape[1:])
     x, labels = (source.validation, source.validation_labels) if options.split == "validation" else source.load_test()
