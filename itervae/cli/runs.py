@@ -228,9 +228,9 @@ def match_data(source: Source, targets: Iterable[Target]) -> None:
     width, facts = source.dim, source.describe()
     for target in targets:
         model, what = target.model, target.path
+        model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
         if model.convolutional and source.settings is not None:
             source.settings.check_whole()
-        model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
         if width == model.size or model.convolutional:
             continue
         if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]

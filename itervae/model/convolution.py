@@ -243,7 +243,9 @@ class ConvolutionalDecoder(OperatorDecoder):
         given, sides = (1, shape) if len(shape) == dimensions else (shape[0], shape[1:])
         if len(sides) != dimensions or given != depth:
             expected = ", ".join([*([str(depth)] if depth > 1 else []), *("N" for _ in self.sides)])
-            raise InputError(f"shape is {shape}; expected ({expected}), as the atoms have it")
+            raise InputError(
+                f"shape is {shape}; expected ({expected}), as the atoms have it; give data of as many channels"
+            )
         found = copy(self)
         found.sides = sides
         return found
