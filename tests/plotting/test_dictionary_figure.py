@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from itervae.errors import InputError
-from itervae.plotting import dictionary_figure, save, tile_atoms
+from itervae.plotting import dictionary_figure, reconstructions_figure, samples_figure, save, tile_atoms
 
 RED = (0xD7, 0x19, 0x1C)
 exact = pytest.mark.skipif(
@@ -166,3 +166,33 @@ def test_channels_are_tiled_side_by_side():
     values = np.random.default_rng(0).normal(size=(2 * 3 * 4, 5))
     joined = values.reshape(2, 3, 4, 5).transpose(1, 0, 2, 3).reshape(24, 5)  # (H, C·W) of each atom
     np.testing.assert_array_equal(tile_atoms(values, (2, 3, 4)), tile_atoms(joined, (3, 8)))
+
+
+def test_three_channels_are_drawn_in_colour():
+    """Each pixel of an atom has its red, green and blue, on the atom's one scale."""
+    values = atoms(3 * 2 * 4, 5)
+    tiled = tile_atoms(values, (3, 2, 4), columns=5)
+    assert tiled.shape == (4, 26, 3)
+    for index, atom in enumerate((values / np.abs(values).max(0)).T):
+        expected = 0.5 + 0.5 * atom.reshape(3, 2, 4).transpose(1, 2, 0)
+        np.testing.assert_allclose(tiled[1:3, 1 + 5 * index : 5 + 5 * index], expected)
+    assert (tiled[0] == 1).all()
+    values[3, 0] = np.nan
+    figure = dictionary_figure(values, (3, 2, 4))
+    image = figure.axes[0].images[0].get_array()
+    assert figure.texts[-1].get_text() == "5 atoms; each on its own scale, grey is zero; red: not finite"
+    assert ((image - np.array(RED) / 255) ** 2).sum(-1).argmin() == np.ravel_multi_index((1, 4), image.shape[:2])
+
+
+def test_data_and_samples_of_three_channels_are_drawn_in_colour():
+    x = np.random.default_rng(0).normal(size=(2, 24))
+    figure = reconstructions_figure(x, 0.5 * x, (3, 2, 4))
+    image = figure.axes[0].images[0].get_array()
+    assert image.shape == (10, 11, 3)
+    largest = np.abs(x[1]).max()
+    expected = 0.5 + 0.25 * x[1].reshape(3, 2, 4).transpose(1, 2, 0) / largest
+    np.testing.assert_allclose(image[4:6, 6:10], expected)
+    assert figure.texts[0].get_text().startswith("each colour: −m to m")
+    figure = samples_figure(x, (3, 2, 4))
+    assert figure.axes[0].images[0].get_array().shape[-1] == 3
+    assert figure.texts[0].get_text().startswith("2 samples; one scale, −")
