@@ -7,7 +7,8 @@ covariance of y is Σ(Σ + εI)⁻¹, which is 1 along every direction that has 
 
 References:
     Bell and Sejnowski (1997), The "independent components" of natural scenes are edge filters.
-    Krizhevsky (2009), Learning multiple layers of features from tiny images.
+    Coates, Lee and Ng (2011), An analysis of single-layer networks in unsupervised feature learning
+    (ε).
 """
 
 from collections.abc import Iterable
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from itervae.errors import InputError
 
-SHRINKAGE = 0.001
-"""ε as a share of the mean variance of a value."""
+SHRINKAGE = 0.1
+"""ε as a share of the mean variance of a value. With much less, noise of high frequencies and of
+colour is as strong as what pictures consist of."""
 
 
 def zca_matrix(patches: Iterable[Tensor], shrinkage: float = SHRINKAGE) -> Tensor:

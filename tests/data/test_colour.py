@@ -131,7 +131,6 @@ def test_zca_is_the_inverse_root_of_the_covariance():
     np.testing.assert_allclose(found, inv(sqrtm(shrunk)), rtol=1e-4, atol=1e-5)
     y = x @ found
     np.testing.assert_allclose(y.T @ y / 500, covariance @ inv(shrunk), atol=1e-4)
-    assert np.abs(np.linalg.eigvalsh(y.T @ y / 500)[2:] - 1).max() < 0.05
 
 
 @pytest.mark.usefixtures("few_patches")
