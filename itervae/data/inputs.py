@@ -261,22 +261,28 @@ class Preparation:
     def _tiles(
         self, pictures: Iterable[Tensor], numbers: list[int], where: str, scenes: tuple[int, ...] | None
     ) -> Inputs:
-        """Patches of pictures that are prepared or, for a run on video, grey in [0, 1]."""
+        """Patches of pictures that are prepared or, for a run on video, grey in [0, 1]; for a
+        convolutional dictionary whole pictures, of one size."""
         video = self.settings.data == "video"
         x, positions, sizes = [], [], set()
         for number, picture in zip(numbers, pictures, strict=True):
             sizes.add("x".join(map(str, picture.shape)))
             image = filter_image(picture.double()).float() if video else picture
-            patches, corners = tile_image(image, self.side)
+            if self.atom_size is None:
+                patches, corners = tile_image(image, self.side)
+            else:
+                patches, corners = image[None], torch.zeros(1, 2, dtype=torch.int64)
             x.append(patches * self.fitted["scale"] if video else patches)
             positions.append(torch.cat([torch.full((len(corners), 1), number), corners], 1))
         what = "frames of film" if scenes is not None else "picture" if len(x) == 1 else "pictures"
         how = "whitened as the frames that the run was trained on" if video else "prepared as those of the run"
         pixels = sizes.pop() if len(sizes) == 1 else "several sizes of"
+        if self.atom_size is not None and sizes:
+            raise InputError(f"{where} holds pictures of several sizes; give those of one size at a time.")
+        cut = "whole" if self.atom_size else f"in {sum(map(len, x))} patches of {self.side}x{self.side}"
         return Inputs(
             torch.cat(x),
             torch.cat(positions),
-            f"{where} was taken for {len(x)} {what} of {pixels} pixels, {how}, in {sum(map(len, x))} patches of "
-            f"{self.side}x{self.side}",
+            f"{where} was taken for {len(x)} {what} of {pixels} pixels, {how}, {cut}",
             scenes,
         )
