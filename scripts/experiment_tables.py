@@ -182,7 +182,8 @@ def starts(found: Results) -> str:
         rows.append([title, *cells, str(len(runs))])
     note = (
         "\n\nMean ± standard error over seeds. Area of an atom: (Σa²)²/(D·Σa⁴), the share of the pixels that it "
-        "covers, median over the 100 atoms shown; 1/3 for white noise, 2/3 for a grating. Squared error: of decoded mean rates."
+        "covers, median over the 100 atoms shown; 1/3 for white noise, 2/3 for a grating. Squared error: of "
+        "decoded mean rates."
     )
     return markdown(["start", *columns, "seeds"], rows) + note
 
