@@ -27,6 +27,7 @@ from itervae.data.patches import tile_image
 from itervae.data.photographs import prepare_images
 from itervae.data.pictures import check_intensities, to_grey, white_level
 from itervae.data.prepared import Inputs
+from itervae.data.recordings import check_rate, prepared
 from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
@@ -100,6 +101,7 @@ class Preparation:
             return self._of_array(array, "the array", kind)
         path = Path(given).expanduser()
         if is_array_file(path):
+            check_rate(path, self.fitted)
             return self._of_array(read_array(path, key), named(path, key), kind)
         if not self._on_pictures:
             raise InputError(
@@ -191,6 +193,8 @@ class Preparation:
             )
         scale = self.settings.divide_by
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
+        if self.settings.data == "recordings":
+            x, how = prepared(x[:].unflatten(1, self.shape), self.fitted).flatten(1), "prepared as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, {how}")
 
     def _another_size(self, shape: tuple[int, ...]) -> bool:
@@ -202,6 +206,9 @@ class Preparation:
     def _sized(self, array: np.ndarray, where: str) -> Inputs:
         scale, size = self.settings.divide_by, "x".join(map(str, array.shape[1:]))
         x = large_rows(flattened(array), where, scale, self.settings.missing == "nan")[:].unflatten(1, array.shape[1:])
+        if self.settings.data == "recordings":
+            taken = f"{where} was taken for {len(x)} recordings of {size} values, whole, prepared as those of the run"
+            return Inputs(prepared(x, self.fitted), taken=taken)
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} data of {size} values, whole, {how}")
 
