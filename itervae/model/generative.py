@@ -108,17 +108,18 @@ class GenerativeModel(ObservationModel):
                     "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
                     "scale its threshold instead"
                 )
+        shape = check_shape(shape)
         given = likelihood.log_variance if isinstance(likelihood, GaussianLikelihood) else torch.zeros(())
         if given.shape not in ((), (math.prod(shape),)):
             raise InputError(
-                f"the likelihood has {len(given)} variances, and data of shape {tuple(shape)} have "
+                f"the likelihood has {len(given)} variances, and data of shape {shape} have "
                 f"{math.prod(shape)} values; expected one for each, or one for all"
             )
         self.settings: Any = None
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
-        self.shape = check_shape(shape)
+        self.shape = shape
         self.register_buffer("beta", torch.tensor(beta))
         if isinstance(decoder, OperatorDecoder):
             self.operator()  # refused now and not when it is used
