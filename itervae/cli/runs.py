@@ -112,7 +112,7 @@ def open_target(
         name = default_engine(model)
         where = what_atoms(model) + ("" if model.convolutional else f", its {reading.atoms}")
         taken = f"{named(path, reading.dictionary_key)}: {where}, {_taken(model)}"
-        colour = len(model.shape) == 3  # its atoms have channels, which grey pictures have not
+        colour = model.shape[:-2] == (3,)  # its atoms have channels, which grey pictures have not
         prepare = Preparation(DataSettings(colour=colour), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
     for name, value in {**vars(reading), "shape": shape}.items():

@@ -133,9 +133,8 @@ class Preparation:
 
     @property
     def _on_pictures(self) -> bool:
-        *channels, height, width = self.shape if len(self.shape) > 1 else (0, 0, 0, 0)
-        fits = channels == ([CHANNELS] if self.settings.colour else [])
-        return self.settings.data in _PICTURES and fits and (self.atom_size is not None or height == width)
+        fits = len(self.shape) == (3 if self.settings.colour else 2)
+        return self.settings.data in _PICTURES and fits and (self.atom_size is not None or self.shape[-2] == self.side)
 
     @property
     def _rows(self) -> str:

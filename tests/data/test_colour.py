@@ -121,6 +121,17 @@ def test_the_pool_of_a_single_picture_and_cifar_are_in_colour(tmp_path, monkeypa
         assert source.describe()["colour"] is True
 
 
+def test_sets_of_torchvision_are_in_colour(monkeypatch):
+    stack = noise(5, 6, 7, 3)
+    pictures = [(Image.fromarray(values), number % 2) for number, values in enumerate(stack)]
+    monkeypatch.setattr("itervae.data.torchvision_sets._data_set", lambda *_: pictures)
+    with pytest.warns(UserWarning, match="5 pictures of 6x7 pixels, in colour, in"):
+        source = load_source(DataSettings(data="torchvision:CIFAR10", colour=True), 0)
+    assert source.shape == (3, 6, 7)
+    train, _ = held_out(5, 0.2, "pictures")
+    assert torch.equal(source.train, torch.from_numpy(stack[train].transpose(0, 3, 1, 2) / np.float32(255)).flatten(1))
+
+
 def test_zca_is_the_inverse_root_of_the_covariance():
     """An independent computation by scipy; and the whitened covariance is Σ(Σ + εI)⁻¹."""
     x = np.random.default_rng(0).normal(size=(500, 12)) @ np.random.default_rng(1).normal(size=(12, 12))
@@ -178,10 +189,11 @@ def test_a_run_prepares_what_comes_later_as_its_own_data(tmp_path, whitening, ca
     with pytest.warns(UserWarning, match="6 of 6 pictures are grey, three equal channels in colour"):
         run("infer", tmp_path / "run", "--input", tmp_path / "grey.npy", "--output", tmp_path / "o.npz")
     assert np.load(tmp_path / "o.npz")["reconstruction"].shape == (24, 300)
-    run("gap", tmp_path / "run", "--num", 10, "--engines", "lca-unrolled:2")
-    run("evaluate", tmp_path / "run", "--num", 10, "--suite", "sparsity")
+    few = ("--num", 10, "--engines", "lca-unrolled:2")
+    if whitening == "zca":
+        run("gap", tmp_path / "run", *few)
     with pytest.raises(SystemExit):
-        run("gap", tmp_path / "run", "--num", 10, "--engines", "lca-unrolled:2", "--no-colour")
+        run("gap", tmp_path / "run", *few, "--no-colour")
     assert ("of patches of 300 values" if whitening == "zca" else "have 100 values") in capsys.readouterr().err
 
 
@@ -201,7 +213,6 @@ def test_a_convolutional_run_takes_pictures_in_colour_whole(tmp_path, capsys):
     run("infer", folder, "--input", tmp_path / "1.png", "--output", tmp_path / "o.npz", "--figure", tmp_path / "o.png")
     assert np.load(tmp_path / "o.npz")["reconstruction"].shape == (1, 3, 24, 20)
     few = ("--num", 1, "--engines", "lca-unrolled:2")
-    run("gap", folder, *few, "--whole")
     run("export", folder, "--output", tmp_path / "phi.npz")
     run("infer", tmp_path / "phi.npz", "--input", tmp_path / "1.png", "--output", tmp_path / "p.npz")
     assert np.load(tmp_path / "p.npz")["reconstruction"].shape == (1, 3, 24, 20)
