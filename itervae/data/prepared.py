@@ -15,8 +15,8 @@ class Inputs(Shown):
     Attributes:
         x: (N, D) float32, on the CPU; of pictures and film all patches of the first one, then of
             the next. Of a large array in a file what is asked for by index or slice is read then.
-            For a convolutional dictionary whole pictures (N, H, W), or arrays of another size than
-            the run was trained on, in their own shape.
+            For a convolutional dictionary whole pictures (N, H, W), in colour (N, 3, H, W), or
+            arrays of another size than the run was trained on, in their own shape.
         positions: (N, 3) int64, the number of the picture or frame, and the row and column of the
             upper left pixel of the patch, 0 of a whole picture; None where the rows were given as
             they are.
