@@ -34,8 +34,9 @@ def _taken(model: GenerativeModel) -> str:
         norm = "1" if high - 1 < 1e-4 > 1 - low else f"{low:.3g} to {high:.3g}"
         return f"sparse coding, {threshold} {prior.threshold.item():g}, {sign}, atoms of norm {norm}"
     rate = model.prior().u.mean().item()
-    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-    return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance:g}"
+    low, high = (value.item() for value in model.likelihood.variance.aminmax())  # pyright: ignore
+    variance = f"{low:g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance}"
 
 
 def what_atoms(model: GenerativeModel) -> str:

@@ -4,10 +4,12 @@ dictionary file."""
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
 from itervae.model import (
+    GaussianLikelihood,
     GenerativeModel,
     ModelSettings,
     PoissonVAESettings,
@@ -74,7 +76,7 @@ def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, Mode
     its settings."""
     key, atoms = settings.training.dictionary_key, settings.training.atoms or "columns"
     model, asked = load_dictionary(target, key=key, atoms=atoms), settings.model
-    atom = atom_settings(model.operator())
+    atom: dict[str, Any] = atom_settings(model.operator()) | {"bias": getattr(model.decoder, "bias", None) is not None}
     if "atom_size" in atom and atom["atom_size"] is None:
         widths = "x".join(map(str, model.operator().atoms.shape[2:]))  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError(f"the atoms of `freeze={target}` are {widths}; expected square ones, as those of a run are")
@@ -85,5 +87,8 @@ def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, Mode
         said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
         model = load_dictionary(target, **said, key=key, atoms=atoms)
         return model, replace(asked, latents=model.prior.maps, unit_norm=False, **atom)
-    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-    return model, PoissonVAESettings(latents=model.prior.maps, observation_variance=variance, **atom)
+    assert isinstance(model.likelihood, GaussianLikelihood)
+    log_variance = model.likelihood.log_variance
+    each: dict[str, Any] = {"variances": "each"}
+    variance = each if log_variance.ndim else {"observation_variance": log_variance.exp().item()}
+    return model, PoissonVAESettings(latents=model.prior.maps, **variance, **atom)
