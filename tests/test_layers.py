@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"distributions", "model", "inference", "data", "plotting", "sequence"},
     "evaluation": {"distributions", "model", "inference", "sequence"},
     "sequence": {"distributions", "model", "inference"},
+    "saes": {"distributions", "model", "inference"},
     "sklearn": {"model", "inference", "data", "training"},
     "config": {"model", "inference", "data", "training", "sequence", "options"},
     "cli": {

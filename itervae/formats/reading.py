@@ -16,6 +16,7 @@ from itervae.formats.idx import IDX, NAME
 from itervae.formats.kinds import Format, check_real
 from itervae.formats.matlab import matlab_format
 from itervae.formats.numpy_files import numpy_format
+from itervae.formats.safetensors_files import SAFETENSORS
 from itervae.formats.text import CSV
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ FORMATS: dict[str, Callable[[Path], Format]] = {
     ".mat": matlab_format,
     ".h5": lambda path: HDF5,
     ".hdf5": lambda path: HDF5,
+    ".safetensors": lambda path: SAFETENSORS,
 }
 """How a file is read, by its suffix; idx files are known by their whole name."""
 
@@ -69,7 +71,7 @@ def read_array(path: Path, key: str | None = None, *, text: bool = False) -> np.
     memory, read-only: what is not looked at is not read.
 
     Args:
-        path: .npy, .npz, .csv, .mat, .h5, .hdf5, or an idx file, packed (.gz) or not.
+        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, or an idx file, packed (.gz) or not.
         key: name of the array.
         text: whether its values may be text too.
 
