@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from itervae.evaluation.explained import RSquared, r_squared
     from itervae.evaluation.gap import amortization_gap
     from itervae.evaluation.gap_report import EngineGap, GapReport, GapTrace
+    from itervae.evaluation.least_error import LeastErrors, least_errors
     from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
     from itervae.evaluation.neighbours import nearest_neighbours
     from itervae.evaluation.optimum import OptimalReport
@@ -23,6 +24,7 @@ __all__ = [
     "EngineGap",
     "GapReport",
     "GapTrace",
+    "LeastErrors",
     "MarginalReport",
     "OptimalReport",
     "RSquared",
@@ -30,6 +32,7 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "encode",
+    "least_errors",
     "lifetime_sparsity",
     "linear_readout",
     "marginal_likelihood",
