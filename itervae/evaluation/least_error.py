@@ -186,8 +186,8 @@ class _Search:
         return infer(self.model, Optimal(tolerance=tolerance), y / unit, state=state).posterior.mean * unit
 
     def _bounds(self, y: Tensor, a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The error of codes a (B, K), from above; the bound of P(τ) that their residual proves, from
-        below; both with what rounding can have done; and Φᵀr (B, K)."""
+        """The error of codes a (B, K), from above; the bound of P(τ) that their residual proves, in
+        both cases with what rounding can have done; and Φᵀr (B, K)."""
         active, size = (a != 0).sum(1), a.abs()
         r = residual(y, a, self.operator, active.double())
         room = HALF * (SPARE + 2 * max(a.shape[1], y.shape[1]))
