@@ -31,7 +31,7 @@ def example(signed=False, unit_norm=True, bias=True, seed=0):
 
 def data_of(model, x):
     bias = 0 if model.decoder.bias is None else model.decoder.bias.double().numpy()
-    return x.double().numpy() - bias, model.dictionary.double().numpy()
+    return x.double().numpy() - bias, model.operator(torch.float64).dictionary.numpy()
 
 
 @pytest.mark.parametrize(("signed", "unit_norm", "bias"), [(False, True, True), (True, False, False)])
