@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from itervae.evaluation.codes import Codes, encode
     from itervae.evaluation.downstream import linear_readout, shattering
     from itervae.evaluation.explained import RSquared, r_squared
+    from itervae.evaluation.frontiers import EncoderLoss, FrontierPoint, encoder_loss, fitted_threshold, frontier
     from itervae.evaluation.gap import amortization_gap
     from itervae.evaluation.gap_report import EngineGap, GapReport, GapTrace
     from itervae.evaluation.least_error import LeastErrors, least_errors
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Codes",
+    "EncoderLoss",
     "EngineGap",
+    "FrontierPoint",
     "GapReport",
     "GapTrace",
     "LeastErrors",
@@ -32,6 +35,9 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "encode",
+    "encoder_loss",
+    "fitted_threshold",
+    "frontier",
     "least_errors",
     "lifetime_sparsity",
     "linear_readout",
