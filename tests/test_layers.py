@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "config",
         "sequence",
         "options",
+        "saes",
     },
     "allocator": set(),
     "arguments": {"errors"},

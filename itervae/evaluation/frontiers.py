@@ -113,7 +113,7 @@ def encoder_loss(
     variance = 0.5 * (x.double() - x.double().mean(0)).square().sum()
     removable = 1 - least / error.clamp_min(torch.finfo(error.dtype).tiny)
     left = (least - proved) / error.clamp_min(torch.finfo(error.dtype).tiny)
-    shares = removable.quantile(torch.tensor([0.5, 0.9, 0.99], dtype=removable.dtype, device=x.device)).tolist()
+    median, p90, p99 = (removable.quantile(share).item() for share in (0.5, 0.9, 0.99))
     active, least_active = found.active.double(), found.least_active.double()
     some = x[:FITTED_ON]
     weight = codes[:FITTED_ON].double().abs().sum(1).mean().item()
@@ -122,20 +122,27 @@ def encoder_loss(
         fitted, _ = fitted_threshold(model, some, weight)
         curve = frontier(model, some, [scale * fitted for scale in AROUND])
     return EncoderLoss(
-        len(x),
-        *((value.sum() / variance).item() for value in (error, least, proved)),
-        (1 - least.sum() / error.sum()).item(),
-        *shares,
-        removable.max().item(),
-        *(value.mean().item() for value in (found.weight, error, least, proved)),
-        active.mean().item(),
-        active.quantile(0.99).item(),
-        least_active.mean().item(),
-        least_active.quantile(0.99).item(),
-        left.max().item(),
-        int((least - proved > tolerance * error).sum()),
-        curve,
-        {name: getattr(found, name) for name in LeastErrors.__dataclass_fields__},
+        num=len(x),
+        unexplained=(error.sum() / variance).item(),
+        unexplained_least=(least.sum() / variance).item(),
+        unexplained_proved=(proved.sum() / variance).item(),
+        removable=(1 - least.sum() / error.sum()).item(),
+        removable_median=median,
+        removable_p90=p90,
+        removable_p99=p99,
+        removable_max=removable.max().item(),
+        weight_mean=found.weight.mean().item(),
+        error_mean=error.mean().item(),
+        least_mean=least.mean().item(),
+        proved_mean=proved.mean().item(),
+        active_mean=active.mean().item(),
+        active_p99=active.quantile(0.99).item(),
+        least_active_mean=least_active.mean().item(),
+        least_active_p99=least_active.quantile(0.99).item(),
+        certificate_max=left.max().item(),
+        not_proved=int((least - proved > tolerance * error).sum()),
+        frontier=curve,
+        arrays={name: getattr(found, name) for name in LeastErrors.__dataclass_fields__},
     )
 
 
