@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from itervae.saes.encoder import SAEEncoder
     from itervae.saes.folders import is_sae
     from itervae.saes.loading import LoadedSAE, load_sae
+    from itervae.saes.saving import save_sae
 
-__all__ = ["LoadedSAE", "SAEEncoder", "is_sae", "load_sae"]
+__all__ = ["LoadedSAE", "SAEEncoder", "is_sae", "load_sae", "save_sae"]
 __getattr__, __dir__ = lazily(__name__)
