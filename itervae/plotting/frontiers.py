@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def frontier_figure(
-    frontier: Sequence[tuple[float, float, float]], dots: Mapping[str, tuple[float, float]]
+    frontier: Sequence[tuple[float, float, float, float]], dots: Mapping[str, tuple[float, float]]
 ) -> "Figure":
-    """The frontier of error against L1, a line, and what lies on it or above as dots.
+    """The frontier of error against L1, a line, and what lies above it as dots.
+
+    No codes are below a line through each point (L1, proved error) of slope −θ, as their energy
+    would be less than the least: what lies below any of these lines is shaded.
 
     Args:
-        frontier: L1 norm, error, and the error that is proved to be the least at that norm, of
-            points in any order; means over data.
+        frontier: of the best codes at some thresholds, in any order, the L1 norm, the error, the
+            error proved to be the least at that norm, and the threshold θ; means over data.
         dots: name → L1 norm and error.
 
     Raises:
@@ -33,9 +36,11 @@ def frontier_figure(
         raise InputError(f"the frontier has {len(points)} points; expected at least two: pass more thresholds")
     figure = Figure(figsize=(6.0, 4.2), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    norm, error, proved = points.T
-    axes.plot(norm, error, color=INK, linewidth=1.2, label="best codes of this mean L1")
-    axes.fill_between(norm, 0, np.minimum(proved, error), color="#eeeeee", linewidth=0, label="proved: no code is here")
+    norm, error, proved, threshold = points.T
+    grid = np.union1d(np.linspace(0, norm[-1], 400), norm)
+    bound = (proved - threshold * (grid[:, None] - norm)).max(1).clip(0)
+    axes.fill_between(grid, 0, bound, color="#e4e4e4", linewidth=0, label="no codes are here, which is proved")
+    axes.plot(norm, error, "o-", color=INK, linewidth=1.0, markersize=2.5, label="best codes, one price for all data")
     for (name, (at, height)), colour in zip(dots.items(), COLOURS * len(dots), strict=False):
         axes.plot([at], [height], "o", color=colour, label=f"{name}: {height:.3g}")
     axes.set(xlim=(0, None), ylim=(0, None))

@@ -109,7 +109,7 @@ def test_python_measures_the_same(the):
     with pytest.raises(itervae.InputError, match=r"silent.*name one"):
         fitted_threshold(model, x, 0.0)
     with pytest.raises(itervae.InputError, match=r"1 points; expected at least two"):
-        frontier_figure([(1.0, 2.0, 3.0)], {})
+        frontier_figure([(1.0, 2.0, 3.0, 0.5)], {})
 
 
 REFUSED = {

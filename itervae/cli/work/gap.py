@@ -12,7 +12,7 @@ from rich.table import Table
 from itervae.cli.gap import DEFAULT_ENGINES, ESTIMATE_FLOOR, Gap
 from itervae.cli.runs import Target, described, held_pictures, match_data, named_engine
 from itervae.cli.show import begin, console, print_table, progress
-from itervae.cli.work.sae import loss_of, priced, print_loss
+from itervae.cli.work.sae import frontier_drawn, loss_of, priced, print_loss
 from itervae.data import Source, load_stills
 from itervae.errors import InputError
 from itervae.evaluation import EncoderLoss, GapReport, amortization_gap
@@ -20,7 +20,7 @@ from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_json
 from itervae.inference import fitting as fitting_engines
 from itervae.inference import split_steps
-from itervae.plotting import frontier_figure, gap_figure, save
+from itervae.plotting import gap_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,17 +138,6 @@ def gaps_drawn(report: GapReport, target: Target, certificate: float = Gap.certi
     certified = report.optimal.method == "certified"
     prior = target.model.prior
     return gap_figure(gaps, certificate if certified else ESTIMATE_FLOOR, certified, prior.symbol, prior.unit)
-
-
-def frontier_drawn(loss: EncoderLoss) -> "Figure":
-    """The figure of error against weighted L1: the encoder, the best codes of no larger norm of
-    each datum, and the frontier."""
-    curve = [(point.weight, point.error, point.proved) for point in loss.frontier]
-    dots = {
-        "encoder": (loss.weight_mean, loss.error_mean),
-        "best codes of no larger L1, datum by datum": (loss.weight_mean, loss.least_mean),
-    }
-    return frontier_figure(curve, dots)
 
 
 def _rows(source: Source, split: str, num: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 is named, and its encoder against the least error at no larger L1."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from rich import box
@@ -9,8 +10,13 @@ from rich.table import Table
 
 from itervae.cli.runs import Target
 from itervae.cli.show import console, print_table
+from itervae.errors import InputError
 from itervae.evaluation import EncoderLoss, encoder_loss, fitted_threshold
 from itervae.evaluation.frontiers import FITTED_ON, encoded
+from itervae.plotting import frontier_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def priced(target: Target, x: torch.Tensor) -> str:
@@ -30,6 +36,16 @@ def priced(target: Target, x: torch.Tensor) -> str:
 def loss_of(target: Target, x: torch.Tensor, advance: Callable[[int], None]) -> EncoderLoss:
     """The encoder against the least error at no larger L1."""
     return encoder_loss(target.model, target.engine, x, advance=advance)
+
+
+def frontier_drawn(loss: EncoderLoss) -> "Figure":
+    """The figure of error against weighted L1, of the data that the frontier is of: the encoder,
+    and the best codes of no larger norm than its own, datum by datum."""
+    if not loss.frontier:
+        raise InputError("the encoder leaves all units of these data silent, so there is no frontier; name other data")
+    curve = [(point.weight, point.error, point.proved, point.threshold) for point in loss.frontier]
+    norm, error, least = (loss.arrays[name][:FITTED_ON].mean().item() for name in ("weight", "error", "least"))
+    return frontier_figure(curve, {"encoder": (norm, error), "best codes, the L1 of each datum kept": (norm, least)})
 
 
 def print_loss(loss: EncoderLoss) -> None:
