@@ -67,8 +67,8 @@ def read_array(path: Path, key: str | None = None, *, text: bool = False) -> np.
     """Read an array of numbers from a file: that called `key` where the file holds several (not
     needed if it is alone).
 
-    The array of a .npy or idx file, and of an HDF5 file where it lies in one piece, is mapped to
-    memory, read-only: what is not looked at is not read.
+    The array of a .npy, .safetensors or idx file, and of an HDF5 file where it lies in one piece,
+    is mapped to memory, read-only: what is not looked at is not read.
 
     Args:
         path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, or an idx file, packed (.gz) or not.

@@ -1,6 +1,7 @@
-"""Files of safetensors, which hold arrays by name and no code; the library of that name reads
-them. What NumPy has no type for, such as bfloat16, becomes float32."""
+"""Files of safetensors, which hold arrays by name and no code: those are mapped to memory. What
+NumPy has no type for, such as bfloat16, is read as float32 by the library of that name."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -11,15 +12,16 @@ import numpy as np
 
 from itervae.formats.kinds import Format, check_memory, named
 
-BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
-    "BOOL": 1,
+TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
-"""Of a value of each of the types that NumPy has, as the file calls them."""
+"""The types that NumPy has, by what the file calls them."""
 
 
 @contextmanager
 def _opened(path: Path, framework: str = "numpy") -> Iterator[Any]:
+    """The file as the library opens it, which checks its head against its length."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -35,13 +37,15 @@ def _names(path: Path) -> list[str]:
 
 
 def _read(path: Path, name: str) -> np.ndarray:
-    with _opened(path) as file:
-        head = file.get_slice(name)
-        kind, size = head.get_dtype(), prod(head.get_shape())
-        check_memory(BYTES.get(kind, 4) * size, named(path, name), "save it as a .npy file")
-        if kind in BYTES:
-            return file.get_tensor(name)
-    with _opened(path, "pt") as file:
+    with _opened(path), path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        head = json.loads(stream.read(size))[name]
+    kind, shape, start = head["dtype"], tuple(head["shape"]), head["data_offsets"][0]
+    if kind in TYPES:
+        dtype = np.dtype(TYPES[kind])
+        return np.memmap(path, dtype, "r", 8 + size + start, shape) if prod(shape) else np.zeros(shape, dtype)
+    check_memory(4 * prod(shape), named(path, name), "save it as float32")
+    with _opened(path, "pt") as file:  # of torch, which takes seconds to import
         return file.get_tensor(name).float().numpy()
 
 
