@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import sparse_encode
 
 import itervae
@@ -92,6 +92,18 @@ def test_a_named_threshold_is_kept_and_infer_gives_the_codes_of_the_encoder(the,
     assert "threshold 0.4" in capsys.readouterr().err
     cli.main(["infer", "sae", "--threshold", "0.4", "--input", "x.npy", "--output", "o.npz", "--inference", "optimal"])
     np.testing.assert_allclose(np.load("o.npz")["coefficients"], lasso(y, atoms, 0.4), atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["layer_norm", "rescaled"])
+def test_inputs_are_normalized_as_the_file_says(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(__file__).parents[1] / f"data/saes/saelens_{kind}"
+    theirs = np.load(folder / "expected.npz")
+    np.save("x.npy", theirs["x"])
+    cli.main(["infer", str(folder), "--threshold", "1", "--input", "x.npy", "--output", "c.npz"])
+    norms = np.linalg.norm(load_file(folder / "sae_weights.safetensors")["W_dec"], axis=1)
+    np.testing.assert_allclose(np.load("c.npz")["coefficients"], theirs["codes"] * norms, rtol=1e-5, atol=1e-5)
+    assert "before" in capsys.readouterr().err
 
 
 def test_python_measures_the_same(the):
