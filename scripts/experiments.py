@@ -103,6 +103,25 @@ def active_units(scale: str, images: str) -> list[Run]:
     ]
 
 
+def starts(scale: str, images: str) -> list[Run]:
+    """The Poisson family with a linear encoder from two starts of its rates, the published one and
+    the default of this package where an encoder is trained, five seeds each."""
+    updates, batch = (24_000, 250) if scale == SHORT else (321_000, 1000)
+    return [
+        _linear(
+            f"images-poisson-linear-{name}",
+            images,
+            "linear",
+            f"--family poisson --start-log-rate {start}",
+            updates,
+            batch,
+            seed,
+        )
+        for seed in range(5)
+        for name, start in {"start5": -5, "start1": -1}.items()
+    ]
+
+
 def dictionaries(scale: str, images: str) -> list[Run]:
     """The dictionaries of the four families with a linear encoder, of the Poisson family with the
     published start of its rates and with LCA inference, and of sparse coding by LCA and ISTA."""
@@ -165,4 +184,5 @@ EXPERIMENTS = {
     "active-units": Experiment("Active units", active_units),
     "knn": Experiment("Classification of MNIST codes, K = 10", knn),
     "dictionaries": Experiment("Dictionaries", dictionaries),
+    "starts": Experiment("Dictionaries of a linear encoder by the start of the prior rates", starts),
 }

@@ -188,6 +188,52 @@ def test_a_step_launches_its_products_and_one_kernel(latents, products, name):
     assert a_step == products | {"settle": 1}
 
 
+PASSES = ("clamp", "moments", "misfit", "misfit_back", "moments_back", "clamp_back")
+"""The kernels of what an update of an encoder does to arrays of the batch beside its products."""
+UPDATES = {"poisson": (47, 116), "gaussian": (51, 99), "laplace": (51, 139)}
+"""Launches of such an update up to the gradient, most of them on a few numbers; and in tensors."""
+
+
+def update_launches(case, compiled, monkeypatch):
+    """What an update of a linear encoder launches up to the gradient, as `Launches` counts it."""
+    monkeypatch.setattr(devices, "on_cpu", lambda value: False)
+    monkeypatch.setattr(devices, "takes_triton", lambda value: compiled)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # on the CPU, or there would be no way back
+        model = build_model(MODELS[case], (8, 8))
+        engine, x = build(model, "amortized"), torch.randn(5, 64)
+        with Waits(numbers=False) as waits, devices.put_off(), Launches() as launches:
+            found = infer(model, engine, x)
+            model.free_energy(x, found.posterior).total.mean().backward()
+            assert waits.places == []
+    assert all(value.grad is not None for module in (model, engine) for value in module.parameters())
+    return launches.counts
+
+
+@pytest.mark.skipif(triton is None, reason="without triton updates are in tensors")
+@pytest.mark.parametrize("case", UPDATES)
+def test_an_update_launches_its_products_and_a_kernel_for_each_pass(case, monkeypatch):
+    """Five products: of the encoder and Φ, and back to both and to the mean."""
+    fused, plain = (update_launches(case, compiled, monkeypatch) for compiled in (True, False))
+    assert {name: fused[name] for name in PASSES} == dict.fromkeys(PASSES, 1)
+    assert fused["mm"] + fused["addmm"] == plain["mm"] + plain["addmm"] == 5
+    most, least = UPDATES[case]
+    assert fused.total() <= most
+    assert plain.total() >= least
+
+
+@pytest.mark.skipif(triton is None, reason="without triton the pass is in tensors")
+@pytest.mark.parametrize("case", UPDATES)
+def test_the_exact_free_energy_of_a_gpu_is_one_pass(case):
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        model, x = build_model(MODELS[case], (8, 8)), torch.randn(5, 64)
+        q = model.posterior(model.prior().u.expand(5, -1).contiguous())
+        with Waits(numbers=False) as waits:
+            found = model.free_energy(x, q)
+        assert found.total.device.type == "cuda"
+        assert waits.places == []
+        assert waits.kernels == {"moments", "misfit"}
+
+
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("gradient", [None, *GRADIENTS])
 @pytest.mark.parametrize(("case", "name"), list(fitting_pairs()))

@@ -27,6 +27,7 @@ from itervae.data.patches import tile_image
 from itervae.data.photographs import prepare_images
 from itervae.data.pictures import check_intensities, to_grey, white_level
 from itervae.data.prepared import Inputs
+from itervae.data.recordings import check_rate, prepared
 from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
@@ -100,6 +101,7 @@ class Preparation:
             return self._of_array(array, "the array", kind)
         path = Path(given).expanduser()
         if is_array_file(path):
+            check_rate(path, self.fitted)
             return self._of_array(read_array(path, key), named(path, key), kind)
         if not self._on_pictures:
             raise InputError(
@@ -191,6 +193,8 @@ class Preparation:
             )
         scale = self.settings.divide_by
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
+        if self.settings.data == "recordings":
+            x, how = prepared(x[:].unflatten(1, self.shape), self.fitted).flatten(1), "prepared as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} rows of {dim} values, {how}")
 
     def _another_size(self, shape: tuple[int, ...]) -> bool:
@@ -202,6 +206,9 @@ class Preparation:
     def _sized(self, array: np.ndarray, where: str) -> Inputs:
         scale, size = self.settings.divide_by, "x".join(map(str, array.shape[1:]))
         x = large_rows(flattened(array), where, scale, self.settings.missing == "nan")[:].unflatten(1, array.shape[1:])
+        if self.settings.data == "recordings":
+            taken = f"{where} was taken for {len(x)} recordings of {size} values, whole, prepared as those of the run"
+            return Inputs(prepared(x, self.fitted), taken=taken)
         how = "as they are" if scale == 1 else f"divided by {scale:g} as those of the run"
         return Inputs(x, taken=f"{where} was taken for {len(x)} data of {size} values, whole, {how}")
 
@@ -261,22 +268,28 @@ class Preparation:
     def _tiles(
         self, pictures: Iterable[Tensor], numbers: list[int], where: str, scenes: tuple[int, ...] | None
     ) -> Inputs:
-        """Patches of pictures that are prepared or, for a run on video, grey in [0, 1]."""
+        """Patches of pictures that are prepared or, for a run on video, grey in [0, 1]; for a
+        convolutional dictionary whole pictures, of one size."""
         video = self.settings.data == "video"
         x, positions, sizes = [], [], set()
         for number, picture in zip(numbers, pictures, strict=True):
             sizes.add("x".join(map(str, picture.shape)))
             image = filter_image(picture.double()).float() if video else picture
-            patches, corners = tile_image(image, self.side)
+            if self.atom_size is None:
+                patches, corners = tile_image(image, self.side)
+            else:
+                patches, corners = image[None], torch.zeros(1, 2, dtype=torch.int64)
             x.append(patches * self.fitted["scale"] if video else patches)
             positions.append(torch.cat([torch.full((len(corners), 1), number), corners], 1))
         what = "frames of film" if scenes is not None else "picture" if len(x) == 1 else "pictures"
         how = "whitened as the frames that the run was trained on" if video else "prepared as those of the run"
         pixels = sizes.pop() if len(sizes) == 1 else "several sizes of"
+        if self.atom_size is not None and sizes:
+            raise InputError(f"{where} holds pictures of several sizes; give those of one size at a time.")
+        cut = "whole" if self.atom_size else f"in {sum(map(len, x))} patches of {self.side}x{self.side}"
         return Inputs(
             torch.cat(x),
             torch.cat(positions),
-            f"{where} was taken for {len(x)} {what} of {pixels} pixels, {how}, in {sum(map(len, x))} patches of "
-            f"{self.side}x{self.side}",
+            f"{where} was taken for {len(x)} {what} of {pixels} pixels, {how}, {cut}",
             scenes,
         )

@@ -47,6 +47,9 @@ SOURCES: dict[str, SourceKind] = {
             "labels", "labels_key", "val_labels", "val_labels_key",
         ),
     ),
+    "recordings": SourceKind(
+        Listed(f"{HERE}.recordings:recordings_source"), reads=("data_path", "data_key", "val_share", "patch_size")
+    ),
     "mnist": SourceKind(Listed(f"{HERE}.benchmarks:mnist_source"), reads=()),
     "cifar16": SourceKind(
         Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", "whiten", "local_contrast", "contrast_rule")

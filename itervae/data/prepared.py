@@ -30,7 +30,8 @@ class Inputs(Shown):
     scenes: tuple[int, ...] | None = None
 
     def sequences(self) -> Tensor:
-        """Film as sequences (n, T, D), one for each place of a patch, for `filter_sequence`.
+        """Film as sequences (n, T, D), one for each place of a patch, for `filter_sequence`; of
+        whole frames (1, T, H, W).
 
         Raises:
             InputError: the input is no film.

@@ -33,11 +33,12 @@ class DataSettings:
     data: Annotated[str, OneOf(SOURCES, members=True)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows or images of your own
     array, MNIST, grey CIFAR-10, or labelled pictures of torchvision, such as
-    torchvision:FashionMNIST; as sequences your own video, or windows that drift over the two
-    photographs as the eye does."""
+    torchvision:FashionMNIST; windows of recordings; as sequences your own video, or windows that
+    drift over the two photographs as the eye does."""
     data_path: Path | None = None
     """images: a folder of pictures, one picture, or a stack in the file of an array; array: a file
-    (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); video: a file
+    (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); recordings: a
+    .wav file, a folder of them, or an array (N, T) or (N, C, T); video: a file
     (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
     (.npz); torchvision: the folder of its files, if they are there."""
     data_key: str | None = None
@@ -67,7 +68,8 @@ class DataSettings:
     val_labels_key: str | None = None
     """Name of its array; without --val-labels it is looked for where the validation set is."""
     patch_size: int = 16
-    """Side of the square patches cut from images, in pixels."""
+    """Side of the square patches cut from images, in pixels; of recordings the samples of a
+    window."""
     frames: int = 16
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from itervae import devices
 from itervae.arrays import as_tensor
 from itervae.distributions.moments import Moments, fused
 from itervae.errors import InputError
@@ -159,24 +158,3 @@ def unit_kl(posterior: Family, prior: Family) -> Tensor:
     """KL(q(z_k | x) ‖ p(z_k)) of the marginals of each latent (..., K), nats: one rule for every
     family."""
     return posterior.unit_kl(prior)
-
-
-def within(u: Tensor, limit: float) -> bool:
-    """Whether it is known that no number is above a limit; to look would be to wait on a GPU."""
-    if not devices.on_cpu(u) or torch.compiler.is_compiling():
-        return False
-    return not u.numel() or bool(u.detach().amax() <= limit)
-
-
-def clamped(u: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """`soft_clamp`, and how many numbers of each datum are above the limit (...)."""
-    if within(u, limit):
-        return u, torch.zeros(u.shape[:-1], device=u.device, dtype=torch.long)
-    return soft_clamp(u, limit), (u.detach() > limit).sum(-1)
-
-
-def soft_clamp(u: Tensor, limit: float) -> Tensor:
-    """u where u ≤ limit, else limit + tanh(u − limit): slope and curvature continuous, below limit
-    + 1 everywhere."""
-    excess = (u - limit).clamp_min(0)
-    return u.clamp_max(limit) + torch.tanh(excess)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
-from itervae.distributions.family import clamped
+from itervae.distributions.clamp import clamped
 from itervae.distributions.location_scale import HALF_LOG_2PI, LocationScale, relative
 from itervae.errors import InputError
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from itervae.arrays import as_tensor
-from itervae.distributions.family import Family, clamped
+from itervae.distributions.clamp import clamped
+from itervae.distributions.family import Family
 from itervae.errors import InputError
 
 CLAMP = 5.0

@@ -1,4 +1,4 @@
-"""The exact free energy's pass over (B, K): one forward and one back, on a CPU in compiled code.
+"""The exact free energy's pass over (B, K): one forward and one back, in compiled code.
 
 Under a linear decoder Φ and a Gaussian likelihood, all that the exact free energy needs of a
 posterior is its mean μ (B, K), which is multiplied by Φ, and two numbers a datum: the spread Σ_k
@@ -11,12 +11,13 @@ prior:
                                      t = |μ − m|/s,                       d = log(s/S)
 
 In tensors each of them takes a dozen passes over memory, and as many back. They are asked for by
-`Family.moments`; where these cannot be used (another precision, or device, or a second derivative),
-they are in tensors.
+`Family.moments`; where these cannot be used (another precision, a second derivative, or a GPU
+without Triton), they are in tensors.
 """
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -48,25 +49,32 @@ def fused(kind: str, u: Tensor, prior: Tensor, norms: Tensor | None, in_tensors:
         norms: c (K,); None where the spread does not matter.
         in_tensors: the same in tensors, for the derivatives that compiled code does not have.
     """
-    if u.ndim != 2 or not (devices.on_cpu(u) and compilable(u) and compilable(prior)) or prior.dtype != u.dtype:
+    if u.ndim != 2 or not (compilable(u) and compilable(prior)) or _kind(prior) != _kind(u):
         return None
     latents = u.shape[1] if kind == "poisson" else u.shape[1] // 2
     norms = u.new_zeros(latents) if norms is None else norms
-    if prior.shape not in (u.shape, u.shape[1:]) or (norms.shape, norms.dtype) != ((latents,), u.dtype):
+    if prior.shape not in (u.shape, u.shape[1:]) or norms.shape != (latents,) or _kind(norms) != _kind(u):
         return None  # compiled code would read beyond them, where tensors are broadcast or refused
     return _Moments.apply(u, prior, norms, kind, in_tensors)  # pyright: ignore[reportReturnType]
+
+
+def _kind(value: Tensor) -> tuple[torch.dtype, torch.device]:
+    return value.dtype, value.device
 
 
 class _Moments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, prior: Tensor, norms: Tensor, kind: str, in_tensors: InTensors) -> Moments:
+        ctx.set_materialize_grads(False)
+        ctx.kind, ctx.in_tensors = kind, in_tensors
+        if not devices.on_cpu(u):
+            ctx.save_for_backward(u, prior, norms)
+            return _on_gpu().moments(u, prior, norms, kind)
         mean, arrays = ARRAYS[kind](u, torch.atleast_2d(prior))
         spread, kl = u.new_empty(len(u)), u.new_empty(len(u))
         given = map(operand, (u, *arrays, norms))
         run(KERNELS, kind, mean, *given, SERIES[u.dtype], operand(spread), operand(kl))
         ctx.save_for_backward(u, prior, norms, *arrays)
-        ctx.set_materialize_grads(False)
-        ctx.kind, ctx.in_tensors = kind, in_tensors
         return mean, spread, kl
 
     @staticmethod
@@ -75,6 +83,11 @@ class _Moments(torch.autograd.Function):
         kind, needed = ctx.kind, ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # what is found here will be differentiated
             return *_gradient(ctx.in_tensors, (u, prior, norms), needed, grad_outputs, again=True), None, None
+        if not devices.on_cpu(u):
+            to_u, each, sums = _on_gpu().moments_back(u, prior, norms, *grad_outputs, kind, *needed[1:])
+            total = sums.sum(0) if sums.shape[1] else sums
+            to_prior = each if prior.ndim == 2 else total[: len(prior) // len(norms)].flatten()
+            return to_u, to_prior if needed[1] else None, total[-1] if needed[2] else None, None, None
         to_mean, to_spread, to_kl = (u.new_zeros(()) if grad is None else grad for grad in grad_outputs)
         to_spread, to_kl = to_spread.expand(len(u)), to_kl.expand(len(u))
         to_u = to_prior = to_norms = None
@@ -91,6 +104,11 @@ class _Moments(torch.autograd.Function):
         if needed[2]:
             to_norms = to_spread @ (2 * arrays[0].square() if kind == "laplace" else arrays[0])
         return to_u, to_prior, to_norms, None, None
+
+
+def _on_gpu() -> Any:
+    """The kernels of a GPU, as operations of torch."""
+    return import_module(f"{KERNELS}_triton")
 
 
 def _gradient(

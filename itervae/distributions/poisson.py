@@ -17,7 +17,8 @@ from itervae.arguments import as_number, check_choice
 from itervae.arrays import as_tensor
 from itervae.devices import check_value
 from itervae.distributions.arrivals import relaxed_poisson_sample
-from itervae.distributions.family import Family, clamped
+from itervae.distributions.clamp import clamped
+from itervae.distributions.family import Family
 from itervae.distributions.gumbel import gumbel_poisson_sample
 from itervae.distributions.registry import INDICATORS, MAX_LOG_RATE
 from itervae.errors import InputError, described

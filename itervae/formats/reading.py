@@ -18,6 +18,7 @@ from itervae.formats.matlab import matlab_format
 from itervae.formats.numpy_files import numpy_format
 from itervae.formats.safetensors_files import SAFETENSORS
 from itervae.formats.text import CSV
+from itervae.formats.wave import WAVE
 
 T = TypeVar("T")
 FORMATS: dict[str, Callable[[Path], Format]] = {
@@ -28,6 +29,7 @@ FORMATS: dict[str, Callable[[Path], Format]] = {
     ".h5": lambda path: HDF5,
     ".hdf5": lambda path: HDF5,
     ".safetensors": lambda path: SAFETENSORS,
+    ".wav": lambda path: WAVE,
 }
 """How a file is read, by its suffix; idx files are known by their whole name."""
 
@@ -71,7 +73,8 @@ def read_array(path: Path, key: str | None = None, *, text: bool = False) -> np.
     is mapped to memory, read-only: what is not looked at is not read.
 
     Args:
-        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, or an idx file, packed (.gz) or not.
+        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, .wav, or an idx file, packed (.gz) or
+            not.
         key: name of the array.
         text: whether its values may be text too.
 

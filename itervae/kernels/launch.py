@@ -47,6 +47,12 @@ def operand(value: Tensor) -> Any:
     return value.numpy()[()] if devices.on_cpu(value) else value
 
 
+def rows(value: Tensor) -> Tensor:
+    """A tensor whose rows have their numbers side by side, for a kernel that is told the distance
+    from row to row."""
+    return value if value.stride(-1) == 1 else value.contiguous()
+
+
 def run(module: str, name: str, like: Tensor, *given: Any) -> None:
     """Run a kernel on all data: on a GPU the one of that name in `module`_triton; on a CPU that of
     `module`_numba, in as many threads as torch has where `like` (B, K) is worth it, or else its

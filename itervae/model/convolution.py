@@ -8,8 +8,11 @@ dimension, as many of its steps beyond one border as beyond the other, to one.
 """
 
 import math
+import threading
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +100,7 @@ class Convolution(LinearOperator):
 
     def forward(self, z: Tensor) -> Tensor:
         maps = z.reshape(-1, len(self.atoms), *self.places)
-        whole = self._joined(SPREAD[len(self.shape)](maps, self._phases(self._widened(self.atoms))))
+        whole = self._joined(_product(SPREAD, maps, self._phases(self._widened(self.atoms))))
         inside = (slice(grid.before, grid.before + grid.size) for grid in self.grids)
         return whole[(..., *inside)].reshape(*z.shape[:-1], self.size)
 
@@ -117,7 +120,7 @@ class Convolution(LinearOperator):
         extra = [-width % self.stride for width in atoms.shape[2:]]
         sides = [(grid.before, grid.after + more) for grid, more in zip(self.grids, extra, strict=True)]
         signal = functional.pad(signal, [side for pair in reversed(sides) for side in pair])
-        return CONVOLVE[len(self.shape)](self._phases(signal), self._phases(self._widened(atoms)))
+        return _product(CONVOLVE, self._phases(signal), self._phases(self._widened(atoms)))
 
     def _widened(self, atoms: Tensor) -> Tensor:
         """Atoms with zeros up to widths that are multiples of the stride."""
@@ -142,6 +145,25 @@ class Convolution(LinearOperator):
         split = phases.reshape(len(phases), -1, *(s,) * n, *phases.shape[2:])
         order = [index for i in range(n) for index in (2 + n + i, 2 + i)]
         return split.permute(0, 1, *order).reshape(*split.shape[:2], *(s * length for length in phases.shape[2:]))
+
+
+_one_at_a_time = threading.Lock()
+
+
+def _product(kinds: dict[int, Callable[..., Tensor]], values: Tensor, atoms: Tensor) -> Tensor:
+    """A product of those in `CONVOLVE` or `SPREAD`, in float64 as sums of products, which is what
+    certificates count on. cuDNN may take a Fourier transform, or Winograd's algorithm. What torch
+    has beside it unfolds the values (im2col) and multiplies matrices."""
+    product = kinds[values.ndim - 2]
+    if not (values.is_cuda and values.dtype == torch.float64):
+        return product(values, atoms)
+    cudnn: Any = torch.backends.cudnn
+    with _one_at_a_time:  # or one thread might take for the user's what another has set
+        before, cudnn.enabled = cudnn.enabled, False
+        try:
+            return product(values, atoms)
+        finally:
+            cudnn.enabled = before
 
 
 class ConvolutionalDecoder(OperatorDecoder):

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from itervae import devices
 from itervae.arguments import (
     check_devices,
     check_generator,
@@ -31,8 +30,8 @@ from itervae.errors import InputError, described
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.estimators import estimators_of, exact_terms, sampled_reconstruction
 from itervae.model.likelihood import GaussianLikelihood, Likelihood
-from itervae.model.observation import as_precision
-from itervae.model.operators import Dense, LinearOperator, OperatorDecoder
+from itervae.model.observed import ObservationModel
+from itervae.model.operators import Dense, OperatorDecoder
 from itervae.model.prior import Prior
 from itervae.model.priors.sparse_code import SparsityPrior
 from itervae.showing import Shown
@@ -70,7 +69,7 @@ class FreeEnergy(Shown):
     total: Tensor
 
 
-class GenerativeModel(nn.Module):
+class GenerativeModel(ObservationModel):
     """p(x, z) = p(z)·p(x | decoder(z)), with the weight β of the KL, which belongs to the model and
     is saved with it.
 
@@ -86,9 +85,6 @@ class GenerativeModel(nn.Module):
 
     settings: Any
     """What `build_model` made it of; None where it was composed by hand."""
-    missing: bool = False
-    """Whether NaN in data stands for a value that was not seen; else it is refused."""
-    beta: Tensor
 
     def __init__(
         self,
@@ -112,17 +108,18 @@ class GenerativeModel(nn.Module):
                     "sparse coding was given another likelihood than a Gaussian of variance 1, or a beta other than 1; "
                     "scale its threshold instead"
                 )
+        shape = check_shape(shape)
         given = likelihood.log_variance if isinstance(likelihood, GaussianLikelihood) else torch.zeros(())
         if given.shape not in ((), (math.prod(shape),)):
             raise InputError(
-                f"the likelihood has {len(given)} variances, and data of shape {tuple(shape)} have "
+                f"the likelihood has {len(given)} variances, and data of shape {shape} have "
                 f"{math.prod(shape)} values; expected one for each, or one for all"
             )
         self.settings: Any = None
         self.prior = prior
         self.decoder = decoder
         self.likelihood = likelihood
-        self.shape = check_shape(shape)
+        self.shape = shape
         self.register_buffer("beta", torch.tensor(beta))
         if isinstance(decoder, OperatorDecoder):
             self.operator()  # refused now and not when it is used
@@ -152,12 +149,6 @@ class GenerativeModel(nn.Module):
         found.decoder, found.prior = decoder, self.prior.at(decoder.places)
         return found
 
-    @property
-    def places(self) -> tuple[int, ...]:
-        """Places of a map of a convolutional dictionary, along each dimension; () of any other
-        model."""
-        return self.decoder.operator().places if isinstance(self.decoder, ConvolutionalDecoder) else ()
-
     def maps(self, z: Tensor) -> Tensor:
         """Latents (..., K) of a convolutional dictionary as maps (..., maps, *places).
 
@@ -169,10 +160,6 @@ class GenerativeModel(nn.Module):
                 f"this model has a {type(self.decoder).__name__}; expected a ConvolutionalDecoder, of maps"
             )
         return z.reshape(*z.shape[:-1], self.prior.maps, *self.decoder.operator().places)
-
-    def signal(self, x: Tensor) -> Tensor:
-        """Data (..., D), such as `decode` gives, in their natural shape (..., *shape)."""
-        return x.reshape(*x.shape[:-1], *self.shape)
 
     def meet(self, x: Tensor) -> tuple["GenerativeModel", Tensor]:
         """The model for data x, and these as rows (B, D). Of a convolutional dictionary x may have
@@ -186,21 +173,6 @@ class GenerativeModel(nn.Module):
             return self, x
         shape = tuple(x.shape[1:])
         return (self if shape == self.shape else self.at(shape)), x.flatten(1)
-
-    @property
-    def convolutional(self) -> bool:
-        """Whether atoms may lie anywhere on data, which may be of any size (`at`)."""
-        return isinstance(self.decoder, ConvolutionalDecoder)
-
-    @property
-    def atom_size(self) -> int | None:
-        """The largest side of the atoms of a convolutional dictionary; None of another."""
-        return max(self.decoder.weight.shape[2:]) if isinstance(self.decoder, ConvolutionalDecoder) else None
-
-    @property
-    def size(self) -> int:
-        """D."""
-        return math.prod(self.shape)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -222,87 +194,6 @@ class GenerativeModel(nn.Module):
         """Whether the reconstruction term has a closed form: a linear decoder under a Gaussian
         likelihood."""
         return {"linear decoder", "Gaussian likelihood"} <= self.capabilities
-
-    def operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
-        """Φ of a linear decoder, as its parameters are now, computed in a precision, or in their
-        own.
-
-        Raises:
-            InputError: the decoder is not linear, or its operator not of D × K.
-        """
-        if not isinstance(self.decoder, OperatorDecoder):
-            raise InputError(
-                f"this model has a {type(self.decoder).__name__}, which has no dictionary; expected a linear decoder"
-            )
-        operator = self.decoder.operator(dtype)
-        found, expected = (operator.size, operator.latents), (self.size, self.latents)
-        if found != expected:
-            remedy = "transpose it" if found == expected[::-1] else "make it of that shape"
-            raise InputError(f"the dictionary has shape {found}; expected {expected}, one atom a column: {remedy}")
-        return operator
-
-    def observed(
-        self, x: Tensor, precision: Tensor | None = None, dtype: torch.dtype | None = None
-    ) -> tuple[Tensor, LinearOperator]:
-        """The data and Φ of a linear decoder x̂ = Φz + b in units in which all values have the same
-        variance σ²: √w·(x − b) (B, D) and diag(√w)Φ, w the precision."""
-        x, operator = self.standard(x), self.standard_operator(dtype)
-        if precision is None:
-            return x, operator
-        root = precision.to(x.dtype).sqrt()
-        return root * x, operator.weighted(root)
-
-    def standard(self, x: Tensor) -> Tensor:
-        """x − b (B, D), in the precision of x, of a linear decoder x̂ = Φz + b; over the σ of each
-        value where they differ."""
-        assert isinstance(self.decoder, OperatorDecoder)
-        offset, root = self.decoder.offset(x.dtype), self._root(x.dtype)
-        x = x if offset is None else x - offset
-        return x if root is None else root * x
-
-    def standard_operator(self, dtype: torch.dtype | None = None) -> LinearOperator:
-        """Φ of a linear decoder; its rows over the σ of each value where they differ."""
-        operator = self.operator(dtype)
-        root = self._root(dtype or self.beta.dtype)
-        return operator if root is None else operator.weighted(root)
-
-    def _root(self, dtype: torch.dtype) -> Tensor | None:
-        return self.likelihood.root(dtype) if isinstance(self.likelihood, GaussianLikelihood) else None
-
-    def seen(self, x: Tensor, precision: Any = None) -> tuple[Tensor, Tensor | None]:
-        """The data (B, D) with values that are not seen at the bias of a linear decoder, or at 0;
-        and the precision of each, (D,) or (B, D), None where it is 1 everywhere.
-
-        Values are not seen where their precision is 0 and, if the model is told so (`missing`),
-        where they are NaN.
-        """
-        precision = as_precision(precision, x)
-        if self.missing and not (devices.on_cpu(x) and not x.isnan().any()):
-            known = ~x.isnan()
-            precision = known.to(x.dtype) if precision is None else precision.where(known, 0)
-        if precision is None:
-            return x, None
-        offset = self.decoder.offset(x.dtype) if isinstance(self.decoder, OperatorDecoder) else None
-        return torch.where(precision > 0, x, 0 if offset is None else offset.detach()), precision
-
-    @property
-    def dictionary(self) -> Tensor:
-        """Φ (D, K) of a dense linear decoder; InputError for another decoder."""
-        operator = self.operator()
-        if not isinstance(operator, Dense):
-            raise InputError(
-                f"this model has a {type(self.decoder).__name__}, whose operator is no matrix; expected a LinearDecoder"
-            )
-        return operator.dictionary
-
-    @property
-    def atoms(self) -> tuple[Tensor, tuple[int, ...]] | None:
-        """Atoms as columns (d, K), and the shape of each: those of a dictionary, or of a
-        convolutional one; None where there are none."""
-        if isinstance(self.decoder, ConvolutionalDecoder):
-            weight = self.decoder.operator().atoms
-            return weight.flatten(1).mT, tuple(weight.shape[1 if weight.shape[1] > 1 else 2 :])
-        return (self.dictionary, self.shape) if "dense dictionary" in self.capabilities else None
 
     def per_atom(self, value: Tensor) -> Tensor:
         """Latents (..., K) summed over the places of each atom, which are one unless it is

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from itervae.arguments import check_whole
+from itervae.model.misfit import squared_distance, squared_misfit
 from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
 
@@ -73,7 +74,7 @@ class LinearOperator(ABC):
 
     def misfit(self, x: Tensor, z: Tensor) -> Tensor:
         """‖x − Φz‖² (B,)."""
-        return (x - self.forward(z)).square().sum(-1)
+        return squared_distance(x, self.forward(z))
 
     def adjoint_residual(self, s: Tensor, r: Tensor) -> Tensor:
         """s − Φᵀr (B, K), s (K,) or (B, K)."""
@@ -113,29 +114,6 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, LinearOperator):
         return a.equals(b)
     return torch.equal(a, b) if isinstance(a, Tensor) else a == b
-
-
-class _Misfit(torch.autograd.Function):
-    """‖x − Φz‖² (B,) in as few passes as there can be, forward and back."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, z: Tensor, dictionary: Tensor) -> Tensor:
-        residual = torch.addmm(x, z, dictionary.mT, alpha=-1)
-        ctx.save_for_backward(x, z, dictionary, residual)
-        return residual.square().sum(-1)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, z, dictionary, residual = ctx.saved_tensors
-        if torch.is_grad_enabled():  # what is found here will be differentiated
-            residual = torch.addmm(x, z, dictionary.mT, alpha=-1)
-        pull = residual * (-2 * grad_outputs[0])[:, None]
-        needs_x, needs_z, needs_dictionary = ctx.needs_input_grad
-        return (
-            -pull if needs_x else None,
-            pull @ dictionary if needs_z else None,
-            pull.mT @ z if needs_dictionary else None,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +165,7 @@ class Dense(LinearOperator):
         return torch.addmm(x, z, self.dictionary.mT, alpha=-1)
 
     def misfit(self, x: Tensor, z: Tensor) -> Tensor:
-        if x.dtype != self.dictionary.dtype or z.ndim != 2:
-            return super().misfit(x, z)
-        return _Misfit.apply(x, z, self.dictionary)  # pyright: ignore[reportReturnType]
+        return squared_misfit(x, z, self.dictionary)
 
     def adjoint_residual(self, s: Tensor, r: Tensor) -> Tensor:
         return torch.addmm(s, r, self.dictionary, alpha=-1)

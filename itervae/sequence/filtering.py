@@ -137,7 +137,7 @@ def filter_sequence(
     Args:
         model, engine: as of `infer`.
         frames: a tensor or array (B, T, D), or an iterable of T frames (B, D), of which one is held
-            at a time.
+            at a time; of a convolutional dictionary also (B, T, *shape), of any size.
         carryover: how the prior of a frame comes from the posterior before.
         state: where an earlier call ended: 12 frames and 12 frames more are 24.
         start: one of `STARTS`: where the iteration of a frame begins.
@@ -163,7 +163,7 @@ def filter_sequence(
         frames = as_tensor("frames", frames, model.beta, "(B, T, D)")
     if isinstance(frames, Tensor):
         check_devices(frames, {"the model": model.beta})
-        _check(frames, model.missing)
+        _check(frames.flatten(2) if model.convolutional and frames.ndim > 3 else frames, model.missing)
     each = frames.unbind(1) if isinstance(frames, Tensor) else frames
     posteriors, priors, energies = [], [], []
     for x in each:

@@ -101,8 +101,7 @@ def load(
         carryover = make_carryover(settings, model)
         load_values(path, carryover, "carryover", content["carryover"])
         carryover = carryover.to(device).eval()
-    whole = None if settings.data.sequential else model.atom_size  # a carryover is for the places of a crop
-    prepare = Preparation(settings.data, shape, content.get("fitted", {}), atom_size=whole)
+    prepare = Preparation(settings.data, shape, content.get("fitted", {}), atom_size=model.atom_size)
     for part in (model, engine, carryover):
         if part is not None:
             part.requires_grad_(False)

@@ -5,7 +5,8 @@ algorithm with its own n_exp in place of ours. `plain` is a plain PyTorch progra
 model, clipping and optimizer. Then the other encoders and families, and each engine with its exact
 objective, as `itervae train` has it. The learning rate is next to nothing, so that all rounds do
 the same work. `over its products`: over the bare matrix products or convolutions that the update
-needs, of the same shapes, there and back.
+needs, of the same shapes, there and back. The rows of `passes` are of what lies between the
+products, in compiled code and in tensors.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from benchmarks import passes
 from benchmarks.figures import Point, ratios_figure
 from benchmarks.machine import Setup, achieved
 from benchmarks.roofline import moved
@@ -90,6 +92,7 @@ def run(setup: Setup) -> Iterator[dict[str, Any]]:
             times = alternate({**sides, **bare}, setup.rounds, setup.device)
             for name in sides if PLAIN in sides else list(sides)[2:]:
                 yield _row(name, batch, sides[name], times, setup)
+        yield from passes.run(batch, setup)
 
 
 def _one_pass(batch: int, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -269,7 +272,7 @@ class Updater:
 def figure(rows: list[dict[str, Any]]) -> "Figure":
     panels: dict[str, list[Point]] = {}
     for row in rows:
-        if row["what"] != EXACT:
+        if row["what"] != EXACT and f"over {EXACT}" in row:
             points = panels.setdefault(f"a parameter update, batch {row['batch']}", [])
             points.append(Point(row["what"].replace(", eat, ", ",\neat, "), "", row[f"over {EXACT}"]))
     return ratios_figure(panels, "time over the exact amortized update")

@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from families import seeded
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 import itervae
@@ -23,8 +25,12 @@ from itervae.model import (
     SparsityPrior,
     build_model,
 )
-from itervae.model.convolution import Convolution
+from itervae.model.convolution import CONVOLVE, SPREAD, Convolution
 
+needs_fakes = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11),
+    reason="fake CUDA tensors without a driver need torch 2.11",
+)
 CASES = {
     "1-D": ((1, 13), (4,), 1),
     "1-D, odd, stride 3": ((2, 17), (5,), 3),
@@ -75,6 +81,66 @@ def test_the_operator_is_the_matrix_of_its_columns(case):
     assert_close(operator.forward(z[None])[0], operator.forward(z))
     assert (operator.atom_norms() > 0).all()  # no place from which an atom touches nothing
     assert (matrix != 0).any(1).all()  # and no value that none reaches
+
+
+@needs_fakes
+@pytest.mark.parametrize("case", ["1-D", "2-D, stride 2", "3-D"])
+def test_float64_of_a_gpu_is_multiplied_without_cudnn(case, monkeypatch):
+    """Which may take another way to the sums than certificates count on, a Fourier transform, say;
+    torch itself unfolds and multiplies. All else keeps cuDNN."""
+    seen = []
+
+    def watched(product, transposed):
+        def watch(values, atoms):
+            n = values.ndim - 2
+            about = values, atoms, None, [1] * n, [0] * n, [1] * n, transposed, [0] * n, 1
+            backend = torch._C._select_conv_backend(*about) if values.is_cuda else None
+            seen.append((torch.backends.cudnn.enabled, backend))
+            return product(values, atoms)
+
+        return watch
+
+    for kinds, transposed in ((CONVOLVE, False), (SPREAD, True)):
+        for n in kinds:
+            monkeypatch.setitem(kinds, n, watched(kinds[n], transposed))
+    operator = operator_of(case)
+    for dtype, device in ((torch.float64, "cuda"), (torch.float32, "cuda"), (torch.float64, "cpu")):
+        seen.clear()
+        with FakeTensorMode():
+            atoms = torch.empty(operator.atoms.shape, dtype=dtype, device=device)
+            fake = Convolution(atoms, operator.shape, operator.stride)
+            z = torch.empty(2, fake.latents, dtype=dtype, device=device)
+            assert fake.adjoint(fake.forward(z)).shape == z.shape
+            fake.atom_norms()
+        apart = (dtype, device) == (torch.float64, "cuda")
+        assert [enabled for enabled, _ in seen] == [not apart] * 3
+        assert not apart or all(backend.name.startswith("Slow") for _, backend in seen)
+    assert torch.backends.cudnn.enabled
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_products_on_a_gpu_are_those_of_a_cpu(case):
+    operator = operator_of(case)
+    z = torch.randn(2, operator.latents, generator=seeded(1), dtype=torch.float64)
+    there, r = operator.map(Tensor.cuda), operator.forward(z)
+    assert_close(there.forward(z.cuda()).cpu(), r, rtol=1e-13, atol=1e-13)
+    assert_close(there.adjoint(r.cuda()).cpu(), operator.adjoint(r), rtol=1e-13, atol=1e-13)
+    assert_close(there.atom_norms().cpu(), operator.atom_norms(), rtol=1e-13, atol=1e-13)
+
+
+@needs_fakes
+def test_an_error_in_float64_gives_cudnn_back(monkeypatch):
+    def broken(values, atoms):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setitem(SPREAD, 1, broken)
+    with FakeTensorMode():
+        fake = Convolution(torch.empty(3, 1, 4, dtype=torch.float64, device="cuda"), (13,))
+        z = torch.empty(2, fake.latents, dtype=torch.float64, device="cuda")
+        with pytest.raises(RuntimeError, match="no memory"):
+            fake.forward(z)
+    assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.parametrize("case", CASES)

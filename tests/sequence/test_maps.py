@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from itervae import InputError
+from itervae.data import DataSettings, Preparation
 from itervae.inference import LCAUnrolled, Optimal
 from itervae.model import (
     ConvolutionalDecoder,
@@ -30,6 +31,7 @@ from itervae.sequence import (
     LinearMap,
     Mixing,
     filter_sequence,
+    filter_step,
 )
 from itervae.sequence.settings import LinearMapSettings
 
@@ -170,6 +172,23 @@ def test_a_carryover_that_reaches_predicts_what_moves():
         return total
 
     assert cost(moving) < 0.5 * cost(still)
+
+
+def test_film_is_filtered_whole():
+    """Frames of another size than the crops, each with the prior that the one before made."""
+    model = model_of()
+    carryover = learned(LinearMap.build(LinearMapSettings(reach=1), model)).requires_grad_(False)
+    film = torch.randint(0, 255, (4, 12, 9), generator=seeded(0)).to(torch.uint8)
+    prepare = Preparation(DataSettings(data="video"), SIDES, {"scale": 2.0}, atom_size=model.atom_size)
+    inputs = prepare(film.numpy())
+    assert inputs.x.shape == (4, 12, 9)
+    assert "4 frames of film of 12x9 pixels" in inputs.taken
+    frames = inputs.sequences().double()
+    found = filter_sequence(model, Optimal(), frames, carryover)
+    state, larger = None, model.at((12, 9))
+    for time in range(4):
+        _, prior, state = filter_step(larger, Optimal(), frames[:, time].flatten(1), carryover, state)
+        assert_close(found.prior[:, time], prior.u)
 
 
 def test_what_does_not_fit_is_refused():

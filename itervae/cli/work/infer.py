@@ -230,8 +230,8 @@ def _posteriors(
     carryover, first = run.carryover.to(device), run.settings.sequence.start
     state: FilterState | None = None
     for number, frame in enumerate(inputs.x.chunk(_frames(inputs))):
-        x, before = frame.to(device), None if number in inputs.scenes else state
+        (fitting, x), before = model.meet(frame.to(device)), None if number in inputs.scenes else state
         found, prior, state = filter_step(
-            model, engine, x, carryover, before, start=first, steps=steps, generator=generator
+            fitting, engine, x, carryover, before, start=first, steps=steps, generator=generator
         )
-        yield Part(x, model, found, prior)
+        yield Part(x, fitting, found, prior)
