@@ -73,8 +73,8 @@ def read_array(path: Path, key: str | None = None, *, text: bool = False) -> np.
     is mapped to memory, read-only: what is not looked at is not read.
 
     Args:
-        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, .wav, or an idx file, packed (.gz) or
-            not.
+        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, .wav, or an idx file, packed (.gz)
+            or not.
         key: name of the array.
         text: whether its values may be text too.
 
