@@ -54,7 +54,7 @@ def lasso(y, atoms, threshold):
 @pytest.mark.usefixtures("unchecked")
 def test_gap_without_a_threshold_fits_one_and_proves_what_the_encoder_loses(the, capsys):
     y, atoms, a = the
-    outputs = ("--json", "g.json", "--save", "g.npz", "--frontier", "f.png", "--figure", "g.png")
+    outputs = ("--json", "g.json", "--save", "g.npz", "--frontier", "f.png")
     cli.main(["gap", "sae", *DATA, "--engines", "encoder", *outputs])
     said, report, arrays = capsys.readouterr(), json.loads(Path("g.json").read_text()), np.load("g.npz")
     loss, threshold = report["encoder"], report["threshold"]
