@@ -28,11 +28,11 @@ DEFAULT_LOG_RATE = -5.0
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`, and `bias` if it has
-    one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance` and `beta` of the
-    others; and `log_rate` (K,) of a Poisson prior. A convolutional one has `kind` (the text
-    convolution), `atoms` (K, C, *widths) and `stride` in place of the dictionary, and the shape is
-    that of the data it was trained on; it takes any other.
+    """Write a linear model to an .npz or .safetensors file: `dictionary` (D, K) and `shape`, and
+    `bias` if it has one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance`
+    and `beta` of the others; and `log_rate` (K,) of a Poisson prior. A convolutional one, in .npz
+    alone, has `kind` (the text convolution), `atoms` (K, C, *widths) and `stride` in place of the
+    dictionary, and the shape is that of the data it was trained on; it takes any other.
 
     `load_dictionary` reads sparse coding as such. It makes a Poisson model of any other file, with
     rates to be given where the file has none.
