@@ -11,6 +11,7 @@ from itervae.lazy import lazily
 if TYPE_CHECKING:
     from itervae.inference import build_engine, infer
     from itervae.model import build_model, load_dictionary
+    from itervae.saes import load_sae
     from itervae.sequence import FilterState, filter_sequence, filter_step
     from itervae.training import load, load_sequence, train
 
@@ -25,6 +26,7 @@ __all__ = [
     "infer",
     "load",
     "load_dictionary",
+    "load_sae",
     "load_sequence",
     "train",
 ]

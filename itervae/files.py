@@ -219,14 +219,22 @@ def _member(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], shape: tu
 
 
 def write_arrays(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays to an .npz file, whole or not at all.
+    """Write named arrays to an .npz or .safetensors file, whole or not at all.
 
     Raises:
-        InputError: the name does not end in .npz, or the file cannot be written; what stood there
-            is untouched.
+        InputError: the name ends otherwise, or the file cannot be written; what stood there is
+            untouched. Text in .safetensors, which holds numbers alone.
     """
-    if Path(path).suffix != ".npz":
-        raise InputError(f"the file to write is named {path}; expected a name ending in .npz")
+    suffix = Path(path).suffix
+    if suffix == ".safetensors":
+        if text := [name for name, value in arrays.items() if value.dtype.kind not in "fiub"]:
+            raise InputError(f"{text[0]} is text, which {path} cannot hold; expected a name ending in .npz")
+        from safetensors.numpy import save
+
+        write_bytes(path, save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
+        return
+    if suffix != ".npz":
+        raise InputError(f"the file to write is named {path}; expected a name ending in .npz or .safetensors")
     content = io.BytesIO()
     np.savez(content, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes(path, content.getvalue())

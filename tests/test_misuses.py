@@ -13,7 +13,7 @@ from torch import nn
 import itervae
 from itervae import InputError
 from itervae.distributions import Gaussian, RelaxedPoisson, total_kl
-from itervae.evaluation import amortization_gap, encode, marginal_likelihood, rate_points
+from itervae.evaluation import amortization_gap, encode, least_errors, marginal_likelihood, rate_points
 from itervae.evaluation.sequences import measure_sequences
 from itervae.inference import (
     LCAODE,
@@ -117,6 +117,17 @@ def meta(module):
 infer, filter_step, filter_sequence = itervae.infer, itervae.filter_step, itervae.filter_sequence
 
 MISUSES = {
+    # what load_sae is given
+    "SAE nowhere": (
+        lambda t: itervae.load_sae(t.folder / "no"),
+        r"no holds none of .*; expected the folder",
+    ),
+    "SAE a file": (lambda t: itervae.load_sae(t.folder / "phi.npy"), r"phi.npy holds none of .*; expected the folder"),
+    "SAE threshold 0": (lambda t: itervae.load_sae(t.folder, threshold=0), r"threshold is 0; expected a positive"),
+    "least error of counts": (
+        lambda t: least_errors(t.poisson, t.x, torch.zeros(N, K)),
+        r"prior of the model is a PoissonPrior; expected that of sparse coding",
+    ),
     # what infer is given
     "x of words": (lambda t: infer(t.poisson, t.engine, [["a"] * 16]), r"x is a list of <U1; expected .* numbers"),
     "x ragged": (lambda t: infer(t.poisson, t.engine, [[1.0], [1.0, 2.0]]), r"x is a list that makes no array"),

@@ -132,6 +132,8 @@ class Measurement(Command):
     the runs, with what the command line says in place of them.
     """
 
+    SAES: ClassVar[bool] = False
+    """Whether a target may be the folder of a sparse autoencoder."""
     shared: Shared = field(default_factory=Shared)
     if TYPE_CHECKING:
         targets: dict[str, Target] = field(init=False)
@@ -156,7 +158,7 @@ class Measurement(Command):
         if self.shared.threads is not None:
             check_whole("--threads", self.shared.threads, 1)
         for path in self.paths:
-            check_target(path)
+            check_target(path, self.SAES)
         for name in self.named:
             check_engine(name)
         from itervae.cli.show import begin
@@ -170,6 +172,8 @@ class Measurement(Command):
         if (data := getattr(self, "data", None)) is not None:
             chosen = {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.name in given}
             self.data = common_data(self.targets.values(), chosen)
+            if any(target.model.convolutional for target in self.targets.values()):
+                self.data.check_pictures()
         return _threads(self.shared.threads)
 
     def own(self) -> list[type]:

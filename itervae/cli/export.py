@@ -25,12 +25,12 @@ class Export(Command):
     EXAMPLES = ("itervae export runs/my-run --output phi.npz",)
 
     FORMER: ClassVar = {"dictionary": "output"}
-    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("dictionary", ".npz")}
+    OUTPUTS: ClassVar[Mapping[str, Output]] = {"output": Output("dictionary", (".npz", ".safetensors"))}
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
     """Run folder or checkpoint."""
     output: Path
-    """File to write, .npz."""
+    """File to write, .npz or .safetensors."""
     own: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS ...")] = ()
     """Classes of your own that the run was trained with; no file is trusted to name code."""
 

@@ -31,23 +31,28 @@ class Gap(Measurement):
         "itervae gap runs/my-run",
         "itervae gap phi.npz --engines lca-unrolled:20 fista-unrolled:20 --figure gap.png --json gap.json",
         "itervae gap phi.npy --model sparse-coding --threshold 0.1 --data array --data-path x.npy",
+        "itervae gap layer_12 --data array --data-path activations.npy --frontier frontier.png",
     )
 
     WORK = "itervae.cli.work.gap"
+    SAES = True
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "json": REPORT,
         "save": Output("free energies", ".npz"),
         "figure": FIGURE,
+        "frontier": Output("frontier", FIGURE.suffix),
     }
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
+    """Run folder, checkpoint, dictionary file (.npz, .npy, .mat, ...), or folder of a sparse
+    autoencoder (SAELens, dictionary_learning, sparsify, Gemma Scope)."""
     data: DataSettings
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     engines: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="ENGINE:STEPS ...")] = None
     """Engines of the registry, MODULE:CLASS of your own, or the run's own, with or without :STEPS;
     or folders of other runs, whose trained engines are brought here. By default the run's own,
-    lca-unrolled:20 and, where it fits, fista-unrolled:20."""
+    lca-unrolled:20 and, where it fits, fista-unrolled:20; of a sparse autoencoder its own is called
+    encoder."""
     split: Literal["train", "validation", "all"] | None = None
     """Which data; by default validation for a run, all for a dictionary."""
     whole: bool = False
@@ -71,6 +76,9 @@ class Gap(Measurement):
     """File (.npz) for the free energies and certificates per datum."""
     figure: Path | None = None
     """File (.png, .pdf, .svg) for a picture of the gaps over the data."""
+    frontier: Path | None = None
+    """File for a picture of error against L1, of a sparse autoencoder: its encoder, and the least
+    error at each L1, which is proved."""
     seed: int = 0
     """Seed of the data drawn and of engines that sample."""
 

@@ -29,6 +29,7 @@ class Infer(Measurement):
     )
 
     WORK = "itervae.cli.work.infer"
+    SAES = True
     OUTPUTS: ClassVar[Mapping[str, Output]] = {
         "output": Output("codes", ".npz"),
         "figure": FIGURE,
@@ -36,7 +37,8 @@ class Infer(Measurement):
     }
 
     target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TARGET")]
-    """Run folder, checkpoint, or dictionary file (.npz, .npy, .mat, ...)."""
+    """Run folder, checkpoint, dictionary file (.npz, .npy, .mat, ...), or folder of a sparse
+    autoencoder."""
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
@@ -63,7 +65,7 @@ class Infer(Measurement):
     an array, say."""
     inference: Annotated[str | None, tyro.conf.arg(metavar="ENGINE:STEPS")] = None
     """ENGINE, MODULE:CLASS or the folder of another run, with or without :STEPS; by default the
-    run's own engine, lca-unrolled for a dictionary."""
+    run's own engine, the encoder of a sparse autoencoder, lca-unrolled for a dictionary."""
     steps: int | None = None
     """Number of inference steps of the run's own engine, in place of what it was trained with."""
     seed: int = 0

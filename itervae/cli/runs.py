@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itervae.cli.targets import DictionaryLayout, is_run, split_engine
+from itervae.cli.targets import ENCODER, DictionaryLayout, is_run, split_engine
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted, Preparation, Source, describe_fitted, fitted_alike
 from itervae.errors import InputError
 from itervae.formats import named
@@ -18,6 +18,7 @@ from itervae.model import GenerativeModel, SparsityPrior, is_dictionary
 from itervae.model.convolution import Convolution
 from itervae.options import flag
 from itervae.paths import check_path
+from itervae.saes import LoadedSAE, is_sae, load_sae
 from itervae.training import LoadedRun, load
 
 DEFAULT_ENGINE = "lca-unrolled"
@@ -34,8 +35,9 @@ def _taken(model: GenerativeModel) -> str:
         norm = "1" if high - 1 < 1e-4 > 1 - low else f"{low:.3g} to {high:.3g}"
         return f"sparse coding, {threshold} {prior.threshold.item():g}, {sign}, atoms of norm {norm}"
     rate = model.prior().u.mean().item()
-    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-    return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance:g}"
+    low, high = (value.item() for value in model.likelihood.variance.aminmax())  # pyright: ignore
+    variance = f"{low:g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return f"a Poisson VAE, prior log-rate {rate:.3g} in the mean, observation variance {variance}"
 
 
 def what_atoms(model: GenerativeModel) -> str:
@@ -50,7 +52,8 @@ def what_atoms(model: GenerativeModel) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A trained run, or the model of a dictionary file with the default engine.
+    """A trained run, the model of a dictionary file with the default engine, or a sparse
+    autoencoder with its encoder.
 
     Attributes:
         path: as it was named.
@@ -58,6 +61,8 @@ class Target:
         prepare: how inputs are prepared for it.
         run: all that a run holds; None for a dictionary file.
         taken: what a dictionary file was taken for, in a line.
+        sae: all that the folder of a sparse autoencoder holds; None for any other.
+        priced: whether a threshold was named, where it takes one.
     """
 
     path: Path
@@ -66,10 +71,14 @@ class Target:
     prepare: Preparation
     run: LoadedRun | None = None
     taken: str = ""
+    sae: LoadedSAE | None = None
+    priced: bool = True
 
     @property
     def inference(self) -> str:
         """The name of the engine."""
+        if self.sae is not None:
+            return ENCODER
         return default_engine(self.model) if self.run is None else self.run.settings.engine_name
 
     def at(self, shape: tuple[int, ...]) -> "Target":
@@ -95,10 +104,11 @@ def open_target(
     reading: DictionaryLayout | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> Target:
-    """A trained run with its engine, or a dictionary file with the default one.
+    """A trained run with its engine, a dictionary file with the default one, or a sparse
+    autoencoder.
 
     Args:
-        path: of the run, the checkpoint or the file.
+        path: of the run, the checkpoint, the file or the folder.
         own: classes of the user's own that a run may have.
         reading, shape: what a dictionary file is taken for, and the shape of its atoms, where it
             does not say.
@@ -115,12 +125,32 @@ def open_target(
         colour = model.shape[:-2] == (3,)  # its atoms have channels, which grey pictures have not
         prepare = Preparation(DataSettings(colour=colour), model.shape, atoms=model.latents, atom_size=model.atom_size)
         return Target(path, model, ENGINES[name](), prepare, taken=taken)
+    if is_sae(path):
+        return _open_sae(path, reading, shape)
     for name, value in {**vars(reading), "shape": shape}.items():
         if value != getattr(type(reading), name, None):
             words = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise InputError(f"{flag(name)} {words} was given for {path}, a run that has its own; leave it out")
     run = load(path, own=own)
     return Target(path, run.model, run.engine, run.prepare, run)
+
+
+def _open_sae(path: Path, reading: DictionaryLayout, shape: tuple[int, ...] | None) -> Target:
+    """The sparse autoencoder of a folder, at a threshold of 1 where none is named."""
+    for name, value in {**vars(reading), "shape": shape}.items():
+        own = getattr(type(reading), name, None)
+        if value != own and name != "threshold" and (name, value) != ("model", "sparse-coding"):
+            words = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(
+                f"{flag(name)} {words} was given for {path}, a sparse autoencoder, whose files say it; leave it out"
+            )
+    threshold = getattr(reading, "threshold", None)
+    sae = load_sae(path, 1.0 if threshold is None else threshold)
+    price = "" if threshold is None else f", threshold {threshold:g}"
+    said = f"; {sae.said}" if sae.said else ""
+    taken = f"{path}: {sae.kind}, {what_atoms(sae.model)}, taken for sparse coding with atoms of norm 1{price}{said}"
+    prepare = Preparation(DataSettings(), sae.model.shape, atoms=sae.model.latents)
+    return Target(path, sae.model, sae.engine, prepare, taken=taken, sae=sae, priced=threshold is not None)
 
 
 def default_engine(model: GenerativeModel) -> str:
@@ -229,8 +259,6 @@ def match_data(source: Source, targets: Iterable[Target]) -> None:
     for target in targets:
         model, what = target.model, target.path
         model.missing = model.missing or getattr(source.settings, "missing", None) == "nan"
-        if model.convolutional and source.settings is not None:
-            source.settings.check_whole()
         if width == model.size or model.convolutional:
             continue
         if facts.get("train_rows", 0) + facts.get("validation_rows", 0) == model.size:  # pyright: ignore[reportOperatorIssue]
@@ -265,6 +293,8 @@ def named_engine(text: str, target: Target, own: Collection[type] = ()) -> tuple
         return load(check_path(name), own=own).engine, steps
     if name == target.inference:
         return target.engine, steps
+    if name == ENCODER:
+        raise InputError(f"engine {ENCODER} was named, and {target.path} is no sparse autoencoder; leave it out")
     kind = engine_class(name)
     check_named(name, target.model)
     if kind.learned:

@@ -12,10 +12,14 @@ from itervae.inference.registry import ENGINES, check_engine_name, split_steps
 from itervae.options import flag
 from itervae.own import Module, import_class
 from itervae.paths import check_path
+from itervae.saes.folders import is_sae
 from itervae.training.files import check_there, find_checkpoint
 
 if TYPE_CHECKING:
     from itervae.model import GenerativeModel
+
+ENCODER = "encoder"
+"""The encoder of a sparse autoencoder, as engines are named."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class DictionarySettings(DictionaryLayout):
     """Observation variance of a Poisson dictionary that has none; 0.5 by default."""
     threshold: float | None = None
     """Threshold of sparse coding: E(a) = ½‖x − Φa‖² + threshold Σ|a|, atoms as they are in the
-    file."""
+    file; of a sparse autoencoder they have unit norm."""
     shrinkage: Literal["soft", "hard"] | None = None
     """Soft threshold (the lasso) by default, or hard."""
     signed: bool = False
@@ -87,8 +91,11 @@ class DictionarySettings(DictionaryLayout):
         return model
 
 
-def check_target(path: Path) -> None:
-    """Refuse a target that is not there, before anything takes time."""
+def check_target(path: Path, saes: bool = False) -> None:
+    """Refuse a target that is not there, before anything takes time; the folder of a sparse
+    autoencoder is one where they are taken."""
+    if saes and is_sae(path):
+        return
     if is_array_file(path):
         check_file(path, "dictionary file")
     else:
@@ -98,7 +105,7 @@ def check_target(path: Path) -> None:
 def check_engine(text: str) -> None:
     """Refuse ENGINE:STEPS of a name that no engine and no run can have."""
     name, _ = split_engine(text)
-    if not is_run(name):
+    if name != ENCODER and not is_run(name):
         check_engine_name(name)
 
 

@@ -22,7 +22,7 @@ def run(args: list[str]) -> None:
     if settings.training.freeze is None:
         check_values(settings)
     else:
-        check_target(settings.training.freeze)
+        check_target(settings.training.freeze, saes=True)
     if run_dir is not None and resume is None:
         check_free(run_dir)
     from itervae.training import train_run

@@ -88,8 +88,9 @@ def parse_train(args: Sequence[str]) -> tuple[RunSettings, Path | None, Path | N
         beside = {"model", "family", *(setting.name for setting in fields(MODELS[kinds.model]))} & set(given)
         if kinds.model == "sparse-coding" and beside & {"model", *SAID}:
             from itervae.model import is_dictionary
+            from itervae.saes import is_sae
 
-            if is_dictionary(Path(str(given["freeze"]))):
+            if is_dictionary(target := Path(str(given["freeze"]))) or is_sae(target):
                 beside -= {"model", *SAID}  # what a file of a dictionary does not say
         if beside:
             raise InputError(

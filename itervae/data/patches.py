@@ -133,7 +133,7 @@ class PatchSource(PoolSource):
 
     def held_pictures(self) -> list[Tensor]:
         if self.settings is not None:
-            self.settings.check_whole()
+            self.settings.check_pictures()
         return super().held_pictures() if self._held is None else list(self._held())
 
     def describe(self) -> dict[str, int | float | str | bool]:

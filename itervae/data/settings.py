@@ -11,6 +11,8 @@ from itervae.arguments import OneOf, nearest
 from itervae.data.kinds import SOURCES, SourceKind, source_kind
 from itervae.errors import InputError
 
+MOST_ZCA = 4096
+"""Values of the largest patch that ZCA whitens; its matrix takes half a minute to fit then."""
 ALWAYS = ("data", "download")
 """Settings that every kind of data has."""
 _PLACES = (
@@ -165,8 +167,14 @@ class DataSettings:
                 "`whitening=zca` says how images are whitened, and `whiten=False` that they are not; leave one of them "
                 "out."
             )
+        values = self.patch_size**2 * (3 if self.colour else 1)
+        if self.whitening == "zca" and values > MOST_ZCA:
+            raise InputError(
+                f"`whitening=zca` needs a matrix of {values}x{values} for patches of {values} values, and at most "
+                f"{MOST_ZCA} are taken; give a smaller `patch_size`, or use `whitening=filter`."
+            )
 
-    def check_whole(self) -> None:
+    def check_pictures(self) -> None:
         """Refuse what is for patches alone, where pictures are taken whole.
 
         Raises:

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from itervae.evaluation.codes import Codes, encode
     from itervae.evaluation.downstream import linear_readout, shattering
     from itervae.evaluation.explained import RSquared, r_squared
+    from itervae.evaluation.frontiers import EncoderLoss, FrontierPoint, encoder_loss, fitted_threshold, frontier
     from itervae.evaluation.gap import amortization_gap
     from itervae.evaluation.gap_report import EngineGap, GapReport, GapTrace
+    from itervae.evaluation.least_error import LeastErrors, least_errors
     from itervae.evaluation.marginal import MarginalReport, marginal_likelihood
     from itervae.evaluation.neighbours import nearest_neighbours
     from itervae.evaluation.optimum import OptimalReport
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Codes",
+    "EncoderLoss",
     "EngineGap",
+    "FrontierPoint",
     "GapReport",
     "GapTrace",
+    "LeastErrors",
     "MarginalReport",
     "OptimalReport",
     "RSquared",
@@ -30,6 +35,10 @@ __all__ = [
     "active_units",
     "amortization_gap",
     "encode",
+    "encoder_loss",
+    "fitted_threshold",
+    "frontier",
+    "least_errors",
     "lifetime_sparsity",
     "linear_readout",
     "marginal_likelihood",

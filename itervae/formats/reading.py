@@ -16,6 +16,7 @@ from itervae.formats.idx import IDX, NAME
 from itervae.formats.kinds import Format, check_real
 from itervae.formats.matlab import matlab_format
 from itervae.formats.numpy_files import numpy_format
+from itervae.formats.safetensors_files import SAFETENSORS
 from itervae.formats.text import CSV
 from itervae.formats.wave import WAVE
 
@@ -27,6 +28,7 @@ FORMATS: dict[str, Callable[[Path], Format]] = {
     ".mat": matlab_format,
     ".h5": lambda path: HDF5,
     ".hdf5": lambda path: HDF5,
+    ".safetensors": lambda path: SAFETENSORS,
     ".wav": lambda path: WAVE,
 }
 """How a file is read, by its suffix; idx files are known by their whole name."""
@@ -67,11 +69,12 @@ def read_array(path: Path, key: str | None = None, *, text: bool = False) -> np.
     """Read an array of numbers from a file: that called `key` where the file holds several (not
     needed if it is alone).
 
-    The array of a .npy or idx file, and of an HDF5 file where it lies in one piece, is mapped to
-    memory, read-only: what is not looked at is not read.
+    The array of a .npy, .safetensors or idx file, and of an HDF5 file where it lies in one piece,
+    is mapped to memory, read-only: what is not looked at is not read.
 
     Args:
-        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .wav, or an idx file, packed (.gz) or not.
+        path: .npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, .wav, or an idx file, packed (.gz)
+            or not.
         key: name of the array.
         text: whether its values may be text too.
 

@@ -28,11 +28,11 @@ DEFAULT_LOG_RATE = -5.0
 
 
 def save_dictionary(model: GenerativeModel, path: str | Path) -> None:
-    """Write a linear model to an .npz file: `dictionary` (D, K) and `shape`, and `bias` if it has
-    one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance` and `beta` of the
-    others; and `log_rate` (K,) of a Poisson prior. A convolutional one has `kind` (the text
-    convolution), `atoms` (K, C, *widths) and `stride` in place of the dictionary, and the shape is
-    that of the data it was trained on; it takes any other.
+    """Write a linear model to an .npz or .safetensors file: `dictionary` (D, K) and `shape`, and
+    `bias` if it has one; `threshold`, `signed` and `hard` of sparse coding; `observation_variance`
+    and `beta` of the others; and `log_rate` (K,) of a Poisson prior. A convolutional one, in .npz
+    alone, has `kind` (the text convolution), `atoms` (K, C, *widths) and `stride` in place of the
+    dictionary, and the shape is that of the data it was trained on; it takes any other.
 
     `load_dictionary` reads sparse coding as such. It makes a Poisson model of any other file, with
     rates to be given where the file has none.
@@ -91,10 +91,11 @@ def load_dictionary(
 
     Args:
         path: .npz, .mat or .h5 with `dictionary` (D, K) and, if it has them, `log_rate` (K,),
-            `bias` (D,), `observation_variance` (), `beta` (), `threshold` (), `signed` (), `hard`
-            () and `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of any
-            precision and byte order. Of a convolutional dictionary what `save_dictionary` writes,
-            or `atoms` (K, C, *widths), or one such array, and a `stride`; its `bias` is (C,).
+            `bias` (D,), `observation_variance` () or (D,), `beta` (), `threshold` (), `signed` (),
+            `hard` () and `shape`; or a file of one array (D, K), such as .npy or .csv. Numbers of
+            any precision and byte order. Of a convolutional dictionary what `save_dictionary`
+            writes, or `atoms` (K, C, *widths), or one such array, and a `stride`; its `bias` is
+            (C,).
         log_rate: log r of every unit where the file has none, from −30 to 5; −5 by default.
         observation_variance: σ² where the file has none; ½ by default.
         threshold: θ of sparse coding, units of the data where atoms have unit norm; where the file
@@ -140,9 +141,10 @@ def load_dictionary(
         latents = dictionary.shape[1]
     numbers = {
         name: check_positive(f"{name} of {path}", number(given[name], name, path))
-        for name in ("observation_variance", "beta", "threshold")
+        for name in ("beta", "threshold")
         if name in given
     }
+    variances = _variances(given, dictionary, path)
     bias = given.get("bias")
     values = dictionary.atoms.shape[1] if isinstance(dictionary, Convolution) else len(dictionary)
     if bias is not None and bias.shape != (values,):
@@ -172,18 +174,36 @@ def load_dictionary(
     rates = given.get("log_rate", torch.tensor(DEFAULT_LOG_RATE if log_rate is None else log_rate))
     if rates.shape not in ((), (latents,)):
         raise InputError(f"log_rate of {path} has shape {tuple(rates.shape)}; expected ({latents},), one per atom")
-    variance = numbers.get("observation_variance", 0.5 if observation_variance is None else observation_variance)
+    each = len(variances) if variances is not None and variances.numel() > 1 else None
+    likelihood = GaussianLikelihood(0.5 if observation_variance is None else observation_variance, size=each)
     prior, beta = PoissonPrior(latents), numbers.get("beta", 1.0)
     if isinstance(dictionary, Convolution):
         decoder, weight = ConvolutionalDecoder.like(dictionary, shape, bias is not None), dictionary.atoms
         prior.places = decoder.places
     else:
         decoder, weight = LinearDecoder(len(dictionary), latents, bias=bias is not None), dictionary
-    model = GenerativeModel(prior, decoder, GaussianLikelihood(variance), shape, beta)
+    model = GenerativeModel(prior, decoder, likelihood, shape, beta)
     with torch.no_grad():
         decoder.weight.copy_(weight)
         prior.log_rate.copy_(rates)
+        if variances is not None:
+            likelihood.log_variance.copy_(variances.double().log())
     return _with_bias(model, bias)
+
+
+def _variances(
+    given: dict[str, torch.Tensor], dictionary: torch.Tensor | Convolution, path: str | Path
+) -> torch.Tensor | None:
+    """The observation variance of a file, () or (D,) of each value; None where it has none."""
+    if "observation_variance" not in given:
+        return None
+    found = given["observation_variance"]
+    size = None if isinstance(dictionary, Convolution) else len(dictionary)
+    if found.numel() != 1 and found.shape != (size,):
+        several = "" if size is None else f", or ({size},), one per value of a datum"
+        raise InputError(f"observation_variance of {path} has shape {tuple(found.shape)}; expected one number{several}")
+    check_positive(f"observation_variance of {path}", found.min().item())
+    return found.squeeze() if found.numel() == 1 else found
 
 
 def _with_bias(model: GenerativeModel, bias: torch.Tensor | None) -> GenerativeModel:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from itervae.plotting.estimators import GradientErrors, estimators_figure
     from itervae.plotting.evaluation import Dots, Histogram, Lines, Panel, evaluation_figure
     from itervae.plotting.files import save
+    from itervae.plotting.frontiers import frontier_figure
     from itervae.plotting.gaps import gap_figure
     from itervae.plotting.kl_residual import kl_residual_figure
     from itervae.plotting.rate_distortion import Curve, rate_distortion_figure
@@ -39,6 +40,7 @@ __all__ = [
     "dictionary_figure",
     "estimators_figure",
     "evaluation_figure",
+    "frontier_figure",
     "gap_figure",
     "gap_steps_figure",
     "kl_residual_figure",

@@ -26,7 +26,7 @@ def check_settings(settings: RunSettings) -> None:
     """Refuse settings that are out of range or do not fit each other, before anything is made."""
     check_values(settings)
     if settings.model.decoder == "convolutional":
-        settings.data.check_whole()
+        settings.data.check_pictures()
     _check_estimator(settings)
 
 

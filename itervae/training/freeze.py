@@ -1,13 +1,16 @@
-"""A model that is kept as it is while an engine is trained on it: that of another run, or of a
-dictionary file."""
+"""A model that is kept as it is while an engine is trained on it: that of another run, of a
+dictionary file, or of a sparse autoencoder."""
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
 from itervae.model import (
+    GaussianLikelihood,
     GenerativeModel,
     ModelSettings,
     PoissonVAESettings,
@@ -18,6 +21,7 @@ from itervae.model import (
     load_dictionary,
 )
 from itervae.model.dictionary import atom_settings
+from itervae.saes import is_sae, load_sae
 from itervae.training.checkpoint import read_checkpoint
 from itervae.training.checks import check_layout
 from itervae.training.files import find_checkpoint
@@ -29,7 +33,7 @@ from itervae.training.settings import RunSettings
 def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     """What was fitted on the training data of the run `target`, whose model explains data that are
     prepared so; where the data of `settings` are of another kind, only what whitens patches."""
-    if target is None or is_dictionary(target):
+    if target is None or is_dictionary(target) or is_sae(target):
         return NOTHING_FITTED
     content = read_checkpoint(find_checkpoint(target))
     fitted: Fitted = content.get("fitted", NOTHING_FITTED)
@@ -47,6 +51,9 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
     """
     if is_dictionary(target):
         model, described = _of_file(settings, target)
+    elif is_sae(target):
+        check_layout(settings.training, f"`freeze={target}` is a sparse autoencoder")
+        model, described = _of_sae(settings, target)
     else:
         check_layout(settings.training, f"`freeze={target}` is a run")
         run = load(target, own=settings.own)
@@ -55,7 +62,7 @@ def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) ->
         described = replace(described, beta=model.beta.item())
     asked = settings.model
     if isinstance(asked, SparseCodingSettings) and isinstance(described, SparseCodingSettings):
-        of_atoms = ("latents", "unit_norm", "decoder", "atom_size", "stride", "dimensions")
+        of_atoms = ("latents", "unit_norm", "bias", "decoder", "atom_size", "stride", "dimensions")
         asked = replace(asked, **{name: getattr(described, name) for name in of_atoms})
     if asked not in (PoissonVAESettings(), described):
         raise InputError(
@@ -76,7 +83,7 @@ def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, Mode
     its settings."""
     key, atoms = settings.training.dictionary_key, settings.training.atoms or "columns"
     model, asked = load_dictionary(target, key=key, atoms=atoms), settings.model
-    atom = atom_settings(model.operator())
+    atom: dict[str, Any] = atom_settings(model.operator()) | {"bias": getattr(model.decoder, "bias", None) is not None}
     if "atom_size" in atom and atom["atom_size"] is None:
         widths = "x".join(map(str, model.operator().atoms.shape[2:]))  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError(f"the atoms of `freeze={target}` are {widths}; expected square ones, as those of a run are")
@@ -87,5 +94,27 @@ def _of_file(settings: RunSettings, target: Path) -> tuple[GenerativeModel, Mode
         said = {"threshold": asked.threshold, "shrinkage": asked.shrinkage, "signed": asked.signed}
         model = load_dictionary(target, **said, key=key, atoms=atoms)
         return model, replace(asked, latents=model.prior.maps, unit_norm=False, **atom)
-    variance = model.likelihood.variance.item()  # pyright: ignore[reportCallIssue]
-    return model, PoissonVAESettings(latents=model.prior.maps, observation_variance=variance, **atom)
+    assert isinstance(model.likelihood, GaussianLikelihood)
+    log_variance = model.likelihood.log_variance
+    each: dict[str, Any] = {"variances": "each"}
+    variance = each if log_variance.ndim else {"observation_variance": log_variance.exp().item()}
+    return model, PoissonVAESettings(latents=model.prior.maps, **variance, **atom)
+
+
+def _of_sae(settings: RunSettings, target: Path) -> tuple[GenerativeModel, ModelSettings]:
+    """The model of a sparse autoencoder at the threshold of the settings, and its settings."""
+    asked = settings.model
+    if not isinstance(asked, SparseCodingSettings):
+        raise InputError(
+            f"`freeze={target}` is a sparse autoencoder, which has no threshold; name one with `model=sparse-coding` "
+            "and `threshold`"
+        )
+    if asked.signed or asked.shrinkage == "hard":
+        raise InputError(
+            f"signed codes or a hard threshold were asked of `freeze={target}`, a sparse autoencoder; expected "
+            "neither: leave them out"
+        )
+    sae = load_sae(target, asked.threshold)
+    if sae.said:
+        warnings.warn(f"{target}: {sae.said}; the data of this run are taken as they are", stacklevel=2)
+    return sae.model, SparseCodingSettings(sae.model.latents, asked.threshold, bias=True)

@@ -88,8 +88,8 @@ class TrainingSettings:
     """What the engine is trained on: the free energy or, with --freeze, the distance KL(q* ‖ q) to
     the best posterior."""
     freeze: Path | None = None
-    """Run folder, checkpoint or dictionary file whose model is kept as it is, while the engine is
-    trained on it."""
+    """Run folder, checkpoint, dictionary file or folder of a sparse autoencoder whose model is kept
+    as it is, while the engine is trained on it."""
     dictionary_key: str | None = None
     """Name of the dictionary in the file of --freeze that holds several arrays."""
     atoms: Literal["columns", "rows"] | None = None

@@ -199,7 +199,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         check_settings(settings)
     model, engine = build(settings, source.shape)
     if model.convolutional:
-        settings.data.check_whole()
+        settings.data.check_pictures()
     for split, x in (("validation", source.validation), ("training", source.train)):
         if x is not None:
             model.likelihood.check(x, partial(source.place, split), model.missing)

@@ -307,6 +307,7 @@ BAD = {
     "train --colour --local-contrast --run-dir o": "--local-contrast normalizes .*--colour keeps colour; leave one",
     "train --whitening zca --no-whiten --run-dir o": "--whitening zca says how .*--no-whiten that they are not; leave",
     "train --whitening zca --local-contrast --run-dir o": "--whitening zca whitens patches; leave one of them out",
+    "train --whitening zca --patch-size 65 --run-dir o": "needs a matrix of 4225x4225 .*; give a smaller --patch-size",
     "train --whitening pca --run-dir o": "--whitening is 'pca'; expected one of filter, zca|--whitening is 'pca'; did",
     "train DATA --colour --run-dir o": "--colour does not apply to --data array; leave it out, or use --data photos",
     "train --data drift --whitening zca --run-dir o": "--whitening zca does not apply to --data drift; leave it out",

@@ -46,6 +46,8 @@ COMMANDS = {
     ),
 }
 """Command → its class, a target, what it needs beside, and its outputs."""
+OF_SOME = {"fill", "frontier"}
+"""Outputs that not every target has: of data of which some are missing, and of an autoencoder."""
 READING = [name for name, (kind, *_) in COMMANDS.items() if "data" in kind.__dataclass_fields__]
 ENGINE = '''
 from itervae.inference import LCAUnrolled
@@ -113,7 +115,7 @@ def test_every_command_that_computes_is_here():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_file_is_said_where_it_was_written(command, capsys, tmp_path):
     kind, target, needed, outputs = COMMANDS[command]
-    assert set(outputs) == set(kind.OUTPUTS)
+    assert set(outputs) == set(kind.OUTPUTS) - OF_SOME
     places = {name: tmp_path / "new" / file for name, file in outputs.items()}
     run(command, target, *needed, *(part for name, path in places.items() for part in (f"--{name}", path)))
     last = capsys.readouterr().out.splitlines()[-len(places) :]

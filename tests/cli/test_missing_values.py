@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import itervae
-from itervae import cli
+from itervae import InputError, cli
 from itervae.evaluation import amortization_gap, encode, r_squared
 from itervae.inference import LCAUnrolled, Optimal
 
@@ -115,6 +115,32 @@ def test_a_dictionary_file_keeps_the_bias(table, tmp_path):
     known = torch.from_numpy(x[:5]).nan_to_num(5)
     one, two = itervae.infer(model, engine, known), itervae.infer(other, engine, known)
     torch.testing.assert_close(one.posterior.u, two.posterior.u)
+
+
+def test_a_file_keeps_the_variance_of_each_value_and_a_run_keeps_the_file(tmp_path, monkeypatch, capsys):
+    """Bias and variances of a dictionary file, in codes and under --freeze."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    arrays = {"dictionary": random.normal(size=(8, 6)), "bias": random.normal(size=8)}
+    variances = random.uniform(0.1, 2, 8).astype(np.float32)
+    np.savez("phi.npz", observation_variance=variances, log_rate=np.full(6, -2.0), **arrays)
+    np.save("x.npy", 2 * random.normal(size=(60, 8)).astype(np.float32))
+    model = itervae.load_dictionary("phi.npz")
+    np.testing.assert_allclose(model.likelihood.variance, variances, rtol=1e-6)
+    itervae.model.save_dictionary(model, "again.npz")
+    np.testing.assert_array_equal(
+        itervae.load_dictionary("again.npz").likelihood.log_variance, model.likelihood.log_variance
+    )
+    cli.main(["infer", "phi.npz", "--input", "x.npy", "--output", "o.npz", "--inference", "optimal"])
+    assert f"observation variance {variances.min():.3g} to {variances.max():.3g}" in capsys.readouterr().err
+    data = ("--data", "array", "--data-path", "x.npy", "--batch-size", "20")
+    cli.main(["train", "--freeze", "phi.npz", "--inference", "amortized", *data, "--updates", "2", "--run-dir", "run"])
+    kept, _ = itervae.load("run")
+    assert kept.decoder.bias is not None
+    np.testing.assert_array_equal(kept.likelihood.log_variance, model.likelihood.log_variance)
+    np.savez("bad.npz", observation_variance=np.ones(5), **arrays)
+    with pytest.raises(InputError, match=r"shape \(5,\); expected one number, or \(8,\), one per value"):
+        itervae.load_dictionary("bad.npz")
 
 
 @pytest.mark.parametrize(

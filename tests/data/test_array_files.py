@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 import scipy.io
+from safetensors.numpy import save_file
 
 from itervae.errors import InputError
 from itervae.formats import array_names, is_array_file, read_array
@@ -50,6 +51,7 @@ WRITERS = {
     "new.mat": write_matlab73,
     "x.h5": write_hdf5,
     "block.hdf5": lambda path, array: write_hdf5(path, array, userblock_size=1024),
+    "x.safetensors": lambda path, array: save_file({"x": np.ascontiguousarray(array)}, path),
     "x-idx2-short": write_idx,
     "x.idx2-short": write_idx,
     "x-idx2-short.gz": write_idx,
@@ -66,7 +68,7 @@ def test_an_array_comes_back(tmp_path, name):
     assert is_array_file(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["x.npy", "x-idx2-short", "x.h5", "new.mat"])
+@pytest.mark.parametrize("name", ["x.npy", "x-idx2-short", "x.h5", "new.mat", "x.safetensors"])
 def test_files_in_one_piece_are_mapped(tmp_path, name):
     WRITERS[name](tmp_path / name, X)
     found = read_array(tmp_path / name)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich import box
@@ -12,8 +12,10 @@ from rich.table import Table
 from itervae.cli.gap import DEFAULT_ENGINES, ESTIMATE_FLOOR, Gap
 from itervae.cli.runs import Target, described, held_pictures, match_data, named_engine
 from itervae.cli.show import begin, console, print_table, progress
+from itervae.cli.work.sae import frontier_drawn, loss_of, priced, print_loss
 from itervae.data import Source, load_stills
-from itervae.evaluation import GapReport, amortization_gap
+from itervae.errors import InputError
+from itervae.evaluation import EncoderLoss, GapReport, amortization_gap
 from itervae.evaluation.gap import APPROXIMATION
 from itervae.files import write_arrays, write_json
 from itervae.inference import fitting as fitting_engines
@@ -23,18 +25,39 @@ from itervae.plotting import gap_figure, save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LOSS = "at no larger L1"
+"""The stage at which an encoder is measured against the least error."""
 
-def work(options: Gap) -> tuple[GapReport, str]:
+
+class Found(NamedTuple):
+    """The gaps, what they were measured on, and of a sparse autoencoder what was set and what its
+    encoder loses."""
+
+    report: GapReport
+    data: str
+    threshold: str = ""
+    loss: EncoderLoss | None = None
+
+
+def work(options: Gap) -> Found:
     (target,) = options.targets.values()
+    if options.frontier is not None and target.sae is None:
+        raise InputError(f"--frontier was given for {target.path}, which is no sparse autoencoder; leave it out")
     engines = {name: named_engine(name, target, options.own()) for name in _names(options, target)}
     begin("reading the data")
     parts, data = _data(options, target)
-    x = tuple(part.to(options.device) for part in parts)
+    x, model = tuple(part.to(options.device) for part in parts), target.model.to(options.device)
+    threshold, loss = "", None
+    if target.sae is not None:
+        x = tuple(map(target.sae.normalize, x))
+        target.engine.to(options.device)
+        threshold = priced(target, x[0])
     stages = ("optimal", *engines, *((APPROXIMATION,) if options.approximation else ()))
+    stages += (LOSS,) if target.sae is not None else ()
     with progress() as bar:
         tasks = {name: bar.add_task(name, total=sum(map(len, x))) for name in stages}
         report = amortization_gap(
-            target.model.to(options.device),
+            model,
             {name: (engine.to(options.device), steps) for name, (engine, steps) in engines.items()},
             x,
             tolerance=options.certificate,
@@ -43,24 +66,35 @@ def work(options: Gap) -> tuple[GapReport, str]:
             seed=options.seed,
             advance=lambda name, count: bar.advance(tasks[name], count),
         )
-    return report, data
+        if target.sae is not None:
+            loss = loss_of(target, x[0], lambda count: bar.advance(tasks[LOSS], count))
+    return Found(report, data, threshold, loss)
 
 
-def files(options: Gap, found: tuple[GapReport, str]) -> Mapping[str, Callable[[Path], object]]:
-    report, data = found
+def files(options: Gap, found: Found) -> Mapping[str, Callable[[Path], object]]:
+    report, loss = found.report, found.loss
     (target,) = options.targets.values()
-    return {
-        "json": lambda path: write_json(path, report.to_dict(data)),
-        "save": lambda path: write_arrays(path, {n: value.cpu().numpy() for n, value in report.arrays.items()}),
+    told, arrays = report.to_dict(found.data), report.arrays
+    written: dict[str, Callable[[Path], object]] = {
         "figure": lambda path: save(gaps_drawn(report, target, options.certificate), path),
+    }
+    if loss is not None:
+        told |= {"threshold": target.model.prior.threshold.item(), "encoder": loss.to_dict()}  # pyright: ignore
+        arrays = arrays | loss.arrays
+        written["frontier"] = lambda path: save(frontier_drawn(loss), path)
+    return written | {
+        "json": lambda path: write_json(path, told),
+        "save": lambda path: write_arrays(path, {n: value.cpu().numpy() for n, value in arrays.items()}),
     }
 
 
-def tell(options: Gap, found: tuple[GapReport, str]) -> None:
+def tell(options: Gap, found: Found) -> None:
     (target,) = options.targets.values()
-    if target.taken:
-        print(target.taken, file=sys.stderr)
-    _print(*found, target.model.prior.symbol, target.model.prior.unit)
+    for said in filter(None, (target.taken, found.threshold)):
+        print(said, file=sys.stderr)
+    _print(found.report, found.data, target.model.prior.symbol, target.model.prior.unit)
+    if found.loss is not None:
+        print_loss(found.loss)
 
 
 def _names(options: Gap, target: Target) -> Sequence[str]:
@@ -85,10 +119,12 @@ def _data(options: Gap, target: Target) -> tuple[Sequence[torch.Tensor], str]:
 
 
 def default_engines(target: Target) -> list[str]:
-    """The engines whose gap is measured where none are named: the run's own, and solvers that
+    """The engines whose gap is measured where none are named: the target's own, and solvers that
     fit."""
     fitting = fitting_engines(target.model)
     solvers = [name for name in DEFAULT_ENGINES if split_steps(name)[0] in fitting]
+    if target.sae is not None:
+        return [target.inference, *solvers]
     if target.run is None:
         return solvers
     own = target.inference

@@ -122,7 +122,14 @@ def _prepared(options: Infer, target: Target) -> list[Inputs]:
         prepare = replace(prepare, settings=replace(prepare.settings, missing="nan"))
     if options.fill is not None and not model.missing:
         raise InputError("--fill was given, and nothing is missing; say with --missing what is, or leave it out")
+    if not target.priced:
+        raise InputError(
+            f"no threshold was named for {target.path}, a sparse autoencoder; give one with --threshold: it prices "
+            "codes, and does not change those of its encoder"
+        )
     given = prepare.each(options.input, options.as_, options.data_key)
+    if target.sae is not None:
+        given = [replace(inputs, x=target.sae.normalize(inputs.x[:])) for inputs in given]
     if options.fill is not None and len(given) > 1:
         raise InputError(
             f"--fill was given for pictures of {len(given)} sizes; expected one size: give them apart, or leave it "
