@@ -12,7 +12,8 @@ from itervae.data.kinds import SOURCES, SourceKind, source_kind
 from itervae.errors import InputError
 
 MOST_ZCA = 4096
-"""Values of the largest patch that ZCA whitens; its matrix takes half a minute to fit then."""
+"""Values of the largest patch that ZCA whitens; work and memory of its matrix grow fast with
+them."""
 ALWAYS = ("data", "download")
 """Settings that every kind of data has."""
 _PLACES = (
