@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from itervae.arguments import listed, setting_kinds
-from itervae.inference import ENGINES, LCAODE, LISTA, Amortized, Recurrent, SemiAmortized
+from itervae.inference import ENGINES, LCAODE, LISTA, Amortized, Recurrent, SemiAmortized, SpikingLCA
 from itervae.inference.engines.encoders import ENCODERS
 from itervae.inference.engines.ode import ATOL, RTOL
 from itervae.inference.engines.semi_amortized import REFINERS
@@ -25,7 +25,8 @@ def test_an_engine_made_without_settings_has_the_default_ones(name):
     parameters = inspect.signature(kind).parameters
     assert {name: parameters[name].default for name in settings} == settings
     beyond = set(parameters) - set(settings)
-    assert beyond == {LISTA: {"latents", "maps"}, Recurrent: {"parts"}}.get(kind, set())  # of the model
+    of_the_model = {LISTA: {"latents", "maps"}, Recurrent: {"parts"}, SpikingLCA: {"units"}}
+    assert beyond == of_the_model.get(kind, set())
 
 
 @pytest.mark.parametrize(
