@@ -59,7 +59,8 @@ def test_during_imports_there_is_no_traceback(delay):
     assert "itervae: stopped" in ended(process, 130)[1]
 
 
-@pytest.mark.parametrize("delay", [0.0, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.002, 0.05))])
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.002, 0.05])
 def test_a_second_one_ends_the_process_and_says_how_to_go_on(rows, tmp_path, delay):
     process = train(rows, tmp_path / "run")
     process.send_signal(signal.SIGINT)

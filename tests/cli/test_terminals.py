@@ -100,6 +100,7 @@ def test_results_are_written_before_anything_is_printed(bracketed, tmp_path, mon
     assert all(path.is_file() for path in outputs)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_command_without_a_traceback(bracketed, tmp_path):
     command = f"{sys.executable} -m itervae gap '{bracketed[0]}' --num 5 --json '{tmp_path}/j.json'"
     done = subprocess.run(["bash", "-c", f"{command} | true"], capture_output=True, text=True, check=False)

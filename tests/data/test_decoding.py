@@ -116,6 +116,7 @@ def test_decoding_happens_once_and_follows_content_and_settings(tmp_path, monkey
     assert len(decoded) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_decode_leaves_no_clip_and_the_next_one_works(tmp_path):
     import subprocess
     import sys

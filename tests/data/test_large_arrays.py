@@ -75,6 +75,7 @@ def test_rows_are_a_tensor_to_those_who_use_them(tmp_path, large, monkeypatch):
         assert torch.equal(_rows(mapped, split, 50), _rows(kept, split, 50))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """A file of 240 MB, of zeros that the disk need not hold."""
     head = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float64, (30_000, 1000))

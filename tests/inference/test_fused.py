@@ -297,7 +297,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kind", [LCAUnrolled, FISTAUnrolled])
+@pytest.mark.parametrize("kind", [LCAUnrolled, pytest.param(FISTAUnrolled, marks=pytest.mark.slow)])
 def test_any_number_of_threads_gives_the_same_answer(kind, threads):
     model = random_model(32, LATENTS).requires_grad_(False)
     x = random_data(model, 2 * SERIAL // LATENTS)

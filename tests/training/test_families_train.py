@@ -84,13 +84,23 @@ EVERY = [
 ]
 
 
+FIRST = ("eat", "pathwise", "gumbel-softmax")
+"""Estimators with conv decoders that the fast tests have, one of each kind; others are slow."""
+
+
 def test_all_are_there():
     """Three decoders, with 4, 1 and 3 sampled estimators for Poisson, location-scale and
     categorical, and `exact`."""
     assert len(EVERY) == 3 * (4 + len(LOCATION_SCALE) + 3) + len(FAMILIES)
 
 
-@pytest.mark.parametrize(("name", "decoder", "estimator"), EVERY)
+@pytest.mark.parametrize(
+    ("name", "decoder", "estimator"),
+    [
+        pytest.param(*each, marks=pytest.mark.slow) if each[1] == "conv" and each[2] not in FIRST else each
+        for each in EVERY
+    ],
+)
 def test_it_learns_and_every_parameter_takes_part(data, name, decoder, estimator):
     model, engine = small(name, decoder)
     named = dict(model.named_parameters()) | {f"engine.{key}": value for key, value in engine.named_parameters()}
