@@ -36,7 +36,12 @@ def dictionaries_figure(
     columns = min(COLUMNS, len(dictionaries))
     rows = -(-len(dictionaries) // columns)
     side = WIDTH / DPI / columns
-    figure = Figure(figsize=(WIDTH / DPI, rows * (side + 0.25)), dpi=DPI, facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH / DPI, rows * (side + (0.45 if notes else 0.25))),
+        dpi=DPI,
+        facecolor="white",
+        layout="constrained",
+    )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
