@@ -11,7 +11,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.evaluation.checks import batches
-from itervae.evaluation.least_error import FALL, LeastErrors, least_errors
+from itervae.evaluation.least_error import FALL, LeastErrors, check_seen, least_errors
 from itervae.inference import Engine, Optimal, infer
 from itervae.model import GenerativeModel
 from itervae.showing import Shown
@@ -148,6 +148,7 @@ def encoder_loss(
 
 def encoded(model: GenerativeModel, engine: Engine, x: Tensor) -> Tensor:
     """The codes (N, K) of data (N, D)."""
+    check_seen(x)
     return torch.cat([infer(model, engine, part).posterior.mean for part in batches(model, x)])
 
 

@@ -95,6 +95,7 @@ def least_errors(
         InputError: another model, or data or codes that do not fit.
     """
     model, x = check_measured(model, (), x)
+    check_seen(x)
     prior: Any = model.prior
     check_kind("the prior of the model", prior, SparsityPrior, "that of sparse coding, such as load_sae gives")
     if prior.hard or "dense dictionary" not in model.capabilities:
@@ -113,6 +114,15 @@ def least_errors(
         parts.append(search(model.standard(rows.double()), a.double()))
         advance(len(rows))
     return LeastErrors(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def check_seen(x: Tensor) -> None:
+    """Refuse data with values that were not seen, of which no least error is proved here."""
+    if bool(x.isnan().any()):
+        raise InputError(
+            "data have values that were not seen, and the least error is of whole data; leave such data out, or name a "
+            "threshold for the gap of engines in Python"
+        )
 
 
 class _Search:
