@@ -120,6 +120,10 @@ class Engine(nn.Module):
         check_fields(settings, cls.Settings)
         return make(cls, f"one argument for each field of {cls.Settings.__name__}", **vars(settings))
 
+    def follow(self, progress: float) -> None:
+        """Take in how much of a training is done, in [0, 1]: called before every update, for an
+        engine that has a schedule of its own."""
+
     def init(self, problem: Problem, state: State | None) -> State:
         """The state before the first step, from nothing or from a given state."""
         raise NotImplementedError

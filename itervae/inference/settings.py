@@ -119,9 +119,11 @@ class SpikingLCASettings:
     rule: Literal["derived", "published"] = "derived"
     """Update: as the free energy has it, in steps that cannot diverge; or as published, u + η[Φᵀ(x
     − Φz)/σ² − e^b], with η and a bias b of each latent learned."""
-    clamps: Literal["hard", "soft"] = "hard"
-    """What bounds the change of a potential in a step, and the potential: hard, 2 nats and 10; or
-    soft, as published, which bends them towards 7 and 8, and lets neither be below -8."""
+    clamps: Literal["hard", "soft", "rising"] = "hard"
+    """What bounds the change of a potential in a step, and the potential: hard, 2 nats and 10;
+    soft, which bends them towards 7 and 8, and lets neither be below -8; or rising, soft ones which
+    are 2 when training begins and rise to 10 over its first half, as published for linear
+    decoders."""
 
 
 @dataclass

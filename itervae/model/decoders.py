@@ -11,7 +11,7 @@ from itervae.arguments import check_choice, check_kind, check_whole
 from itervae.errors import InputError
 from itervae.model.convolution import ConvolutionalDecoder
 from itervae.model.operators import LinearDecoder, OperatorDecoder
-from itervae.model.settings import DECODERS, ModelSettings
+from itervae.model.settings import DECODERS, ModelSettings, VAESettings
 from itervae.own import make
 
 ATOM_SIZE = 16
@@ -114,6 +114,11 @@ def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
             f"a bias was asked of decoder {settings.decoder_name}, and is of linear and convolutional ones: use one of "
             "those, or leave it out"
         )
+    scale = settings.start_scale if isinstance(settings, VAESettings) else None
+    if scale is not None and name != "linear":
+        raise InputError(
+            f"`start_scale={scale}` is of a linear dictionary, and the decoder is {settings.decoder_name}; leave it out"
+        )
     for field in ("atom_size", "stride", "dimensions"):
         value = getattr(settings, field)
         if value is not None:
@@ -139,7 +144,8 @@ def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
         return _own(name, shape, latents)
     check_choice("decoder", name, DECODERS)
     if name == "linear":
-        return LinearDecoder(math.prod(shape), latents, unit_norm, settings.bias)
+        given = {} if scale is None else {"scale": scale}
+        return LinearDecoder(math.prod(shape), latents, unit_norm, settings.bias, **given)
     if name == "mlp":
         return MLPDecoder(math.prod(shape), latents)
     return ConvDecoder(shape, latents)  # pyright: ignore[reportArgumentType]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from itervae.arguments import check_whole
+from itervae.arguments import check_positive, check_whole
 from itervae.model.misfit import squared_distance, squared_misfit
 from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
@@ -262,18 +262,19 @@ class LinearDecoder(OperatorDecoder):
         latents: K.
         unit_norm: atoms are Φ_k / ‖Φ_k‖ of the stored weight, at every use.
         bias: whether there is a bias b (D,), which starts at 0.
-
-    The weight starts as N(0, .05²), as published.
+        scale: s > 0; the weight starts as N(0, s²), by default as published.
     """
 
     kind = Dense
 
-    def __init__(self, size: int, latents: int, unit_norm: bool = False, bias: bool = False) -> None:
+    def __init__(
+        self, size: int, latents: int, unit_norm: bool = False, bias: bool = False, scale: float = 0.05
+    ) -> None:
         super().__init__()
         check_whole("size", size, 1)
         check_whole("latents", latents, 1)
         self.unit_norm = unit_norm
-        self.weight = nn.Parameter(0.05 * torch.randn(size, latents))
+        self.weight = nn.Parameter(check_positive("scale", scale) * torch.randn(size, latents))
         self.bias = nn.Parameter(torch.zeros(size)) if bias else None
 
     def operator(self, dtype: torch.dtype | None = None) -> Dense:

@@ -28,6 +28,7 @@ class VAESettings:
         "learn_variance",
         "variances",
         "unit_norm",
+        "start_scale",
         "start_log_rate",
         "indicator",
         "prior",
@@ -64,6 +65,9 @@ class VAESettings:
     """One observation variance for all values of a datum, or one for each."""
     unit_norm: bool = False
     """Atoms of unit norm (linear decoder)."""
+    start_scale: Annotated[float | None, Positive()] = None
+    """Standard deviation of the values of a linear dictionary before training: 0.05 by default, as
+    published with encoders; the published iterative P-VAE has 1e-4."""
     bias: bool = False
     """A bias b of a linear decoder, x̂ = Φz + b, for data whose mean is not 0; it starts at their
     mean."""

@@ -87,10 +87,12 @@ class Run:
         return [parameter for members, _ in self.peaks for parameter in members]
 
     def follow_schedule(self, progress: float) -> None:
-        """Set the learning rates and β of the update at this point of the run."""
+        """Set the learning rates, β, and what the engine has a schedule of, for the update at this
+        point of the run."""
         for group, (_, peak) in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule.lr_at(progress) * peak / self.schedule.lr
         self.model.beta.fill_(self.schedule.beta_at(progress))
+        self.engine.follow(progress)
 
     def gradient(self, batch: Batch, progress: float) -> tuple[Step, Tensor]:
         """What inference finds of the batch of an update at this point of the run; the gradient is

@@ -235,6 +235,24 @@ def test_the_published_rule_is_the_published_update():
     torch.testing.assert_close(found.state.u, bent(u + bent(0.05 * drive, 7), 8), rtol=1e-9, atol=1e-9)
 
 
+def test_clamps_rise_over_the_first_half_of_a_training():
+    """From 2 to 10, as published where the decoder is linear; and stay where a checkpoint has
+    them."""
+    model, engine = random_model(12, 20), SpikingLCA(1, 5.0, clamps="rising").double()
+    x, start = 30 * random_data(model, 40), State(log_rates(40, 20) * 4)
+    assert engine.limit == 10
+    for progress, limit in ((0.0, 2), (0.25, 6), (0.5, 10), (1.0, 10)):
+        engine.follow(progress)
+        assert engine.limit == limit
+        u = infer(model, engine, x, state=start, generator=_seeded(0)).state.u
+        assert u.max() < limit
+        assert u.max() > limit - 0.2
+    engine.follow(0.25)
+    other = SpikingLCA(1, clamps="rising").double()
+    other.load_state_dict(engine.state_dict())
+    assert other.limit == 6
+
+
 def test_the_published_rule_learns_its_step_and_biases():
     model = any_model(latents=6)
     settings = SpikingLCA.Settings(rule="published", clamps="soft", steps=4)

@@ -155,3 +155,14 @@ def test_errors():
         build_model(PoissonVAESettings(latents=0), (4, 4))
     with pytest.raises(InputError, match="likelihood bernoulli, which has none"):
         build_model(PoissonVAESettings(likelihood="bernoulli", observation_variance=2.0), (4, 4))
+
+
+def test_a_linear_dictionary_starts_at_the_scale_that_is_asked_for():
+    """Published: 0.05 with encoders, 1e-4 of the iterative P-VAE."""
+    for given, scale in ((None, 0.05), (1e-4, 1e-4)):
+        model = build_model(PoissonVAESettings(latents=64, start_scale=given), (16, 16))
+        assert model.dictionary.std().item() == pytest.approx(scale, rel=0.05)
+    with pytest.raises(InputError, match=r"start_scale=0\.1` is of a linear dictionary, and the decoder is mlp; leave"):
+        build_model(PoissonVAESettings(latents=4, decoder="mlp", start_scale=0.1), (16, 16))
+    with pytest.raises(InputError, match="scale"):
+        build_model(PoissonVAESettings(latents=4, start_scale=-1.0), (16, 16))

@@ -52,6 +52,8 @@ START_BIAS = -3.0
 """Where the biases of the published rule start."""
 SOFT_CHANGE, SOFT_POTENTIAL, SOFT_LEAST = 7.0, 8.0, -8.0
 """The published clamps of the change in a step, of the potential, and of both from below."""
+LOWEST, HIGHEST, RISE = 2.0, 10.0, 0.5
+"""Where clamps rise from and to, in what share of the training."""
 
 
 class SpikingLCA(Engine):
@@ -64,7 +66,9 @@ class SpikingLCA(Engine):
 
         s(v, c) = c − log(1 + exp(c − max(v, −8)))
 
-    below c everywhere, near v well below c; `stats["clamped"]` counts those above 8.
+    below c everywhere, near v well below c; `stats["clamped"]` counts those above 8. With `clamps`
+    rising both c are 2 when training begins, 10 from its half on, and what they have come to is
+    kept with the engine; it begins at 10 where nothing trains it.
 
     Under the rule "published" log η and the bias b of each latent, or each map of a convolutional
     dictionary, are parameters, which start at 0 and −3 as there.
@@ -89,7 +93,7 @@ class SpikingLCA(Engine):
         units: int = 0,
     ) -> None:
         super().__init__()
-        check_choice("clamps", clamps, ("hard", "soft"))
+        check_choice("clamps", clamps, ("hard", "soft", "rising"))
         check_choice("rule", rule, ("derived", "published"))
         check_whole("steps", steps, 1)
         check_whole("units", units)
@@ -98,6 +102,8 @@ class SpikingLCA(Engine):
         if published and not units:
             raise InputError("units is 0, and the published rule has a bias of each; expected the latents of the model")
         self.step_size = size
+        self.limit: Tensor | None
+        self.register_buffer("limit", torch.tensor(HIGHEST) if clamps == "rising" else None)
         self.log_size = nn.Parameter(torch.tensor(math.log(size))) if published else None
         self.bias = nn.Parameter(torch.full((units,), START_BIAS)) if published else None
 
@@ -105,6 +111,10 @@ class SpikingLCA(Engine):
     def build(cls, settings: Any, model: GenerativeModel, shape: tuple[int, ...]) -> "SpikingLCA":
         check_fields(settings, cls.Settings)
         return cls(**vars(settings), units=model.prior.maps)
+
+    def follow(self, progress: float) -> None:
+        if self.limit is not None:
+            self.limit.fill_(LOWEST + (HIGHEST - LOWEST) * min(1.0, progress / RISE))
 
     def init(self, problem: Problem, state: State | None) -> State:
         assert isinstance(problem.energy, SolvableEnergy)  # made here, since steps share it
@@ -124,9 +134,9 @@ class SpikingLCA(Engine):
             change = self.log_size.exp() * (driven + diagonal / 2 - self._cost(problem.model))
         if self.clamps == "hard":
             return _bounded(u + change.clamp(-LARGEST_SAMPLED, LARGEST_SAMPLED), memory)
-        u = u + _bent(change, SOFT_CHANGE)
-        clamped = (u > SOFT_POTENTIAL).sum(-1)
-        return State(_bent(u, SOFT_POTENTIAL), memory, diagnostics={"clamped": clamped})
+        most, highest = (SOFT_CHANGE, SOFT_POTENTIAL) if self.limit is None else (self.limit, self.limit)
+        u = u + _bent(change, most)
+        return State(_bent(u, highest), memory, diagnostics={"clamped": (u > highest).sum(-1)})
 
     def _cost(self, model: GenerativeModel) -> Tensor:
         """e^b (K,)."""
@@ -155,7 +165,7 @@ def drive(
     return -draw.data_gradient, draw.diagonal
 
 
-def _bent(v: Tensor, limit: float) -> Tensor:
+def _bent(v: Tensor, limit: float | Tensor) -> Tensor:
     """The published clamp s(v, c)."""
     return limit - F.softplus(limit - v.clamp_min(SOFT_LEAST))
 
