@@ -9,7 +9,6 @@ Garriga-Alonso (2026), "SynthSAEBench". Nothing is whitened or scaled.
 """
 
 from dataclasses import fields
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +25,7 @@ FACTORS = 10
 """Rank of what correlated features have in common."""
 CHUNK = 1000
 """Data that are drawn at a time."""
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 class SyntheticSource(RowSource):
@@ -57,7 +55,7 @@ class SyntheticSource(RowSource):
         check_choice("split", split, SPLITS)
         return draw_truth(self._settings, split, self._counts[split])
 
-    def _data(self, split: Split) -> Tensor:
+    def _data(self, split: str) -> Tensor:
         return draw_data(self._settings, self.truth(split), split)
 
 
@@ -88,7 +86,7 @@ def draw_data(settings: SyntheticSettings, truth: Truth, split: str) -> Tensor:
 
 def _stream(split: str, first: int, noise: bool = False) -> int:
     """The number of the stream that a chunk is drawn from."""
-    return 2 * (len(SPLITS) * (first // CHUNK) + SPLITS.index(split)) + noise  # pyright: ignore[reportArgumentType]
+    return 2 * (len(SPLITS) * (first // CHUNK) + SPLITS.index(split)) + noise
 
 
 def _dictionary(settings: SyntheticSettings) -> tuple[np.ndarray, np.ndarray]:

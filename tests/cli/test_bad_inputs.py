@@ -225,6 +225,9 @@ BAD = {
     "gap run --device tpu": "device 'tpu' is not available here .*; use auto",
     # data
     "gap phi.npy DATA --num 5 --engines optimal --contrast 0": "all 5 data are the same; expected some that differ",
+    "evaluate run --truth": "--suite truth needs the dictionary that data were made of, and --data array has none",
+    "evaluate run --suite units --truth": "--suite truth needs the dictionary .*; leave it out, or use --data synth",
+    "train --data synthetic --zipf 1": "--zipf 1 is of features that fire by .*; add --firing independent",
     "evaluate run --suite knn": "needs labels, and --data array has none; leave it out",
     "evaluate run --suite unit": "--suite is 'unit'; did you mean units?",
     "evaluate run --suite ,": "--suite was given no value; expected some of units",
