@@ -38,7 +38,7 @@ class SyntheticSource(RowSource):
     def __init__(self, settings: SyntheticSettings, val_share: float, seed: int, device: str | torch.device) -> None:
         self._settings = settings
         held = min(max(2, round(val_share * settings.num_data)), settings.num_data - 2)
-        self._counts = dict(zip(SPLITS, (settings.num_data - held, held, held), strict=True))
+        self._counts: dict[str, int] = dict(zip(SPLITS, (settings.num_data - held, held, held), strict=True))
         train, validation = (self._data(split) for split in SPLITS[:2])
         facts = {field.name: getattr(settings, field.name) for field in fields(SyntheticSettings)}
         facts["content"] = f"{settings.features} features, data seed {settings.data_seed}"
