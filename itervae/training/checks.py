@@ -32,7 +32,9 @@ def check_values(settings: RunSettings) -> None:
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
     if options.restart_atoms is not None and not 0 < options.restart_atoms < 1:
-        raise InputError(f"restart_atoms is {options.restart_atoms}; expected a share above 0 and below 1, such as 0.3")
+        raise InputError(
+            f"`restart_atoms` is {options.restart_atoms}; expected a share above 0 and below 1, such as 0.3"
+        )
     if options.freeze is None:
         check_layout(options, "none is named")
     if options.truncate_steps is not None and options.gradient != "truncate":
