@@ -14,7 +14,7 @@ from itervae.errors import InputError
 SMALL = DataSettings(data="synthetic", features=30, datum_size=12, active=3, num_data=4000)
 
 
-def fires(settings, split="train", count=20_000):
+def fires(settings, split="train", count=10_000):
     return (draw_truth(settings, split, count).codes > 0).numpy()
 
 
