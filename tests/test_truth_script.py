@@ -20,7 +20,7 @@ def script(monkeypatch):
 @pytest.mark.slow
 def test_a_small_copy(script, tmp_path, capsys):
     small = replace(script.SMALL, data=replace(script.SMALL.data, features=12, datum_size=8, active=2.0, num_data=400))
-    script.main.__globals__["SMALL"] = replace(small, epochs=3, updates=25)
+    script.main.__globals__["SMALL"] = replace(small, epochs=3, updates=(25, 9))
     main = ["--small", "--output", str(tmp_path), "--rows", "true", "TopK SAE", "sparse coding"]
     script.main(main)
     content = json.loads((tmp_path / "truth.json").read_text())

@@ -31,10 +31,10 @@ def check_values(settings: RunSettings) -> None:
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
-    if options.restart_atoms is not None and not 0 < options.restart_atoms < 1:
-        raise InputError(
-            f"`restart_atoms` is {options.restart_atoms}; expected a share above 0 and below 1, such as 0.3"
-        )
+    for name in ("restart_atoms", "dictionary_momentum"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"`{name}` is {value}; expected a share above 0 and below 1")
     if options.freeze is None:
         check_layout(options, "none is named")
     if options.truncate_steps is not None and options.gradient != "truncate":

@@ -66,7 +66,7 @@ def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) 
         plain = options.gradient in (None, "envelope") and options.estimator in (None, "exact")
         last = (options.loss or engine.recipe.loss) == "final"
         steps = "both" if possible and plain and last and not has_parameters(engine) else "gradient"
-    for name in ("dictionary_memory", "restart_atoms"):
+    for name in ("dictionary_memory", "dictionary_momentum", "restart_atoms"):
         if steps == "gradient" and (value := getattr(options, name)) is not None:
             raise InputError(
                 f"`{name}={value}` is for steps of the dictionary in closed form, and this run has none; leave it out"
@@ -91,6 +91,7 @@ class DictionaryStep:
         memory: updates that are remembered at most, the older ones fading as (1 − 1/memory)^n.
         restart: atoms are replaced that add less to the data, the datum that uses each most left
             out, than this share of the median; by default those that no datum uses.
+        momentum: share of the last change of the dictionary that every step goes beyond its best.
     """
 
     def __init__(
@@ -101,9 +102,10 @@ class DictionaryStep:
         processes: Processes,
         memory: float = math.inf,
         restart: float | None = None,
+        momentum: float = 0.0,
     ) -> None:
         assert isinstance(model.decoder, LinearDecoder)
-        self._most_kept, self._restart = 1 - 1 / memory, restart
+        self._most_kept, self._restart, self._momentum = 1 - 1 / memory, restart, momentum
         self._model, self._decoder, self._share, self._processes = model, model.decoder, share, processes
         prior = model.prior
         self._rates = prior.log_rate if rates and isinstance(prior, PoissonPrior) else None
@@ -118,7 +120,7 @@ class DictionaryStep:
             "activity": weight.new_zeros(latents),
             "data": weight.new_zeros(()),
         }
-        self._largest = weight.new_zeros(latents)
+        self._largest, self._best = weight.new_zeros(latents), weight.detach().clone()
         if self._decoder.bias is not None:
             self._kept |= {"codes": weight.new_zeros(latents), "values": weight.new_zeros(size)}
 
@@ -156,13 +158,15 @@ class DictionaryStep:
         if self.count % RENEWED == 0:
             self._replace(*codes[-1])
         self._set_dictionary()
+        if self._momentum:
+            self._go_beyond()
         if self._rates is not None:
             activity = self._kept["activity"] / self._kept["data"]
             self._rates.copy_(activity.clamp_min(torch.finfo(activity.dtype).tiny).log())
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered, for the checkpoint."""
-        return {"count": self.count, "largest": self._largest, **self._kept}
+        return {"count": self.count, "largest": self._largest, "best": self._best, **self._kept}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
@@ -170,6 +174,7 @@ class DictionaryStep:
         for name, value in self._kept.items():
             value.copy_(values[name])
         self._largest.copy_(values.get("largest", self._largest))
+        self._best.copy_(values.get("best", self._best))
 
     def _set_dictionary(self) -> None:
         weight, bias = self._decoder.weight, self._decoder.bias
@@ -189,6 +194,14 @@ class DictionaryStep:
         if bias is not None:
             bias.copy_((values - weight @ codes) / self._kept["data"])
 
+    def _go_beyond(self) -> None:
+        """Go on in the direction of the last change of the best dictionary."""
+        weight, best = self._decoder.weight, self._decoder.weight.detach().clone()
+        weight.add_(best - self._best, alpha=self._momentum)
+        if self._decoder.unit_norm:
+            weight.div_(weight.norm(dim=0).clamp_min(torch.finfo(weight.dtype).tiny))
+        self._best = best
+
     def _replace(self, x: Tensor, posterior: Any) -> None:
         """Put what the worst explained data lack in the place of atoms that are not used."""
         activity, weight = self._kept["activity"], self._decoder.weight
@@ -205,6 +218,7 @@ class DictionaryStep:
         if "codes" in self._kept:
             self._kept["codes"][atoms] = 0
         activity[atoms] = activity.median()
+        self._best.copy_(weight)
 
     def _unused(self) -> Tensor:
         """Which atoms are to be replaced (K,)."""

@@ -28,6 +28,7 @@ class TrainingSettings:
     ADVANCED = (
         "dictionary_steps",
         "dictionary_memory",
+        "dictionary_momentum",
         "restart_atoms",
         "gradient",
         "truncate_steps",
@@ -65,6 +66,10 @@ class TrainingSettings:
     dictionary_memory: int | None = None
     """Updates that closed-form steps remember at most; by default about a third of those so far. 1
     is for batches of all data."""
+    dictionary_momentum: float | None = None
+    """Share, such as 0.8, of the last change of the dictionary by which a closed-form step goes
+    beyond its best; by default none. With batches of all data and a memory of 1 fewer updates are
+    needed."""
     restart_atoms: float | None = None
     """Closed-form steps start atoms again, every 20 updates, from what the worst explained data
     lack: by default atoms that no datum uses; with a share, such as 0.3, those too that add less
