@@ -256,6 +256,7 @@ BAD = {
     "train DATA --decoder mlp --dictionary-steps both --run-dir o": "--dictionary-steps both needs a dictionary",
     "train DATA --dictionary-memory 0 --run-dir o": "--dictionary-memory is 0; expected a positive number",
     "train DATA --restart-atoms 1 --run-dir o": "--restart-atoms is 1.0; expected a share above 0 and below 1",
+    "train DATA --dictionary-momentum 1 --run-dir o": "--dictionary-momentum is 1.0; expected a share above 0 and",
     "train DATA --inference amortized --restart-atoms 0.3 --run-dir o": "--restart-atoms 0.3 is for steps of the dict",
     "train DATA --dictionary-steps gradient --dictionary-memory 2 --run-dir o": "--dictionary-memory 2 is for steps",
     "train DATA --freeze phi.npz --inference lista --dictionary-steps both --run-dir o": "without --freeze; leave",

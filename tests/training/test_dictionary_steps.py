@@ -218,3 +218,26 @@ def test_the_largest_use_of_an_atom_fades_with_the_rest():
         step.take([pair])
         expected = torch.maximum((1 - 1 / number) ** 3 * expected, pair[1].mean.square().amax(0))
     assert_close(step.state_dict()["largest"], expected)
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_momentum_goes_beyond_the_best_by_its_share_of_the_last_change(unit_norm):
+    models = [learned("poisson") for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, ahead = (
+        DictionaryStep(model, float("inf"), True, Processes(), memory=1, momentum=momentum)
+        for model, momentum in zip(models, (0.0, 0.8), strict=True)
+    )
+    bests = [models[0].decoder.weight.detach().clone()]
+    for model in models:
+        model.decoder.unit_norm = unit_norm
+    for seed in range(2):
+        models[0].load_state_dict(models[1].state_dict())  # both start from where momentum went
+        pair = codes_of("poisson", models[0], seed)
+        plain.take([pair])
+        ahead.take([pair])
+        bests.append(models[0].decoder.weight.detach().clone())
+    expected = bests[2] + 0.8 * (bests[2] - bests[1])
+    if unit_norm:
+        expected = torch.nn.functional.normalize(expected, dim=0)
+    assert_close(models[1].decoder.weight.detach(), expected)
