@@ -27,6 +27,7 @@ class Evaluate(Measurement):
     EXAMPLES = (
         "itervae evaluate runs/poisson runs/gaussian --json evaluation.json --figure evaluation.png",
         "itervae evaluate runs/poisson --suite knn shattering --readouts residual root --split test",
+        "itervae evaluate runs/synthetic --truth",
     )
 
     WORK = "itervae.cli.work.evaluate"
@@ -38,7 +39,10 @@ class Evaluate(Measurement):
     reading: DictionarySettings = field(default_factory=DictionarySettings)
     suite: tuple[Annotated[str, OneOf(SUITES)], ...] | None = None
     """What is measured; by default all that fit the data (knn, shattering and readout need
-    labels)."""
+    labels, truth synthetic data)."""
+    truth: bool = False
+    """The dictionary and codes beside those that synthetic data were made of, and nothing else that
+    is not asked for: short for --suite truth."""
     readouts: tuple[Annotated[str, OneOf(READOUTS)], ...] | None = None
     """What is classified, pixels for reference; by default all. The figure shows the neighbours of
     the first."""
@@ -68,8 +72,13 @@ class Evaluate(Measurement):
     def named(self) -> Sequence[str]:
         return [] if self.inference is None else [self.inference]
 
+    @property
+    def asked(self) -> tuple[str, ...] | None:
+        """The suites that were asked for; None where none was."""
+        return (*(self.suite or ()), "truth") if self.truth else self.suite
+
     def check(self) -> None:
-        suites = chosen("--suite", self.suite, SUITES)
+        chosen("--suite", self.asked, SUITES)
         chosen("--readouts", self.readouts, READOUTS)
         if self.whole and self.split != "validation":
             raise InputError(f"--whole is of pictures that are held out, and --split is {self.split}; leave one out")
@@ -79,9 +88,9 @@ class Evaluate(Measurement):
             raise InputError(
                 "no run was named; expected run folders or checkpoints of itervae train, or dictionary files"
             )
-        if self.figure is not None and self.suite is not None:
+        if self.figure is not None and self.asked is not None:
             drawn = [name for name, suite in SUITES.items() if suite.drawn]
-            if not {*suites} & {*drawn}:
+            if not {*self.asked} & {*drawn}:
                 raise InputError(
                     f"--figure draws the suites {', '.join(drawn)}, and none of them was asked for; add one"
                 )

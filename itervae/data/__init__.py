@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from itervae.data.prepared import Inputs
     from itervae.data.settings import DataSettings, check_window
     from itervae.data.source import NOTHING_FITTED, Fitted, Source, describe_fitted, fitted_alike
+    from itervae.data.truth import Truth
     from itervae.data.tubes import TubeSource, typical
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Preparation",
     "Source",
     "SourceKind",
+    "Truth",
     "TubeSource",
     "as_source",
     "check_window",

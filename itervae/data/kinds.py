@@ -2,9 +2,10 @@
 settings that takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from itervae.data.synthetic_settings import SyntheticSettings
 from itervae.registry import Listed
 
 
@@ -35,6 +36,7 @@ class SourceKind:
 HERE = "itervae.data"
 PREPARED = ("colour", "whiten", "whitening", "local_contrast", "contrast_rule")
 PATCHES = ("patch_size", *PREPARED)
+SYNTHETIC = tuple(field.name for field in fields(SyntheticSettings))
 SOURCES: dict[str, SourceKind] = {
     "photos": SourceKind(Listed(f"{HERE}.photographs:photos_source"), reads=("val_share", *PATCHES)),
     "images": SourceKind(
@@ -51,6 +53,7 @@ SOURCES: dict[str, SourceKind] = {
     "recordings": SourceKind(
         Listed(f"{HERE}.recordings:recordings_source"), reads=("data_path", "data_key", "val_share", "patch_size")
     ),
+    "synthetic": SourceKind(Listed(f"{HERE}.synthetic:synthetic_source"), reads=("val_share", *SYNTHETIC)),
     "mnist": SourceKind(Listed(f"{HERE}.benchmarks:mnist_source"), reads=()),
     "cifar16": SourceKind(
         Listed(f"{HERE}.benchmarks:cifar16_source"), reads=("val_share", *PREPARED)

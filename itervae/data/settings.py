@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from itervae.arguments import OneOf, nearest
-from itervae.data.kinds import SOURCES, SourceKind, source_kind
+from itervae.data.kinds import SOURCES, SYNTHETIC, SourceKind, source_kind
+from itervae.data.synthetic_settings import SyntheticSettings
 from itervae.errors import InputError
 
 MOST_ZCA = 4096
@@ -24,20 +25,20 @@ _PLACES = (
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(SyntheticSettings):
     """Which data to read, and how to prepare them."""
 
     ADVANCED = (
         "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key", "missing",
-        "whitening", "local_contrast", "contrast_rule", "download",
+        "whitening", "local_contrast", "contrast_rule", "download", *SYNTHETIC,
     )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
     data: Annotated[str, OneOf(SOURCES, members=True)] = "photos"
     """Two photographs that come with scikit-learn, your own images, rows or images of your own
     array, MNIST, CIFAR-10, or labelled pictures of torchvision, such as
-    torchvision:FashionMNIST; windows of recordings; as sequences your own video, or windows that
-    drift over the two photographs as the eye does."""
+    torchvision:FashionMNIST; windows of recordings; synthetic data of a known dictionary; as
+    sequences your own video, or windows that drift over the two photographs as the eye does."""
     data_path: Path | None = None
     """images: a folder of pictures, one picture, or a stack in the file of an array; array: a file
     (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); recordings: a
@@ -150,6 +151,7 @@ class DataSettings:
             raise InputError(f"`frames={self.frames}` is too few; give at least 1.")
         self._check_pictures()
         self.held_sequences()
+        self.check_synthetic()
 
     def _check_pictures(self) -> None:
         """Refuse ways to prepare pictures that exclude each other."""

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from itervae.data.pixels import fits
 from itervae.data.rows import Rows
+from itervae.data.truth import Truth
 from itervae.errors import InputError
 
 # Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share
 # numbers.
-TRAINING, EPOCH, VALIDATION, SPLIT, FITTING = range(5)
+TRAINING, EPOCH, VALIDATION, SPLIT, FITTING, ATOMS, DRAWS = range(7)
 
 SMALL = 2**28
 """Bytes of rows that are read into memory, once; the file of a larger array is mapped."""
@@ -147,6 +148,11 @@ class Source(ABC):
         raise InputError(
             f"`data={self.name}` is not cut from still pictures, of which it could give whole ones; leave out `whole`."
         )
+
+    def truth(self, split: str) -> Truth | None:
+        """Dictionary and codes that the data of a split were made of; None where they are not
+        known."""
+        return None
 
     def load_test(self) -> tuple[Tensor, Tensor | None]:
         """The test set, read only when asked for: x (N, D) float32 and its labels (N,) or None.

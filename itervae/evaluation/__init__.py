@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from itervae.evaluation.optimum import OptimalReport
     from itervae.evaluation.rate_distortion import RatePoint, rate_points
     from itervae.evaluation.sparsity import lifetime_sparsity, population_sparsity
+    from itervae.evaluation.truth import Firings, TruthReport, compare_truth
     from itervae.evaluation.units import active_units
 
 __all__ = [
     "Codes",
     "EncoderLoss",
     "EngineGap",
+    "Firings",
     "FrontierPoint",
     "GapReport",
     "GapTrace",
@@ -32,8 +34,10 @@ __all__ = [
     "OptimalReport",
     "RSquared",
     "RatePoint",
+    "TruthReport",
     "active_units",
     "amortization_gap",
+    "compare_truth",
     "encode",
     "encoder_loss",
     "fitted_threshold",

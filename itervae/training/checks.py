@@ -26,10 +26,15 @@ def check_values(settings: RunSettings) -> None:
         "clip": options.clip,
         "validate_every": options.validate_every,
         "threads": options.threads,
+        "dictionary_memory": options.dictionary_memory,
     }
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise InputError(f"{name} is {value}; expected a positive number")
+    for name in ("restart_atoms", "dictionary_momentum"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"`{name}` is {value}; expected a share above 0 and below 1")
     if options.freeze is None:
         check_layout(options, "none is named")
     if options.truncate_steps is not None and options.gradient != "truncate":

@@ -11,9 +11,12 @@ b is what these leave. A and B are running means over the updates, in which the 
 fade as (1 − 1/n)^3 (Mairal, Bach, Ponce & Sapiro 2009, "Online dictionary learning for sparse
 coding"). Φ = B A⁻¹ is the best dictionary for them; where atoms have unit norm, one round over the
 atoms, each the best given the others. The prior rates of Poisson latents are at their best at r =
-E[λ]. Atoms that no datum uses are replaced by what the worst explained data lack.
+E[λ]. Atoms that no datum uses are replaced by what the worst explained data lack; if so said, those
+too that hardly any datum uses but one: such an atom has learned that datum by heart, of which a
+restart makes room for one that many data share.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,16 +61,22 @@ def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) 
         InputError: steps in closed form of a model that has none.
     """
     options, possible = settings.training, has_closed_form(model)
-    if options.dictionary_steps is None:
+    steps = options.dictionary_steps
+    if steps is None:
         plain = options.gradient in (None, "envelope") and options.estimator in (None, "exact")
         last = (options.loss or engine.recipe.loss) == "final"
-        return "both" if possible and plain and last and not has_parameters(engine) else "gradient"
-    if options.dictionary_steps != "gradient" and not possible:
+        steps = "both" if possible and plain and last and not has_parameters(engine) else "gradient"
+    for name in ("dictionary_memory", "dictionary_momentum", "restart_atoms"):
+        if steps == "gradient" and (value := getattr(options, name)) is not None:
+            raise InputError(
+                f"`{name}={value}` is for steps of the dictionary in closed form, and this run has none; leave it out"
+            )
+    if options.dictionary_steps not in (None, "gradient") and not possible:
         raise InputError(
             f"`dictionary_steps={options.dictionary_steps}` needs a dictionary that is learned: a linear decoder under "
             "a Gaussian likelihood, without `freeze`; leave it out"
         )
-    return options.dictionary_steps
+    return steps
 
 
 class DictionaryStep:
@@ -79,10 +88,24 @@ class DictionaryStep:
         rates: whether the static prior is that of every datum, so that learned prior rates have a
             step too.
         processes: among which the data of an update are divided.
+        memory: updates that are remembered at most, the older ones fading as (1 − 1/memory)^n.
+        restart: atoms are replaced that add less to the data, the datum that uses each most left
+            out, than this share of the median; by default those that no datum uses.
+        momentum: share of the last change of the dictionary that every step goes beyond its best.
     """
 
-    def __init__(self, model: GenerativeModel, share: float, rates: bool, processes: Processes) -> None:
+    def __init__(
+        self,
+        model: GenerativeModel,
+        share: float,
+        rates: bool,
+        processes: Processes,
+        memory: float = math.inf,
+        restart: float | None = None,
+        momentum: float = 0.0,
+    ) -> None:
         assert isinstance(model.decoder, LinearDecoder)
+        self._most_kept, self._restart, self._momentum = 1 - 1 / memory, restart, momentum
         self._model, self._decoder, self._share, self._processes = model, model.decoder, share, processes
         prior = model.prior
         self._rates = prior.log_rate if rates and isinstance(prior, PoissonPrior) else None
@@ -97,6 +120,7 @@ class DictionaryStep:
             "activity": weight.new_zeros(latents),
             "data": weight.new_zeros(()),
         }
+        self._largest, self._best = weight.new_zeros(latents), weight.detach().clone()
         if self._decoder.bias is not None:
             self._kept |= {"codes": weight.new_zeros(latents), "values": weight.new_zeros(size)}
 
@@ -125,24 +149,32 @@ class DictionaryStep:
                 found["codes"].add_(mean.sum(0))
                 found["values"].add_(x.sum(0))
         self.count += 1
+        kept = min((1 - 1 / self.count) ** FORGETTING, self._most_kept)
         for name, value in self._kept.items():
-            value.mul_((1 - 1 / self.count) ** FORGETTING).add_(self._processes.total(found[name]))
+            value.mul_(kept).add_(self._processes.total(found[name]))
+        self._largest.mul_(kept)
+        for _, posterior in codes:  # of several processes those of the leading one, which chooses
+            torch.maximum(self._largest, posterior.mean.square().amax(0), out=self._largest)
         if self.count % RENEWED == 0:
             self._replace(*codes[-1])
         self._set_dictionary()
+        if self._momentum:
+            self._go_beyond()
         if self._rates is not None:
             activity = self._kept["activity"] / self._kept["data"]
             self._rates.copy_(activity.clamp_min(torch.finfo(activity.dtype).tiny).log())
 
     def state_dict(self) -> dict[str, Any]:
         """What is remembered, for the checkpoint."""
-        return {"count": self.count, **self._kept}
+        return {"count": self.count, "largest": self._largest, "best": self._best, **self._kept}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.count = int(values["count"])
         for name, value in self._kept.items():
             value.copy_(values[name])
+        self._largest.copy_(values.get("largest", self._largest))
+        self._best.copy_(values.get("best", self._best))
 
     def _set_dictionary(self) -> None:
         weight, bias = self._decoder.weight, self._decoder.bias
@@ -162,10 +194,18 @@ class DictionaryStep:
         if bias is not None:
             bias.copy_((values - weight @ codes) / self._kept["data"])
 
+    def _go_beyond(self) -> None:
+        """Go on in the direction of the last change of the best dictionary."""
+        weight, best = self._decoder.weight, self._decoder.weight.detach().clone()
+        weight.add_(best - self._best, alpha=self._momentum)
+        if self._decoder.unit_norm:
+            weight.div_(weight.norm(dim=0).clamp_min(torch.finfo(weight.dtype).tiny))
+        self._best = best
+
     def _replace(self, x: Tensor, posterior: Any) -> None:
         """Put what the worst explained data lack in the place of atoms that are not used."""
         activity, weight = self._kept["activity"], self._decoder.weight
-        atoms = self._processes.told((activity < UNUSED * activity.mean()).nonzero()[:, 0].tolist())
+        atoms = self._processes.told(self._unused().nonzero()[:, 0].tolist())
         residual = x - self._model.decode(posterior.mean).to(x.dtype)
         worst = residual.square().sum(1).topk(min(len(atoms), len(x))).indices
         lacking = self._processes.told(residual[worst].mT.to(weight.dtype).cpu()).to(weight.device)
@@ -178,6 +218,16 @@ class DictionaryStep:
         if "codes" in self._kept:
             self._kept["codes"][atoms] = 0
         activity[atoms] = activity.median()
+        self._best.copy_(weight)
+
+    def _unused(self) -> Tensor:
+        """Which atoms are to be replaced (K,)."""
+        activity = self._kept["activity"]
+        unused = activity < UNUSED * activity.mean()
+        if self._restart is None:
+            return unused
+        shared = (self._kept["second"].diagonal() - self._largest) * self._decoder.weight.square().sum(0)
+        return unused | (shared < self._restart * shared.median())
 
 
 def unit_atoms(atoms: Tensor, second: Tensor, cross: Tensor) -> Tensor:

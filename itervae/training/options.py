@@ -27,6 +27,9 @@ class TrainingSettings:
 
     ADVANCED = (
         "dictionary_steps",
+        "dictionary_memory",
+        "dictionary_momentum",
+        "restart_atoms",
         "gradient",
         "truncate_steps",
         "estimator",
@@ -60,6 +63,18 @@ class TrainingSettings:
     closed-form sets them to the best for the codes of the updates so far, of which older ones fade;
     both goes on with the gradient after the first 30% of the run, and 500 updates. By default both
     for an engine without parameters of its own, else gradient."""
+    dictionary_memory: int | None = None
+    """Updates that closed-form steps remember at most; by default about a third of those so far. 1
+    is for batches of all data."""
+    dictionary_momentum: float | None = None
+    """Share, such as 0.8, of the last change of the dictionary by which a closed-form step goes
+    beyond its best; by default none. With batches of all data and a memory of 1 fewer updates are
+    needed."""
+    restart_atoms: float | None = None
+    """Closed-form steps start atoms again, every 20 updates, from what the worst explained data
+    lack: by default atoms that no datum uses; with a share, such as 0.3, those too that add less
+    than this share of the median to the data, leaving out the datum that uses each most: such an
+    atom has learned one datum by heart."""
     gradient: Annotated[str, OneOf(GRADIENTS)] | None = None
     """Gradient through inference; by default envelope for an engine without parameters of its own
     whose last step alone counts, else unroll. `implicit` differentiates the optimum that the steps

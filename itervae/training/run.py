@@ -225,7 +225,8 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
     steps, dictionary = choose_steps(settings, engine, model), None
     if steps != "gradient":
         share = CLOSED_FORM if steps == "both" else math.inf
-        dictionary = DictionaryStep(model, share, carryover is None, processes)
+        memory, momentum = options.dictionary_memory or math.inf, options.dictionary_momentum or 0.0
+        dictionary = DictionaryStep(model, share, carryover is None, processes, memory, options.restart_atoms, momentum)
     lr = choose_lr(settings, engine, model)
     peaks = [(_trained(model, engine), lr)]
     if carryover is not None:

@@ -2,16 +2,19 @@
 does not fit."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
+import itervae
 from itervae import cli
 from itervae.cli.work import evaluate as command
 from itervae.config import parse_train
 from itervae.data import DataSettings, load_source
 from itervae.data.source import RowSource
+from itervae.evaluation import compare_truth
 from itervae.evaluation.codes import CODE_READOUTS
 from itervae.evaluation.neighbours import nearest_neighbours
 from itervae.evaluation.units import active_units
@@ -96,6 +99,38 @@ def test_without_labels(runs, tmp_path, capsys):
         assert f"{run['units']['active']}/6" in printed
         assert run["reconstruction"]["kl"] == pytest.approx(sum(run["units"]["kl"]), rel=1e-4)
     assert picture.stat().st_size > 10_000
+
+
+def test_truth(tmp_path, capsys):
+    data = ["--data", "synthetic", "--features", "8", "--datum-size", "6", "--active", "2", "--num-data", "200"]
+    data += ["--withhold", "--latents", "8"]
+    kinds = {"poisson": [], "coding": ["--model", "sparse-coding", "--threshold", "0.1"], "mlp": ["--decoder", "mlp"]}
+    kinds["mlp"] += ["--inference", "amortized"]
+    for name, options in kinds.items():
+        settings, _, _ = parse_train([*data, *options])
+        model, engine = build(settings, (6,))
+        (tmp_path / name).mkdir()
+        state = {"shape": (6,), "model": model.state_dict(), "engine": engine.state_dict()}
+        write_checkpoint(tmp_path / name / LAST, {"config": settings.flat(), **state})
+    paths, report = {name: str(tmp_path / name) for name in kinds}, tmp_path / "e.json"
+    source = load_source(settings.data, 0)
+    for split, x in (("validation", source.validation), ("test", source.load_test()[0])):
+        line = ["evaluate", paths["poisson"], paths["coding"], "--truth", "--split", split, "--num", "30"]
+        cli.main([*line, "--json", str(report)])
+        assert "beside the true dictionary (30 data: synthetic" in capsys.readouterr().out
+        content, truth = json.loads(report.read_text()), source.truth(split)
+        for name in ("poisson", "coding"):
+            assert set(content["runs"][name]) == {"family", "inference", "truth"}
+            run = itervae.load(paths[name])
+            codes = itervae.infer(run.model, run.engine, x[:30]).posterior.mean
+            expected = asdict(compare_truth(run.model.dictionary, codes, truth.atoms, truth.codes[:30]))
+            found = content["runs"][name]["truth"]
+            for part in ("firings", "common", "rare"):
+                assert found.pop(part) == pytest.approx(expected.pop(part))
+            assert found == pytest.approx(expected)
+    assert "has no dictionary of atoms of the size of a datum; leave out" in refused(capsys, paths["mlp"], "--truth")
+    cli.main(["evaluate", paths["mlp"], "--num", "30"])
+    assert "mlp has no dictionary of atoms of the size of a datum: truth left out" in capsys.readouterr().out
 
 
 def test_with_labels(runs, labelled, tmp_path, capsys):

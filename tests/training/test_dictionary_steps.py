@@ -174,3 +174,70 @@ def test_what_is_remembered_goes_on_from_a_checkpoint():
         again.take([pair])
     assert torch.equal(models[0].decoder.weight, models[1].decoder.weight)
     assert torch.equal(models[0].prior.log_rate, models[1].prior.log_rate)
+
+
+def test_a_memory_of_one_update_knows_the_last_data_alone():
+    model = learned("poisson")
+    step = DictionaryStep(model, float("inf"), True, Processes(), memory=1)
+    for seed in range(3):
+        x, posterior = codes_of("poisson", model, seed)
+        step.take([(x, posterior)])
+    model.free_energy(x, posterior).total.mean().backward()
+    assert model.decoder.weight.grad.abs().max() < 1e-3  # of the ridge
+    assert model.prior.log_rate.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("restart", [None, 0.3])
+def test_an_atom_that_one_datum_has_to_itself_is_replaced_where_that_is_asked_for(restart):
+    """Atom 5 is the direction of one datum, which uses nothing else, and no other datum uses it."""
+    model = build_model(SparseCodingSettings(latents=6, threshold=0.1), (SIZE,)).double().requires_grad_()
+    step = DictionaryStep(model, float("inf"), True, Processes(), memory=1, restart=restart)
+    x = torch.randn(BATCH, SIZE, generator=seeded(7), dtype=torch.float64)
+    codes = 1 + torch.rand(BATCH, 6, generator=seeded(8), dtype=torch.float64)
+    codes[:, 5], codes[0] = 0, 0
+    codes[0, 5] = 3.0
+    posterior = model.posterior(torch.where(codes > 0, codes + 0.1, 0))
+    assert_close(posterior.mean, codes)
+    for _ in range(RENEWED - 1):
+        step.take([(x, posterior)])
+    own = torch.nn.functional.normalize(x[0], dim=0)
+    assert_close(model.decoder.weight[:, 5].detach(), own, atol=1e-4, rtol=0)
+    residual = (x - model.decode(codes)).detach()
+    worst = torch.nn.functional.normalize(residual[residual.square().sum(1).argmax()], dim=0)
+    step.take([(x, posterior)])
+    expected = own if restart is None else worst
+    assert_close(model.decoder.weight[:, 5].detach(), expected, atol=1e-4, rtol=0)
+
+
+def test_the_largest_use_of_an_atom_fades_with_the_rest():
+    model = learned("poisson")
+    step = step_of(model)
+    pairs = [codes_of("poisson", model, seed) for seed in range(3)]
+    expected = torch.zeros(LATENTS, dtype=torch.float64)
+    for number, pair in enumerate(pairs, 1):
+        step.take([pair])
+        expected = torch.maximum((1 - 1 / number) ** 3 * expected, pair[1].mean.square().amax(0))
+    assert_close(step.state_dict()["largest"], expected)
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_momentum_goes_beyond_the_best_by_its_share_of_the_last_change(unit_norm):
+    models = [learned("poisson") for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    plain, ahead = (
+        DictionaryStep(model, float("inf"), True, Processes(), memory=1, momentum=momentum)
+        for model, momentum in zip(models, (0.0, 0.8), strict=True)
+    )
+    bests = [models[0].decoder.weight.detach().clone()]
+    for model in models:
+        model.decoder.unit_norm = unit_norm
+    for seed in range(2):
+        models[0].load_state_dict(models[1].state_dict())  # both start from where momentum went
+        pair = codes_of("poisson", models[0], seed)
+        plain.take([pair])
+        ahead.take([pair])
+        bests.append(models[0].decoder.weight.detach().clone())
+    expected = bests[2] + 0.8 * (bests[2] - bests[1])
+    if unit_norm:
+        expected = torch.nn.functional.normalize(expected, dim=0)
+    assert_close(models[1].decoder.weight.detach(), expected)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from itervae.cli.suites.base import CodeSuite, LabelledSuite, Suite
+from itervae.cli.suites.base import CodeSuite, LabelledSuite, Suite, TruthSuite
 from itervae.registry import Listed, Registry
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ SUITES: Registry[Suite] = Registry(
         "knn": Listed(f"{HERE}.neighbours:NEIGHBOURS"),
         "shattering": Listed(f"{HERE}.shattering:SHATTERING"),
         "readout": Listed(f"{HERE}.readout:READOUT"),
+        "truth": Listed(f"{HERE}.truth:TRUTH"),
         "reconstruction": Listed(f"{HERE}.reconstruction:RECONSTRUCTION"),
     }
 )
@@ -42,4 +43,9 @@ def labelled(names: Iterable[str]) -> dict[str, LabelledSuite]:
     return {name: suite for name in SUITES if name in set(names) and isinstance(suite := SUITES[name], LabelledSuite)}
 
 
-__all__ = ["SUITES", "CodeSuite", "LabelledSuite", "Suite", "labelled", "measure"]
+def comparing(names: Iterable[str]) -> dict[str, TruthSuite]:
+    """The suites that need a known dictionary, of those named."""
+    return {name: suite for name in SUITES if name in set(names) and isinstance(suite := SUITES[name], TruthSuite)}
+
+
+__all__ = ["SUITES", "CodeSuite", "LabelledSuite", "Suite", "TruthSuite", "comparing", "labelled", "measure"]

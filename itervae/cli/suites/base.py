@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from itervae.plotting import Panel
 
 CODES, ACCURACY = "codes", "accuracy of read-outs"
+TRUTH = "beside the true dictionary"
 RECONSTRUCTION = "reconstruction and free energy, nats; R² pooled | per datum"
 
 
@@ -22,6 +23,8 @@ class Suite(ABC):
     """Title of the table that shows it, beside others of that title."""
     labelled: ClassVar[bool] = False
     """Whether it needs labels: see `LabelledSuite`."""
+    of_truth: ClassVar[bool] = False
+    """Whether it needs a known dictionary: see `TruthSuite`."""
     of_points: ClassVar[bool] = True
     """Whether a sparse code, a point estimate, has it too."""
 
@@ -74,4 +77,21 @@ class LabelledSuite(Suite):
             features: (N, K).
             labels: classes (N,).
             seed: of what is drawn at random.
+        """
+
+
+class TruthSuite(Suite):
+    """A suite that needs data of a known dictionary, and a model that has one."""
+
+    table = TRUTH
+    of_truth = True
+
+    @abstractmethod
+    def compare(self, atoms: "Tensor", codes: "Tensor", true_atoms: "Tensor", true_codes: "Tensor") -> Any:
+        """What is found of a model.
+
+        Args:
+            atoms: its dictionary (D, K).
+            codes: mean codes of the data (N, K).
+            true_atoms, true_codes: those that the data were made of, (D, F) and (N, F).
         """

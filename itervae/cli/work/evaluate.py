@@ -11,8 +11,8 @@ from itervae.cli.evaluate import Evaluate, chosen
 from itervae.cli.evaluated import draw, print_tables
 from itervae.cli.runs import Target, common_fitted, described, held_pictures, match_data, named_engine
 from itervae.cli.show import progress
-from itervae.cli.suites import SUITES, labelled, measure
-from itervae.data import Source, load_stills
+from itervae.cli.suites import SUITES, comparing, labelled, measure
+from itervae.data import Source, Truth, load_stills
 from itervae.errors import InputError
 from itervae.evaluation.codes import encode
 from itervae.evaluation.halves import halves
@@ -43,7 +43,8 @@ def work(options: Evaluate) -> tuple[dict[str, Any], list[str]]:
     jobs = {name: job._replace(target=job.target.at(shape)) for name, job in jobs.items()}
     suites, notes = _fitting(options, source, x, labels)
     notes += _lacking(jobs, suites, readouts)
-    found, pixels = _measure_all(jobs, x, labels, suites, readouts, options.seed)
+    truth = source.truth(options.split) if comparing(suites) else None
+    found, pixels = _measure_all(jobs, x, labels, truth, suites, readouts, options.seed)
     result = {
         "schema": SCHEMA,
         "kind": KIND,
@@ -100,10 +101,17 @@ def _fitting(
     """The suites that the data allow, and a line on what they do not; refused where that was
     asked for by name."""
     notes: list[str] = []
-    suites = chosen("--suite", options.suite, SUITES)
+    suites = chosen("--suite", options.asked, SUITES)
+    if source.truth(options.split) is None and (known := comparing(suites)):
+        if options.asked is not None:
+            raise InputError(
+                f"--suite {' '.join(known)} needs the dictionary that data were made of, and --data {source.name} has "
+                "none; leave it out, or use --data synthetic"
+            )
+        suites = tuple(suite for suite in suites if suite not in known)
     needing = [name for name in suites if SUITES[name].labelled]
     if labels is None and needing:
-        if options.suite is not None:
+        if options.asked is not None:
             raise InputError(
                 f"--suite {' '.join(needing)} needs labels, and --data {source.name} has none; leave it out, or "
                 "use --data mnist"
@@ -120,6 +128,7 @@ def _measure_all(
     jobs: dict[str, Job],
     x: torch.Tensor,
     labels: torch.Tensor | None,
+    truth: Truth | None,
     suites: tuple[str, ...],
     readouts: tuple[str, ...],
     seed: int,
@@ -149,14 +158,31 @@ def _measure_all(
             features = {readout: partial(codes.readout, readout) for readout in readouts if readout in codes.readouts}
             about = {"family": codes.family, "inference": job.inference}
             found[name] = about | measure(codes, x, suites) | classify(name, features)
+            if truth is not None and _has_matrix(job.target):
+                parts = model.dictionary.detach(), codes.mean, truth.atoms, truth.codes[: len(x)]
+                found[name] |= {suite: compared.compare(*parts) for suite, compared in comparing(suites).items()}
         pixels = classify(PIXELS, {PIXELS: lambda: x}) if PIXELS in readouts else {}
     return found, {suite: score[PIXELS] for suite, score in pixels.items()}
 
 
+def _has_matrix(target: Target) -> bool:
+    """Whether a run has a dictionary of atoms of the size of a datum."""
+    return target.model.atoms is not None and not target.model.convolutional
+
+
 def _lacking(jobs: dict[str, Job], suites: tuple[str, ...], readouts: tuple[str, ...]) -> list[str]:
-    """A line for each run that is a sparse code, on what it has not; refused where nothing asked
-    for is left of it."""
+    """A line for each run on what it has not, as a sparse code, or without a dictionary; refused
+    where nothing asked for is left of it."""
     notes = []
+    known = [*comparing(suites)]
+    for name, job in jobs.items():
+        if known and not _has_matrix(job.target):
+            if set(suites) <= set(known):
+                raise InputError(
+                    f"--suite is {' '.join(suites)}, and {name} has no dictionary of atoms of the size of a datum; "
+                    "leave out this run, or ask for more"
+                )
+            notes.append(f"{name} has no dictionary of atoms of the size of a datum: {', '.join(known)} left out")
     wanted = [readout for readout in readouts if readout in CODE_READOUTS] if labelled(suites) else []
     lacking = [name for name in suites if not SUITES[name].of_points]
     for name, job in jobs.items():
