@@ -20,6 +20,9 @@ from itervae.model.misfit import squared_distance, squared_misfit
 from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
 
+GRAM_BYTES = 2**28
+"""Size of the largest Gram matrix that is formed."""
+
 
 class LinearOperator(ABC):
     """A linear map Φ from K latents to D values, its numbers in one precision: a dataclass of
@@ -62,6 +65,10 @@ class LinearOperator(ABC):
     def gram(self, other: "LinearOperator") -> Tensor | None:
         """ΦᵀΨ (K, K) with another operator Ψ of this kind; None where it is not to be formed."""
         return None
+
+    def copy(self) -> "LinearOperator":
+        """The same numbers in memory of its own, laid out as solvers read them."""
+        return self.map(Tensor.clone)
 
     @property
     def gram_pays(self) -> bool:
@@ -120,7 +127,7 @@ def _equal(a: Any, b: Any) -> bool:
 class Dense(LinearOperator):
     """The operator of a matrix: the dictionary Φ (D, K), one atom a column.
 
-    The Gram matrix ΦᵀΦ pays where K < 2D.
+    The Gram matrix ΦᵀΦ is formed where it `fits`, at most `GRAM_BYTES`, and pays where K < 2D too.
     """
 
     dictionary: Tensor
@@ -153,13 +160,24 @@ class Dense(LinearOperator):
     def scaled(self, divisor: Tensor) -> "Dense":
         return Dense(self.dictionary / divisor)
 
-    def gram(self, other: LinearOperator) -> Tensor:
+    @property
+    def fits(self) -> bool:
+        return self.latents**2 * self.dictionary.element_size() <= GRAM_BYTES
+
+    def gram(self, other: LinearOperator) -> Tensor | None:
         assert isinstance(other, Dense)
-        return self.dictionary.mT @ other.dictionary
+        return self.dictionary.mT @ other.dictionary if self.fits else None
 
     @property
     def gram_pays(self) -> bool:
-        return self.latents < 2 * self.size
+        return self.latents < 2 * self.size and self.fits
+
+    def copy(self) -> "Dense":
+        """The same numbers in memory of its own; of many atoms each in one piece, as working sets
+        gather them."""
+        if self.fits:
+            return Dense(self.dictionary.clone())
+        return Dense(self.dictionary.mT.clone(memory_format=torch.contiguous_format).mT)
 
     def residual(self, x: Tensor, z: Tensor) -> Tensor:
         return torch.addmm(x, z, self.dictionary.mT, alpha=-1)

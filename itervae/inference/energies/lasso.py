@@ -67,7 +67,7 @@ class LassoEnergy(LinearEnergy):
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
     @torch.no_grad()
-    def at(self, mean: Tensor, data_gradient: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+    def at(self, mean: Tensor, data_gradient: Tensor, misfit: Tensor) -> tuple[Tensor, Point]:
         """The potentials u (B, K) of given codes under a soft threshold, T(u) = mean, and the
         energy there.
 
@@ -77,14 +77,13 @@ class LassoEnergy(LinearEnergy):
         Args:
             mean: codes a (B, K).
             data_gradient: gradient of the reconstruction term at a (B, K).
-            drive: `Quadratic.drive` (B, K).
+            misfit: ½‖x − Φa‖² (B,).
         """
         least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
         u = mean.sign().mul_(self.threshold).add_(mean)
         u = torch.where(mean == 0, data_gradient.neg().clamp_(least, self.threshold), u)
         cost, leak = self.cost(u, mean)
-        value = 0.5 * (data_gradient - drive).mul_(mean).sum(-1) + self.quadratic.offset + cost
-        return u, Point(value, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
+        return u, Point(misfit + cost, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
 
     @full_precision
     @torch.no_grad()

@@ -76,7 +76,7 @@ def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
             # Φ may be the weight itself, which changes
-            kept[dtype] = _terms(operator.map(Tensor.clone), variance.clone())
+            kept[dtype] = _terms(operator.copy(), variance.clone())
         return kept[dtype]
 
 
@@ -96,7 +96,9 @@ def observed(model: GenerativeModel, x: Tensor, precision: Tensor | None) -> tup
 
 
 def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:
-    return DecoderTerms(operator, variance, operator.scaled(variance), operator.atom_norms() / variance)
+    same = devices.on_cpu(variance) and not variance.requires_grad and bool(variance == 1)  # no second copy
+    scaled = operator if same else operator.scaled(variance)
+    return DecoderTerms(operator, variance, scaled, operator.atom_norms() / variance)
 
 
 def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

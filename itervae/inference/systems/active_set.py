@@ -64,7 +64,8 @@ def active_set_step(
         system = gram[units[:, :, None], units[:, None, :]]
         found = _descend(system, drive[rows].gather(1, units), start, energy.threshold)
         new[rows] = torch.zeros_like(mean[rows]).scatter_(1, units, found)
-    potential, after = energy.at(new, energy.quadratic.gradient(new)[0], drive)
+    slope = energy.quadratic.gradient(new)[0]
+    potential, after = energy.at(new, slope, 0.5 * (slope - drive).mul_(new).sum(-1) + energy.quadratic.offset)
     risen = rises(energy, point, after)[:, None]
     return pick(risen, u, potential), choose(risen, point, after)
 
