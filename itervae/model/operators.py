@@ -6,6 +6,7 @@ matrix: they need Φz, Φᵀr and the squared norms of the atoms. What does need
 for systems with it, say, asks the model for the capability "dense dictionary".
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -15,13 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itervae import devices
 from itervae.arguments import check_whole
 from itervae.model.misfit import squared_distance, squared_misfit
 from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
 
 GRAM_BYTES = 2**28
-"""Size of the largest Gram matrix that is formed."""
+"""Size of the largest Gram matrix that is formed. Beyond it atoms are many: they are kept each in
+one piece, and codes of which most are 0 are multiplied as such."""
+FEW = 0.03
+"""Share of numbers that are not 0 up to which codes are multiplied as sparse ones."""
 
 
 class LinearOperator(ABC):
@@ -180,7 +185,17 @@ class Dense(LinearOperator):
         return Dense(self.dictionary.mT.clone(memory_format=torch.contiguous_format).mT)
 
     def residual(self, x: Tensor, z: Tensor) -> Tensor:
+        if not self.fits and self._few(z):
+            with warnings.catch_warnings(action="ignore"):  # that torch may change what it calls sparse
+                return x - z.to_sparse_csr() @ self.dictionary.mT
         return torch.addmm(x, z, self.dictionary.mT, alpha=-1)
+
+    def _few(self, z: Tensor) -> bool:
+        """Whether nearly all codes are 0, where one may look, and no gradient goes back."""
+        learned = torch.is_grad_enabled() and (z.requires_grad or self.dictionary.requires_grad)
+        if learned or torch.compiler.is_compiling() or not devices.on_cpu(z):
+            return False
+        return int(z.count_nonzero()) <= FEW * z.numel()
 
     def misfit(self, x: Tensor, z: Tensor) -> Tensor:
         return squared_misfit(x, z, self.dictionary)

@@ -96,7 +96,7 @@ class LassoEnergy(LinearEnergy):
         """
         if self.sparsity.hard:
             return super().certificate(u)
-        a, r = self._residual(u)
+        a, r, _ = self._residual(u)
         threshold, size = self.sparsity.threshold.double(), a.abs()
         violation = ((r.slope.abs() if self.sparsity.signed else r.slope) + r.error).amax(-1)
         scale = ((1 - SPARE * HALF) * threshold / violation.clamp_min(threshold))[:, None]
@@ -112,17 +112,18 @@ class LassoEnergy(LinearEnergy):
         """A proved bound of E(given) − E*: the smaller of the duality gap there and of the
         certificate at u plus the rise of E from u to `given`. Rounding moves the gap in the first
         order, E only by its square."""
-        a, r = self._residual(u)
+        a, r, norms = self._residual(u)
         moved = self.sparsity.activation(given).double() - a
-        threshold, norms = self.sparsity.threshold.double(), self._anew()[1].operator.atom_norms().sqrt()
+        threshold = self.sparsity.threshold.double()
         cost = threshold * ((a + moved).abs() - a.abs())
         error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
         rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * spread(moved.abs(), norms).square()
         return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
 
-    def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
+    def _residual(self, u: Tensor) -> tuple[Tensor, Residual, Tensor]:
         """The codes a = T(u) (B, K), rounded as those who take them see them, in the precision of
-        u, and their residual, float64."""
+        u, their residual, and the norms of the atoms, float64."""
         a = self.sparsity.activation(u).double()
         x, terms = self._anew()
-        return a, residual(x, a, terms.operator, (a != 0).sum(-1).double())
+        found = residual(x, a, terms.operator, (a != 0).sum(-1).double())
+        return a, found, terms.operator.atom_norms().sqrt()
