@@ -191,6 +191,7 @@ class LinearEnergy(SolvableEnergy):
         x, terms = observed(model, x, precision)
         self.quadratic = Quadratic(terms, x, counts)
 
+    @cached_property
     def _anew(self) -> tuple[Tensor, DecoderTerms]:
         """Data and terms as `observed` has them, in float64 from what was given, for
         certificates."""
