@@ -111,8 +111,8 @@ class LassoEnergy(LinearEnergy):
     @full_precision
     @torch.no_grad()
     def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Tensor:
-        """A proved bound of E(given) − E*: the certificate at u, and the rise of E from u to `given`,
-        which rounding moves by its square, where it moves a duality gap in the first order."""
+        """A proved bound of E(given) − E*: the certificate at u, and the rise of E from there to
+        `given`. Rounding moves E by its square, and a duality gap in the first order."""
         a, r, norms = self._residual(u)
         moved = self.sparsity.activation(given).double() - a
         threshold = self.sparsity.threshold.double()

@@ -1,9 +1,8 @@
 """The optimum of the lasso on a CPU, one datum after the other, in compiled code
 (`coordinate_descent_numba`), by the Gram matrix of all atoms where there is one."""
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
