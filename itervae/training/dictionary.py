@@ -70,8 +70,8 @@ def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) 
         return "both" if possible and plain and last and not has_parameters(engine) else "gradient"
     if options.dictionary_steps != "gradient" and not fits(model):
         raise InputError(
-            f"`dictionary_steps={options.dictionary_steps}` was given for {model.latents} atoms, for which it takes too "
-            "much memory; use `dictionary_steps=gradient`"
+            f"`dictionary_steps={options.dictionary_steps}` was given for {model.latents} atoms, which is too many for "
+            "that; use `dictionary_steps=gradient`"
         )
     if options.dictionary_steps != "gradient" and not possible:
         raise InputError(
