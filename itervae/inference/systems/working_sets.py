@@ -8,6 +8,7 @@ which atoms are still missing, and the duality gap of the whole problem. Johnson
 (2018). Atoms that enter no set cost nothing but these products.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,7 +38,7 @@ def minimize_by_sets(
     library, x, r = dictionary.mT.contiguous().numpy(), quadratic.x.numpy(), residual.numpy()
     weight = np.empty((len(x), 0)) if weights is None else weights.numpy()
     threshold, signed = float(energy.threshold.detach()), energy.sparsity.signed
-    sets: list[tuple[np.ndarray, ...]] = []  # of each datum: atoms, their codes, their Gram matrix
+    sets: list[Sequence[np.ndarray]] = []  # of each datum: atoms, their codes, their Gram matrix
     for a in mean.numpy():
         atoms = a.nonzero()[0].astype(np.uint32)
         sets.append((atoms, a[atoms], np.empty((0, 0))))
