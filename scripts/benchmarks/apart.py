@@ -30,7 +30,8 @@ def measured(suite: str, function: str, *arguments: Any, device: str, limit: flo
     except subprocess.TimeoutExpired:
         return None
     if done.returncode:
-        raise RuntimeError(f"{suite}.{function}{(*arguments, device)} failed:\n{done.stderr}")
+        why = "\nkilled, as where there is no memory left" if done.returncode < 0 else ""
+        raise RuntimeError(f"{suite}.{function}{(*arguments, device)} failed:\n{done.stderr}{why}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,7 +1,7 @@
 """Sparse coding with many atoms: seconds and the peak of memory until the duality gap of every
 datum is at most 1e-4 of its energy, each side in a process of its own. 2000 synthetic data of 768
 values, 1% of 16,384 random atoms active, against scikit-learn and spams on the first of them; then
-65,536 atoms, as many of them active, by ours alone. Gaps are recomputed in float64. `scaled` is the
+500 data of 65,536 atoms, as many of them active, by ours alone. Gaps are recomputed in float64. `scaled` is the
 time of the first 4 data, with all that is done once, and 1996 times what one more takes. The peak
 is that of the process, data and libraries included.
 """
@@ -25,7 +25,7 @@ from itervae.model import SparseCodingSettings, sparse_coding_model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DATA, FIRST, GAP, ACTIVE, AT_ONCE = 2000, 4, 1e-4, 164, 100
+DATA, FEWER, FIRST, GAP, ACTIVE, AT_ONCE = 2000, 500, 4, 1e-4, 164, 100
 CELLS = [(768, 16_384, True), (768, 16_384, False), (768, 65_536, False), (2304, 65_536, False)]
 """D, K and whether codes have any sign."""
 THRESHOLD = 3.0
@@ -34,17 +34,16 @@ SIDES = [
     ("spams lars", "float64", {}, 100),
     ("spams cd", "float32", {"tol": 1e-5, "itermax": 1000}, 100),
     ("scikit-learn cd", "float32", {"tol": 1e-5}, 100),
-    ("scikit-learn cd", "float64", {"tol": 1e-5}, 100),
-    ("scikit-learn lars", "float64", {}, 20),
+    ("scikit-learn lars", "float64", {}, 10),
 ]
 """A peer, its precision and setting, and how many data it solves."""
-LIMIT = 900.0
+LIMIT = 300.0
 """Seconds after which a peer is stopped."""
 
 
 def run(setup: Setup) -> Iterator[dict[str, Any]]:
     for size, latents, signed in CELLS[:1] if setup.quick else CELLS:
-        count = 20 if setup.quick else DATA
+        count = 20 if setup.quick else DATA if latents == CELLS[0][1] else FEWER
         what = f"D {size}, K {latents}, {'signed' if signed else 'non-negative'}"
         own = measured("large", "ours", size, latents, signed, count, device=setup.device)
         yield {"suite": "large", "what": what, "side": "Optimal", "data": count, **own, "scaled": own["seconds"]}
@@ -63,7 +62,10 @@ def _peer(name: str, *given: Any) -> dict[str, Any]:
     signed, empty = given[4], np.empty((0, 0))
     if why := fits(name, Problem(empty, empty, THRESHOLD, signed)):
         return {"note": why}
-    found = measured("large", "theirs", name, *given, device="cpu", limit=LIMIT)
+    try:
+        found = measured("large", "theirs", name, *given, device="cpu", limit=LIMIT)
+    except RuntimeError as error:
+        return {"note": f"failed: {str(error).splitlines()[-1]}"}
     return {"note": f"not done in {LIMIT:g} s"} if found is None else found
 
 
