@@ -1,9 +1,9 @@
 """Sparse coding with many atoms: seconds and the peak of memory until the duality gap of every
 datum is at most 1e-4 of its energy, each side in a process of its own. 2000 synthetic data of 768
 values, 1% of 16,384 random atoms active, against scikit-learn and spams on the first of them; then
-500 data of 65,536 atoms, as many of them active, by ours alone. Gaps are recomputed in float64. `scaled` is the
-time of the first 4 data, with all that is done once, and 1996 times what one more takes. The peak
-is that of the process, data and libraries included.
+500 data of 65,536 atoms, as many of them active, by ours alone. Gaps are recomputed in float64.
+`scaled` is the time of the first 4 data, with all that is done once, and 1996 times what one more
+takes. The peak is that of the process, data and libraries included.
 """
 
 import time
