@@ -71,6 +71,11 @@ class LinearOperator(ABC):
         """ΦᵀΨ (K, K) with another operator Ψ of this kind; None where it is not to be formed."""
         return None
 
+    @property
+    def fits(self) -> bool:
+        """Whether it is small enough for what grows with the square of K."""
+        return True
+
     def copy(self) -> "LinearOperator":
         """The same numbers in memory of its own, laid out as solvers read them."""
         return self.map(Tensor.clone)

@@ -75,6 +75,8 @@ def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
         kept = _kept.setdefault(model, {})
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
+            if not operator.fits:
+                kept.clear()  # of many atoms those in one precision alone
             # Φ may be the weight itself, which changes
             kept[dtype] = _terms(operator.copy(), variance.clone())
         return kept[dtype]

@@ -36,8 +36,11 @@ does not know."""
 CAPACITY = 40
 """Atoms in a working set for which there is room at first."""
 ENTERING = 64
-"""Atoms that may enter a working set at once where there is no Gram matrix; as many as there are in
-it where these are more."""
+"""Atoms that may enter a working set at once where there is no Gram matrix; as many as are active
+where these are more."""
+
+SWEEPS = 30
+"""Largest number of sweeps before the first Newton step where there is no Gram matrix."""
 
 compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
@@ -134,8 +137,11 @@ def settle(library, weight, x, residual, slope, atoms, code, block, threshold, s
         gap += threshold * abs(code[i]) - scale * code[i] * slope[atoms[i]]
     if gap <= tolerance:
         return atoms, code, block, False
-    new = _violators(slope, atoms, threshold, signed, max(ENTERING, count))
-    atoms, entered = np.concatenate((atoms, new)), len(new) > 0
+    number = 0
+    for i in range(count):
+        number += code[i] != 0
+    new = _violators(slope, atoms, threshold, signed, max(ENTERING, number))
+    atoms = np.concatenate((atoms, new))
     code, before = np.concatenate((code, np.zeros(len(new)))), len(block)
     count = len(atoms)
     held, inner = np.empty((count, len(x))), np.empty(count)
@@ -148,7 +154,18 @@ def settle(library, weight, x, residual, slope, atoms, code, block, threshold, s
     _products(held, block, before, count)
     active, factored, factor = np.empty(count, np.uint32), np.empty(count, np.uint32), np.empty((count, count))
     step, old = np.empty(count), np.empty(count)
-    moved, _ = _minimize(block, inner, code, count, active, factored, factor, 0, step, old, threshold, signed)
+    moved = len(new) > 0
+    for _ in range(SWEEPS):  # a Newton step costs as much as many of these where atoms are many
+        for i in range(count):
+            old[i] = code[i]
+        if _sweep(block, inner, code, count, threshold, signed, True):
+            moved = True
+        turned = 0
+        for i in range(count):
+            turned += (old[i] > 0) != (code[i] > 0) or (old[i] < 0) != (code[i] < 0)
+        if turned == 0:
+            break
+    further, _ = _minimize(block, inner, code, count, active, factored, factor, 0, step, old, threshold, signed)
     for d in range(len(x)):
         residual[d] = x[d]
     for i in range(count):
@@ -156,7 +173,7 @@ def settle(library, weight, x, residual, slope, atoms, code, block, threshold, s
             line, by = held[i], code[i]
             for d in range(len(x)):
                 residual[d] -= by * line[d]
-    return atoms, code, block, moved or entered
+    return atoms, code, block, moved or further
 
 
 @compiled

@@ -8,7 +8,6 @@ which atoms are still missing, and the duality gap of the whole problem. Johnson
 (2018). Atoms that enter no set cost nothing but these products.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +23,9 @@ from itervae.model import matrix
 
 ROUNDS = 200
 """Largest number of working sets of a datum."""
+KEPT_BYTES = 2**30
+"""Memory for the Gram matrices of the sets of all data, in equal shares; a larger one is made anew
+in each round."""
 
 
 @torch.no_grad()
@@ -38,15 +40,17 @@ def minimize_by_sets(
     library, x, r = dictionary.mT.contiguous().numpy(), quadratic.x.numpy(), residual.numpy()
     weight = np.empty((len(x), 0)) if weights is None else weights.numpy()
     threshold, signed = float(energy.threshold.detach()), energy.sparsity.signed
-    sets: list[Sequence[np.ndarray]] = []  # of each datum: atoms, their codes, their Gram matrix
+    none = np.empty((0, 0))
+    sets: list[tuple[np.ndarray, ...]] = []  # of each datum: atoms, their codes, their Gram matrix
     for a in mean.numpy():
         atoms = a.nonzero()[0].astype(np.uint32)
-        sets.append((atoms, a[atoms], np.empty((0, 0))))
+        sets.append((atoms, a[atoms], none))
 
     def settle(row: int, slope: np.ndarray) -> bool:
-        *sets[row], again = code.settle(
+        *found, block, again = code.settle(
             library, weight[row], x[row], r[row], slope, *sets[row], threshold, signed, tolerance / 2
         )
+        sets[row] = (*found, block if again and block.nbytes <= KEPT_BYTES // len(left) else none)
         return again
 
     left = torch.arange(len(x))
