@@ -161,6 +161,8 @@ class Dense(LinearOperator):
         return r @ self.dictionary
 
     def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        if precision is None and not self.fits:  # nothing as large as Φ beside it
+            return torch.linalg.vector_norm(self.dictionary, dim=0).square()
         squares = self.dictionary.square()
         return squares.sum(0) if precision is None else precision @ squares
 

@@ -172,10 +172,9 @@ def theirs(
 
 def figure(rows: list[dict[str, Any]]) -> "Figure":
     own = {row["what"]: row["scaled"] for row in rows if row["side"] == "Optimal" and "scaled" in row}
+    timed = [row for row in rows if "scaled" in row]
     panels: dict[str, list[Point]] = {}
-    for row in rows:
-        if row["side"] != "Optimal" and "scaled" in row:
-            name, precision = row["side"].split(", ")
-            value = exactly(row["scaled"] / own[row["what"]])
-            panels.setdefault(row["what"], []).append(Point(f"{name}, {precision}", name, value))
+    for row in [row for row in timed if row["side"] != "Optimal"] or timed:
+        point = Point(row["side"], row["side"].partition(",")[0], exactly(row["scaled"] / own[row["what"]]))
+        panels.setdefault(row["what"], []).append(point)
     return ratios_figure(panels, "time over that of Optimal", "above 1 ours is faster", columns=2)

@@ -1,7 +1,7 @@
 """The reconstruction term of a linear decoder, energies that have it, and what these share for all
 data: the operator Φ, the norms of its atoms, its Gram matrix.
 
-On a CPU the latter are kept per model, beside a copy of the numbers that they were made from, and
+On a CPU the latter are kept per decoder, beside a copy of the numbers that they were made from, and
 used again where the model still has exactly those: a stream of frames, or data that are inferred
 batch by batch, pay for one comparison. How a parameter was changed (a step of training, `.data`,
 another tensor in its place) makes no difference. On a GPU, where a comparison would wait for the
@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from itervae import devices
 from itervae.distributions.family import spread
@@ -57,7 +57,7 @@ class DecoderTerms:
             return self.operator.gram(self.scaled)
 
 
-_kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
+_kept: "WeakKeyDictionary[nn.Module, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
 
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
@@ -72,7 +72,7 @@ def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():
         operator, variance = model.standard_operator(dtype), likelihood.common(dtype)
-        kept = _kept.setdefault(model, {})
+        kept = _kept.setdefault(model.decoder, {})
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
             if not operator.fits:
