@@ -22,6 +22,7 @@ from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
 from itervae.inference.settings import OptimalSettings
 from itervae.inference.systems.active_set import active_set_step
+from itervae.inference.systems.convolutional_descent import convolution, minimize_maps
 from itervae.inference.systems.coordinate_descent import minimize
 from itervae.inference.systems.newton import newton_step
 from itervae.model import CERTIFIABLE, is_matrix
@@ -45,8 +46,8 @@ class Optimal(Descent):
     Poisson: from a cold start 20 steps of the LCA in float32; then, in float64, accelerated
     proximal steps, which small σ² or small β slow down less, and from step 100 on, with a dense
     dictionary, Newton steps for the data that are left. The lasso: on a CPU by compiled
-    code, which counts as no step (`coordinate_descent`), else by active-set steps among those of
-    the LCA. Gaussian and categorical posteriors take no step.
+    code, which counts as no step (`coordinate_descent`, `convolutional_descent`), else by
+    active-set steps among those of the LCA. Gaussian and categorical posteriors take no step.
 
     `Inference.stats["certificate"]` holds what was reached. Data that need more than `steps` steps,
     or that rounding lets come no nearer (`stats["stalled"]`), are returned with a larger
@@ -72,7 +73,8 @@ class Optimal(Descent):
         begun = SINGLE if state is not None else 0  # a warm start is not to be rounded
         count = state.step_count if state is not None and memory else begun
         if isinstance(energy, LassoEnergy) and _compiled(energy):
-            u, point = minimize(energy, problem.start() if state is None else state.u, self.tolerance)
+            solve = minimize if is_matrix(energy.quadratic.operator) else minimize_maps
+            u, point = solve(energy, problem.start() if state is None else state.u, self.tolerance)
             return replace(self.begin(u, point, memory), step_count=max(count, SINGLE))
         return replace(super().init(problem, state), step_count=count)
 
@@ -120,7 +122,8 @@ class Optimal(Descent):
 
 def _compiled(energy: LassoEnergy) -> bool:
     """Whether the lasso is solved in compiled code."""
-    return is_matrix(energy.quadratic.operator) and devices.on_cpu(energy.quadratic.x)
+    operator = energy.quadratic.operator
+    return (is_matrix(operator) or convolution(operator) is not None) and devices.on_cpu(energy.quadratic.x)
 
 
 def _in_active_set(count: int) -> bool:
