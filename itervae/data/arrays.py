@@ -16,16 +16,16 @@ from itervae.arrays import as_float32
 from itervae.data.labels import read_labels
 from itervae.data.rows import CHUNK_BYTES, Rows, check_rows, flattened, row_chunks
 from itervae.data.settings import DataSettings
+from itervae.data.shards import Array, read_data
 from itervae.data.source import SMALL, Fitted, RowSource, held_out
 from itervae.errors import InputError
-from itervae.formats import named, read_array
 
 CHANNELS = (1, 3, 4)
 """Numbers of channels that pictures have which lie last in their arrays, as most libraries make
 them."""
 
 
-def content_hash(arrays: Iterable[np.ndarray]) -> str:
+def content_hash(arrays: Iterable[Array]) -> str:
     """First 16 hexadecimal digits of the sha256 of the type, shape and values of the arrays."""
     digest = hashlib.sha256()
     for array in arrays:
@@ -35,7 +35,7 @@ def content_hash(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def as_rows(array: np.ndarray, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
+def as_rows(array: Array, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
     """An (N, D) array as float32, over a number.
 
     Raises:
@@ -43,20 +43,20 @@ def as_rows(array: np.ndarray, where: str, divide_by: float = 1.0, missing: bool
             it is `missing`.
     """
     _check_filled(array, where)
-    return as_float32(array, where, missing=missing).div_(divide_by)
+    return as_float32(np.asarray(array), where, missing=missing).div_(divide_by)
 
 
-def large_rows(array: np.ndarray, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
+def large_rows(array: Array, where: str, divide_by: float = 1.0, missing: bool = False) -> Tensor:
     """The same; of a large array rows that are read when they are asked for, in place of a tensor
     (`Rows`)."""
     _check_filled(array, where)
     if 4 * array.size <= SMALL:
-        return as_float32(array, where, missing=missing).div_(divide_by)
+        return as_float32(np.asarray(array), where, missing=missing).div_(divide_by)
     check_rows(array, where, missing)
     return cast(Tensor, Rows(array, where, divide_by=divide_by, missing=missing))
 
 
-def as_data(array: np.ndarray, asked: tuple[int, ...] | None, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+def as_data(array: Array, asked: tuple[int, ...] | None, where: str) -> tuple[Array, tuple[int, ...]]:
     """Rows (N, D) of an array, and the shape of a datum.
 
     Args:
@@ -99,7 +99,7 @@ def check_varies(rows: Tensor, where: str) -> None:
         raise InputError(f"{where} is constant: all {len(rows)} rows to train on are equal; give data that differ.")
 
 
-def _check_filled(array: np.ndarray, where: str) -> None:
+def _check_filled(array: Array, where: str) -> None:
     if not array.size:
         raise InputError(f"{where} is empty, of shape {array.shape}; give at least one row and one column.")
 
@@ -116,8 +116,7 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
     """
     assert settings.data_path is not None  # `DataSettings.check` has seen to it
     path, scale, missing = Path(settings.data_path).expanduser(), settings.divide_by, settings.missing == "nan"
-    whole = read_array(path, settings.data_key)
-    where = named(path, settings.data_key)
+    whole, where = read_data(path, settings.data_key)
     files = {"training": where, "validation": where}
     numbers: dict[str, np.ndarray] = {}  # of rows in their file
     facts: dict[str, int | float | str | bool] = {"path": str(path), "content": content_hash([whole])}
@@ -127,8 +126,8 @@ def array_source(settings: DataSettings, seed: int, device: str | torch.device, 
     held = None
     if settings.separate:
         val_path = path if settings.val_path is None else Path(settings.val_path).expanduser()
-        val_where = files["validation"] = named(val_path, settings.val_key)
-        val_whole = read_array(val_path, settings.val_key)
+        val_whole, val_where = read_data(val_path, settings.val_key)
+        files["validation"] = val_where
         facts["validation_content"] = content_hash([val_whole])
         if facts["validation_content"] == facts["content"]:
             raise InputError(f"{val_where} is the training set itself; name other rows.")
@@ -176,7 +175,7 @@ def _classes(*parts: np.ndarray | None) -> list[Tensor | None]:
     return [None if part is None else torch.from_numpy(part.astype(np.int64)) for part in parts]
 
 
-def _say(array: np.ndarray, shape: tuple[int, ...], divide_by: float, where: str) -> None:
+def _say(array: Array, shape: tuple[int, ...], divide_by: float, where: str) -> None:
     """What images were taken for, in a line; of rows there is nothing to say."""
     if len(shape) == 1:
         return

@@ -1,6 +1,7 @@
 """The files below a folder, through links too."""
 
 import os
+import re
 from pathlib import Path
 
 from itervae.errors import InputError
@@ -41,3 +42,8 @@ def files_below(folder: Path) -> list[Path]:
             elif os.path.isfile(entry.path) or entry.is_symlink():  # what leads nowhere is said to be unreadable
                 found.append(current / entry.name)
     return sorted(found)
+
+
+def natural(file: Path) -> list[tuple[int, str]]:
+    """Number 2 before number 10, to sort by: digits compare as numbers."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", file.stem)]

@@ -1,10 +1,9 @@
 """What in a path is a clip: a video, a folder of numbered pictures, or a stack."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from itervae.data.folders import files_below
+from itervae.data.folders import files_below, natural
 from itervae.data.pictures import PICTURE_SUFFIXES
 from itervae.data.remarks import left_out
 from itervae.errors import InputError
@@ -60,7 +59,7 @@ def find_origins(path: Path) -> tuple[list[Origin], list[str]]:
     beside = pictures.keys() & {file.parent for file in videos}
     for parent in pictures.keys() - beside:
         name = path.name if parent == path else parent.relative_to(path).as_posix()
-        origins.append(Origin(name, sorted(pictures[parent], key=_natural)))
+        origins.append(Origin(name, sorted(pictures[parent], key=natural)))
     if not origins:
         raise InputError(
             f"{path} holds no video; put files of one of {', '.join(VIDEO_SUFFIXES)} or folders of frames "
@@ -80,8 +79,3 @@ def _keys(path: Path) -> list[str] | None:
         return array_names(path)
     except InputError:
         return None
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Frame 2 before frame 10: digits compare as numbers."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", file.stem)]

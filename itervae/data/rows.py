@@ -13,14 +13,19 @@ from torch import Tensor
 
 from itervae.arrays import as_float32
 from itervae.data.pixels import read_ahead
+from itervae.data.shards import Array, Shards, parts_of
 from itervae.errors import InputError
 
 CHUNK_BYTES = 2**24  # of an array, looked at together
 
 
-def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+def row_chunks(array: Array) -> Iterator[np.ndarray]:
     """An array, some rows at a time: copies of nothing, and of a mapped file no more is resident
     than one chunk."""
+    if isinstance(array, Shards):
+        for part in array.parts:
+            yield from row_chunks(part)
+        return
     if not array.ndim:
         yield array
         return
@@ -35,7 +40,7 @@ def row_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
             yield np.memmap(str(mapped.filename), array.dtype, "r", offset, shape)
 
 
-def check_rows(array: np.ndarray, where: str, missing: bool = False) -> None:
+def check_rows(array: Array, where: str, missing: bool = False) -> None:
     """Refuse an array with values that are not finite in float32, but for NaN where it is
     `missing`."""
     first = 0
@@ -63,7 +68,7 @@ class Rows:
 
     def __init__(
         self,
-        array: np.ndarray,
+        array: Array,
         where: str,
         numbers: np.ndarray | None = None,
         divide_by: float = 1.0,
@@ -71,10 +76,8 @@ class Rows:
     ) -> None:
         self._array, self._where, self._divide_by, self._missing = array, where, divide_by, missing
         self._numbers = np.arange(len(array)) if numbers is None else numbers
-        self._mapped = _mapped(array)
-        # the same file, should another take its name
-        self._file = None if self._mapped is None else open(str(self._mapped.filename), "rb")  # noqa: SIM115
-        self._version = self._now()
+        self._held = [_Held(part, where) for part in parts_of(array)]
+        self._ends = np.cumsum([len(part) for part in parts_of(array)])
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -93,17 +96,14 @@ class Rows:
             InputError: the file was written to since it was mapped.
         """
         numbers = self._numbers[index.numpy() if isinstance(index, Tensor) else index]
-        if self._mapped is None or self._file is None:
-            return self._read(self._array[numbers])
-        if self._now() != self._version:
-            raise InputError(f"{self._where} changed since it was first read; start again when it is at rest.")
-        row, offset = self._array[:1].nbytes, self._mapped.offset
-        read_ahead(self._file, (offset + row * numbers).tolist(), [row] * len(numbers))
-        # mapped for these rows alone, so that the pages of those before take no memory
-        mapped = np.memmap(self._file, self._array.dtype, "r", offset, self._array.shape)
-        return self._read(mapped[numbers])
-
-    def _read(self, values: np.ndarray) -> Tensor:
+        if len(self._held) == 1:
+            values = self._held[0].take(numbers)
+        else:
+            values = np.empty((len(numbers), self.shape[1]), self._array.dtype)
+            of = np.searchsorted(self._ends, numbers, "right")
+            for part in np.unique(of):
+                start = self._ends[part] - len(self._held[part].array)
+                values[of == part] = self._held[part].take(numbers[of == part] - start)
         return as_float32(values, self._where, missing=self._missing).div_(self._divide_by)
 
     def to(self, device: str | torch.device) -> Tensor:
@@ -132,6 +132,31 @@ class Rows:
         step = max(1, CHUNK_BYTES // (4 * self.shape[1]))
         return (slice(start, start + step) for start in range(0, len(self), step))
 
+
+class _Held:
+    """An array (N, D) of which rows are taken, in memory or mapped from a file."""
+
+    def __init__(self, array: np.ndarray, where: str) -> None:
+        self.array, self._where, self._mapped = array, where, _mapped(array)
+        # the same file, should another take its name
+        self._file = None if self._mapped is None else open(str(self._mapped.filename), "rb")  # noqa: SIM115
+        self._version = self._now()
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Some rows.
+
+        Raises:
+            InputError: the file was written to since it was mapped.
+        """
+        if self._mapped is None or self._file is None:
+            return self.array[numbers]
+        if self._now() != self._version:
+            raise InputError(f"{self._where} changed since it was first read; start again when it is at rest.")
+        row, offset = self.array[:1].nbytes, self._mapped.offset
+        read_ahead(self._file, (offset + row * numbers).tolist(), [row] * len(numbers))
+        # mapped for these rows alone, so that the pages of those before take no memory
+        return np.memmap(self._file, self.array.dtype, "r", offset, self.array.shape)[numbers]
+
     def _now(self) -> tuple[int, int] | None:
         """What changes where the file is written to."""
         if self._file is None:
@@ -140,10 +165,12 @@ class Rows:
         return stat.st_mtime_ns, stat.st_size
 
 
-def flattened(array: np.ndarray) -> np.ndarray:
+def flattened(array: Array) -> Array:
     """An array (N, ...) as (N, D); one that is mapped stays so."""
     if array.ndim == 2:
         return array
+    if isinstance(array, Shards):
+        return array.map(flattened)
     shape = (len(array), prod(array.shape[1:]))
     if (mapped := _mapped(array)) is None:
         return array.reshape(shape)

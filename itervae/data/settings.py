@@ -41,8 +41,9 @@ class DataSettings(SyntheticSettings):
     sequences your own video, or windows that drift over the two photographs as the eye does."""
     data_path: Path | None = None
     """images: a folder of pictures, one picture, or a stack in the file of an array; array: a file
-    (.npy, .npz, .csv, .mat, .h5, .hdf5, idx) of (N, D), (N, H, W) or (N, C, H, W); recordings: a
-    .wav file, a folder of them, or an array (N, T) or (N, C, T); video: a file
+    (.npy, .npz, .csv, .mat, .h5, .hdf5, .safetensors, idx) of (N, D), (N, H, W) or (N, C, H, W),
+    or a folder or pattern of .npy or .safetensors files, one after the other; recordings: a .wav
+    file, a folder of them, or an array (N, T) or (N, C, T); video: a file
     (.mp4, .mov, .avi, .mkv, .webm, .gif, ...), a folder of them or of folders of frames, or stacks
     (.npz); torchvision: the folder of its files, if they are there."""
     data_key: str | None = None

@@ -164,7 +164,7 @@ def frontier(model: GenerativeModel, x: Tensor, thresholds: Sequence[float]) -> 
         x: data (N, D).
         thresholds: θ > 0.
     """
-    model, points = copy.deepcopy(model), []
+    model, points = _apart(model), []
     for threshold in thresholds:
         weight, error, certificate = _optimum(model, x, threshold)
         points.append(FrontierPoint(threshold, weight, error, error - certificate))
@@ -189,9 +189,10 @@ def fitted_threshold(model: GenerativeModel, x: Tensor, weight: float) -> tuple[
             "the encoder leaves all units of these data silent, so that no threshold can be fitted; name one, or "
             "other data"
         )
-    y, operator, model = model.standard(x.double()), model.operator(torch.float64), copy.deepcopy(model)
-    largest = operator.adjoint(y).abs().max().item()
+    drives = (model.operator(torch.float64).adjoint(model.standard(part.double())) for part in batches(model, x))
+    largest = max(drive.abs().max().item() for drive in drives)
     low, high, larger, smaller, threshold = 0.0, largest, 0.0, 0.0, FALL * largest
+    model = _apart(model)
     while True:
         norm, _, _ = _optimum(model, x, threshold)
         if abs(norm - weight) <= CLOSE * weight or threshold <= LEAST * largest:
@@ -205,6 +206,11 @@ def fitted_threshold(model: GenerativeModel, x: Tensor, weight: float) -> tuple[
     return threshold, norm
 
 
+def _apart(model: GenerativeModel) -> GenerativeModel:
+    """A copy of a model with the same decoder, to be given other thresholds."""
+    return copy.deepcopy(model, {id(model.decoder): model.decoder})
+
+
 def _optimum(model: GenerativeModel, x: Tensor, threshold: float) -> tuple[float, float, float]:
     """Means over data at a threshold: the L1 norm of the codes of least energy, their error, and
     how much energy they may have above the least."""
@@ -216,7 +222,7 @@ def _optimum(model: GenerativeModel, x: Tensor, threshold: float) -> tuple[float
         found = infer(model, Optimal(tolerance=tolerance), y)
         a = found.posterior.mean
         norms.append(a.abs().sum(1))
-        errors.append(0.5 * (model.standard(y) - model.operator(torch.float64).forward(a)).square().sum(1))
+        errors.append(0.5 * model.operator(torch.float64).residual(model.standard(y), a).square().sum(1))
         certificates.append(found.stats["certificate"])
     norm, error, certificate = (torch.cat(values).mean().item() for values in (norms, errors, certificates))
     return norm, error, certificate

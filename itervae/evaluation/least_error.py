@@ -25,6 +25,7 @@ from itervae.arrays import as_tensor
 from itervae.errors import InputError
 from itervae.evaluation.checks import batches, check_measured
 from itervae.inference import Optimal, State, infer
+from itervae.inference.energies.linear import decoder_terms
 from itervae.inference.energies.rounding import HALF, SPARE, residual
 from itervae.model import (
     Dense,
@@ -133,12 +134,13 @@ class _Search:
     """
 
     def __init__(self, model: GenerativeModel, tolerance: float) -> None:
-        prior, dictionary = model.prior, model.standard_operator(torch.float64)
+        prior, operator = model.prior, model.standard_operator(torch.float64)
         assert isinstance(prior, SparsityPrior)
-        assert isinstance(dictionary, Dense)
-        self.operator, self.signed, self.tolerance = dictionary, prior.signed, tolerance
+        assert isinstance(operator, Dense)
+        self.signed, self.tolerance = prior.signed, tolerance
         settings = SparseCodingSettings(model.latents, 1.0, signed=prior.signed, unit_norm=False)
-        self.model = sparse_coding_model(dictionary.dictionary, settings, model.shape).requires_grad_(False)
+        self.model = sparse_coding_model(operator.dictionary, settings, model.shape).requires_grad_(False)
+        self.operator = decoder_terms(self.model, torch.float64).operator  # that of its solver
 
     def __call__(self, y: Tensor, a: Tensor) -> tuple[Tensor, ...]:
         weight, power = a.abs().sum(1), 0.5 * y.square().sum(1)

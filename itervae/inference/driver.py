@@ -21,9 +21,10 @@ from itervae.inference.stopping import until_certified
 from itervae.model import GenerativeModel
 from itervae.showing import Shown
 
-ROWS_AT_ONCE = 2048
+ROWS_AT_ONCE, LATENTS_AT_ONCE = 2048, 2**24
 """Data that go through the steps together on a CPU where no gradient goes back, at most, so that
-the arrays of a step stay in its caches."""
+the arrays of a step stay in its caches; and latents of all of them, so that they stay in its
+memory."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,8 +102,9 @@ def infer(
         with torch.no_grad():
             return infer(model, engine, x, prior=prior, state=state, precision=precision, **options)
     apart = devices.on_cpu(x) and model.exact and not engine.stochastic
-    if apart and len(x) > ROWS_AT_ONCE and (gradient.detached or not torch.is_grad_enabled()):
-        return _in_parts(model, engine, x, given, state, precision, options)
+    most = max(1, min(ROWS_AT_ONCE, LATENTS_AT_ONCE // given.u.shape[-1]))
+    if apart and len(x) > most and (gradient.detached or not torch.is_grad_enabled()):
+        return _in_parts(model, engine, x, given, state, precision, options, most)
     steps = engine.steps if steps is None else steps
     caller_dtype = x.dtype
     if engine.dtype is not None:
@@ -187,10 +189,11 @@ def _in_parts(
     state: State | None,
     precision: Tensor | None,
     options: dict[str, Any],
+    most: int,
 ) -> Inference:
-    """The answer of `infer`, computed for `ROWS_AT_ONCE` data at a time and joined."""
+    """The answer of `infer`, computed for so many data at a time, at most, and joined."""
     parts = []
-    for rows in torch.arange(len(x)).split(ROWS_AT_ONCE):
+    for rows in torch.arange(len(x)).split(most):
         own = prior.like(prior.u[rows]) if isinstance(prior, Family) and prior.u.ndim == 2 else prior
         start = None if state is None else state.map(lambda value, rows=rows: value[rows])
         weights = precision[rows] if precision is not None and precision.ndim == 2 else precision

@@ -6,6 +6,7 @@ matrix: they need Φz, Φᵀr and the squared norms of the atoms. What does need
 for systems with it, say, asks the model for the capability "dense dictionary".
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -15,10 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from itervae import devices
 from itervae.arguments import check_positive, check_whole
 from itervae.model.misfit import squared_distance, squared_misfit
 from itervae.model.observation import mean_of
 from itervae.model.precision import full_precision
+
+GRAM_BYTES = 2**28
+"""Size of the largest Gram matrix that is formed. Beyond it atoms are many: they are kept each in
+one piece, and codes of which most are 0 are multiplied as such."""
+FEW = 0.03
+"""Share of numbers that are not 0 up to which codes are multiplied as sparse ones."""
 
 
 class LinearOperator(ABC):
@@ -62,6 +70,15 @@ class LinearOperator(ABC):
     def gram(self, other: "LinearOperator") -> Tensor | None:
         """ΦᵀΨ (K, K) with another operator Ψ of this kind; None where it is not to be formed."""
         return None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is small enough for what grows with the square of K."""
+        return True
+
+    def copy(self) -> "LinearOperator":
+        """The same numbers in memory of its own, laid out as solvers read them."""
+        return self.map(Tensor.clone)
 
     @property
     def gram_pays(self) -> bool:
@@ -120,7 +137,7 @@ def _equal(a: Any, b: Any) -> bool:
 class Dense(LinearOperator):
     """The operator of a matrix: the dictionary Φ (D, K), one atom a column.
 
-    The Gram matrix ΦᵀΦ pays where K < 2D.
+    The Gram matrix ΦᵀΦ is formed where it `fits`, at most `GRAM_BYTES`, and pays where K < 2D too.
     """
 
     dictionary: Tensor
@@ -144,6 +161,8 @@ class Dense(LinearOperator):
         return r @ self.dictionary
 
     def atom_norms(self, precision: Tensor | None = None) -> Tensor:
+        if precision is None and not self.fits:  # nothing as large as Φ beside it
+            return torch.linalg.vector_norm(self.dictionary, dim=0).square()
         squares = self.dictionary.square()
         return squares.sum(0) if precision is None else precision @ squares
 
@@ -153,16 +172,37 @@ class Dense(LinearOperator):
     def scaled(self, divisor: Tensor) -> "Dense":
         return Dense(self.dictionary / divisor)
 
-    def gram(self, other: LinearOperator) -> Tensor:
+    @property
+    def fits(self) -> bool:
+        return self.latents**2 * self.dictionary.element_size() <= GRAM_BYTES
+
+    def gram(self, other: LinearOperator) -> Tensor | None:
         assert isinstance(other, Dense)
-        return self.dictionary.mT @ other.dictionary
+        return self.dictionary.mT @ other.dictionary if self.fits else None
 
     @property
     def gram_pays(self) -> bool:
-        return self.latents < 2 * self.size
+        return self.latents < 2 * self.size and self.fits
+
+    def copy(self) -> "Dense":
+        """The same numbers in memory of its own; of many atoms each in one piece, as working sets
+        gather them."""
+        if self.fits:
+            return Dense(self.dictionary.clone())
+        return Dense(self.dictionary.mT.clone(memory_format=torch.contiguous_format).mT)
 
     def residual(self, x: Tensor, z: Tensor) -> Tensor:
+        if not self.fits and self._few(z):
+            with warnings.catch_warnings(action="ignore"):  # that torch may change what it calls sparse
+                return x - z.to_sparse_csr() @ self.dictionary.mT
         return torch.addmm(x, z, self.dictionary.mT, alpha=-1)
+
+    def _few(self, z: Tensor) -> bool:
+        """Whether nearly all codes are 0, where one may look, and no gradient goes back."""
+        learned = torch.is_grad_enabled() and (z.requires_grad or self.dictionary.requires_grad)
+        if learned or torch.compiler.is_compiling() or not devices.on_cpu(z):
+            return False
+        return int(z.count_nonzero()) <= FEW * z.numel()
 
     def misfit(self, x: Tensor, z: Tensor) -> Tensor:
         return squared_misfit(x, z, self.dictionary)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference import Engine
-from itervae.model import GenerativeModel, LinearDecoder, PoissonPrior
+from itervae.model import Dense, GenerativeModel, LinearDecoder, PoissonPrior
 from itervae.training.choices import has_parameters
 from itervae.training.distributed import Processes
 from itervae.training.settings import RunSettings
@@ -47,9 +47,15 @@ BLOCK = 32
 
 def has_closed_form(model: GenerativeModel) -> bool:
     """Whether the dictionary of a model has steps in closed form: a linear decoder under a Gaussian
-    likelihood, that is learned from data of which every value is seen."""
+    likelihood, that is learned from data of which every value is seen, and whose A fits
+    (`Dense.fits`)."""
     learned = isinstance(model.decoder, LinearDecoder) and model.decoder.weight.requires_grad
-    return model.exact and learned and not model.missing
+    return model.exact and learned and not model.missing and fits(model)
+
+
+def fits(model: GenerativeModel) -> bool:
+    """Whether a dictionary has as few atoms as steps in closed form can take."""
+    return not isinstance(model.decoder, LinearDecoder) or Dense(model.decoder.weight).fits
 
 
 def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) -> str:
@@ -71,6 +77,11 @@ def choose_steps(settings: RunSettings, engine: Engine, model: GenerativeModel) 
             raise InputError(
                 f"`{name}={value}` is for steps of the dictionary in closed form, and this run has none; leave it out"
             )
+    if options.dictionary_steps not in (None, "gradient") and not fits(model):
+        raise InputError(
+            f"`dictionary_steps={options.dictionary_steps}` was given for {model.latents} atoms, which is too many for "
+            "that; use `dictionary_steps=gradient`"
+        )
     if options.dictionary_steps not in (None, "gradient") and not possible:
         raise InputError(
             f"`dictionary_steps={options.dictionary_steps}` needs a dictionary that is learned: a linear decoder under "

@@ -16,17 +16,22 @@ import torch
 COMMAND = Path(__file__).parents[1] / "benchmark"
 
 
-def measured(suite: str, function: str, *arguments: Any, device: str) -> Any:
+def measured(suite: str, function: str, *arguments: Any, device: str, limit: float | None = None) -> Any:
     """What `function(*arguments, device)` of a suite answers, which looks at its `peak` of memory:
-    on a CPU in a new process with as many threads, on a GPU here, as its allocator counts each
-    tensor. Plain values both ways."""
+    on a CPU in a new process with as many threads, or None where that takes more seconds than the
+    limit; on a GPU here, as its allocator counts each tensor. Plain values both ways."""
     given = json.dumps([*arguments, device])
     if device != "cpu":
         return json.loads(answer(suite, function, given))
     command = [sys.executable, str(COMMAND), "--threads", str(torch.get_num_threads())]
-    done = subprocess.run([*command, "--apart", suite, function, given], capture_output=True, text=True)
+    command += ["--apart", suite, function, given]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode:
-        raise RuntimeError(f"{suite}.{function}{(*arguments, device)} failed:\n{done.stderr}")
+        why = "\nkilled, as where there is no memory left" if done.returncode < 0 else ""
+        raise RuntimeError(f"{suite}.{function}{(*arguments, device)} failed:\n{done.stderr}{why}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

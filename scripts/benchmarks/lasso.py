@@ -184,18 +184,23 @@ def reaching(cell: Cell, name: str, gaps: tuple[float, ...]) -> tuple[dict[float
 
 
 def largest_gap(x: Tensor, atoms: Tensor, codes: Tensor, threshold: float, signed: bool) -> float:
-    """Largest duality gap over data, float64: P(a) − D(ν), with ν = s(x − Φa) scaled into the
-    dual's constraints; infinite where a code is negative that may not be."""
-    x, atoms, codes = (value.double() for value in (x, atoms, codes))
+    """Largest duality gap over data; infinite where a code is negative that may not be."""
     if not signed and bool((codes < 0).any()):
         return float("inf")
+    return float(gaps_of(x, atoms, codes, threshold, signed)[0].max())
+
+
+def gaps_of(x: Tensor, atoms: Tensor, codes: Tensor, threshold: float, signed: bool) -> tuple[Tensor, Tensor]:
+    """Duality gaps (N,), float64, P(a) − D(ν), with ν = s(x − Φa) scaled into the dual's
+    constraints, and the energies P(a) (N,)."""
+    x, atoms, codes = (value.double() for value in (x, atoms, codes))
     residual = x - codes @ atoms.mT
     inner = residual @ atoms
     most = (inner.abs() if signed else inner).amax(1).clamp_min(threshold)
     dual_point = residual * (threshold / most)[:, None]
     primal = 0.5 * residual.square().sum(1) + threshold * codes.abs().sum(1)
     dual = 0.5 * x.square().sum(1) - 0.5 * (x - dual_point).square().sum(1)
-    return float((primal - dual).max())
+    return primal - dual, primal
 
 
 def _model(atoms: Tensor, threshold: float, signed: bool) -> GenerativeModel:

@@ -367,6 +367,8 @@ BAD = {
     "train --updates 0 --run-dir o": "updates is 0; expected a positive number",
     "train --data array --run-dir o": "needs --data-path, but none is given; name",
     "train --data array --data-path none.npy --run-dir o": "none.npy .*; (give|expected|name)",
+    "train --data array --data-path folder --run-dir o": "folder holds no shards; give a file, or files of one of .npy",
+    "train --data array --data-path none-*.npy --run-dir o": r"none-\*.npy holds no shards; give a file",
     "train --run-dir file": "--run-dir file is a file; name a folder|file",
     # ~ is the home folder, and brackets are no markup
     "gap ~/nowhere": "there is no checkpoint at HOME/nowhere.*; expected",

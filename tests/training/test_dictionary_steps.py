@@ -8,10 +8,12 @@ from families import FAMILIES, linear_model_of, parameters, prior_of, seeded
 from scipy.optimize import minimize
 from torch.testing import assert_close
 
+from itervae.errors import InputError
 from itervae.inference import LCAUnrolled, infer
-from itervae.model import SparseCodingSettings, build_model
-from itervae.training.dictionary import LEAST_CLOSED, RENEWED, DictionaryStep, unit_atoms
+from itervae.model import SparseCodingSettings, build_model, operators
+from itervae.training.dictionary import LEAST_CLOSED, RENEWED, DictionaryStep, choose_steps, unit_atoms
 from itervae.training.distributed import Processes
+from itervae.training.settings import RunSettings
 
 BATCH, SIZE, LATENTS = 40, 10, 6
 
@@ -157,6 +159,16 @@ def test_the_gradient_takes_over_after_its_share_of_the_run():
     assert len(step.parameters(0.9)) == 2
     model.prior.log_rate.requires_grad_(False)
     assert len(step_of(model).parameters(0.0)) == 1
+
+
+def test_many_atoms_have_the_gradient_alone(monkeypatch):
+    model, settings = learned("poisson"), RunSettings()
+    assert choose_steps(settings, LCAUnrolled(), model) == "both"
+    monkeypatch.setattr(operators, "GRAM_BYTES", 0)
+    assert choose_steps(settings, LCAUnrolled(), model) == "gradient"
+    settings.training.dictionary_steps = "closed-form"
+    with pytest.raises(InputError, match="`dictionary_steps=closed-form` was given for 6 atoms, which is too many for"):
+        choose_steps(settings, LCAUnrolled(), model)
 
 
 def test_what_is_remembered_goes_on_from_a_checkpoint():

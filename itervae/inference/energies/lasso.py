@@ -7,6 +7,7 @@ Beck & Teboulle (2009).
 import torch
 from torch import Tensor
 
+from itervae import devices
 from itervae.distributions import SparsityCost
 from itervae.distributions.family import spread
 from itervae.inference.energies.base import Point
@@ -37,6 +38,7 @@ class LassoEnergy(LinearEnergy):
         super().__init__(model, x, counts=False, precision=precision)
         self.sparsity = prior
         self.threshold = prior.threshold.to(x.dtype)
+        self._last: tuple[Tensor, tuple[Tensor, Residual, Tensor]] | None = None
 
     def activation(self, u: Tensor) -> Tensor:
         return self.sparsity.activation(u)
@@ -67,7 +69,7 @@ class LassoEnergy(LinearEnergy):
         return -point.gradient / (damping * point.diagonal).clamp_min(1)
 
     @torch.no_grad()
-    def at(self, mean: Tensor, data_gradient: Tensor, drive: Tensor) -> tuple[Tensor, Point]:
+    def at(self, mean: Tensor, data_gradient: Tensor, misfit: Tensor) -> tuple[Tensor, Point]:
         """The potentials u (B, K) of given codes under a soft threshold, T(u) = mean, and the
         energy there.
 
@@ -77,14 +79,13 @@ class LassoEnergy(LinearEnergy):
         Args:
             mean: codes a (B, K).
             data_gradient: gradient of the reconstruction term at a (B, K).
-            drive: `Quadratic.drive` (B, K).
+            misfit: ½‖x − Φa‖² (B,).
         """
         least = -self.threshold if self.sparsity.signed else None  # below θ anything is silent where a ≥ 0
         u = mean.sign().mul_(self.threshold).add_(mean)
         u = torch.where(mean == 0, data_gradient.neg().clamp_(least, self.threshold), u)
         cost, leak = self.cost(u, mean)
-        value = 0.5 * (data_gradient - drive).mul_(mean).sum(-1) + self.quadratic.offset + cost
-        return u, Point(value, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
+        return u, Point(misfit + cost, mean, data_gradient, leak.add_(data_gradient), self.quadratic.diagonal)
 
     @full_precision
     @torch.no_grad()
@@ -97,7 +98,7 @@ class LassoEnergy(LinearEnergy):
         """
         if self.sparsity.hard:
             return super().certificate(u)
-        a, r = self._residual(u)
+        a, r, _ = self._residual(u)
         threshold, size = self.sparsity.threshold.double(), a.abs()
         violation = ((r.slope.abs() if self.sparsity.signed else r.slope) + r.error).amax(-1)
         scale = ((1 - SPARE * HALF) * threshold / violation.clamp_min(threshold))[:, None]
@@ -110,20 +111,26 @@ class LassoEnergy(LinearEnergy):
     @full_precision
     @torch.no_grad()
     def handed_on(self, u: Tensor, certificate: Tensor, given: Tensor) -> Tensor:
-        """A proved bound of E(given) − E*: the smaller of the duality gap there and of the
-        certificate at u plus the rise of E from u to `given`. Rounding moves the gap in the first
-        order, E only by its square."""
-        a, r = self._residual(u)
+        """A proved bound of E(given) − E*: the certificate at u, and the rise of E from there to
+        `given`. Rounding moves E by its square, and a duality gap in the first order."""
+        a, r, norms = self._residual(u)
         moved = self.sparsity.activation(given).double() - a
-        threshold, norms = self.sparsity.threshold.double(), self._anew()[1].operator.atom_norms().sqrt()
+        threshold = self.sparsity.threshold.double()
         cost = threshold * ((a + moved).abs() - a.abs())
         error = r.error + r.off[:, None] * norms + HALF * SPARE * (threshold + r.slope.abs())
         rise = (cost - moved * r.slope + moved.abs() * error).sum(-1) + 0.5 * spread(moved.abs(), norms).square()
-        return torch.minimum(super().handed_on(u, certificate, given), certificate + rise.clamp_min(0))
+        return certificate + rise.clamp_min(0)
 
-    def _residual(self, u: Tensor) -> tuple[Tensor, Residual]:
+    def _residual(self, u: Tensor) -> tuple[Tensor, Residual, Tensor]:
         """The codes a = T(u) (B, K), rounded as those who take them see them, in the precision of
-        u, and their residual, float64."""
-        a = self.sparsity.activation(u).double()
-        x, terms = self._anew()
-        return a, residual(x, a, terms.operator, (a != 0).sum(-1).double())
+        u, their residual, and the norms of the atoms, float64. On a CPU those of the last u are
+        kept: a product with all atoms costs more than a comparison."""
+        if self._last is None or not torch.equal(self._last[0], u):
+            a = self.sparsity.activation(u).double()
+            x, terms = self._anew
+            found = residual(x, a, terms.operator, (a != 0).sum(-1).double())
+            last = u.clone(), (a, found, terms.operator.atom_norms().sqrt())
+            if not devices.on_cpu(u):
+                return last[1]
+            self._last = last
+        return self._last[1]

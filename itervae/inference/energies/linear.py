@@ -1,7 +1,7 @@
 """The reconstruction term of a linear decoder, energies that have it, and what these share for all
 data: the operator Φ, the norms of its atoms, its Gram matrix.
 
-On a CPU the latter are kept per model, beside a copy of the numbers that they were made from, and
+On a CPU the latter are kept per decoder, beside a copy of the numbers that they were made from, and
 used again where the model still has exactly those: a stream of frames, or data that are inferred
 batch by batch, pay for one comparison. How a parameter was changed (a step of training, `.data`,
 another tensor in its place) makes no difference. On a GPU, where a comparison would wait for the
@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from itervae import devices
 from itervae.distributions.family import spread
@@ -57,7 +57,7 @@ class DecoderTerms:
             return self.operator.gram(self.scaled)
 
 
-_kept: "WeakKeyDictionary[GenerativeModel, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
+_kept: "WeakKeyDictionary[nn.Module, dict[torch.dtype, DecoderTerms]]" = WeakKeyDictionary()
 
 
 def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
@@ -72,11 +72,13 @@ def decoder_terms(model: GenerativeModel, dtype: torch.dtype) -> DecoderTerms:
     # outside of inference mode, whose tensors could not be saved for a later gradient
     with torch.inference_mode(False), torch.no_grad():
         operator, variance = model.standard_operator(dtype), likelihood.common(dtype)
-        kept = _kept.setdefault(model, {})
+        kept = _kept.setdefault(model.decoder, {})
         made = kept.get(dtype)
         if made is None or not (made.operator.equals(operator) and torch.equal(made.variance, variance)):
+            if not operator.fits:
+                kept.clear()  # of many atoms those in one precision alone
             # Φ may be the weight itself, which changes
-            kept[dtype] = _terms(operator.map(Tensor.clone), variance.clone())
+            kept[dtype] = _terms(operator.copy(), variance.clone())
         return kept[dtype]
 
 
@@ -96,7 +98,9 @@ def observed(model: GenerativeModel, x: Tensor, precision: Tensor | None) -> tup
 
 
 def _terms(operator: LinearOperator, variance: Tensor) -> DecoderTerms:
-    return DecoderTerms(operator, variance, operator.scaled(variance), operator.atom_norms() / variance)
+    same = devices.on_cpu(variance) and not variance.requires_grad and bool(variance == 1)  # no second copy
+    scaled = operator if same else operator.scaled(variance)
+    return DecoderTerms(operator, variance, scaled, operator.atom_norms() / variance)
 
 
 def metric(diagonal: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -189,6 +193,7 @@ class LinearEnergy(SolvableEnergy):
         x, terms = observed(model, x, precision)
         self.quadratic = Quadratic(terms, x, counts)
 
+    @cached_property
     def _anew(self) -> tuple[Tensor, DecoderTerms]:
         """Data and terms as `observed` has them, in float64 from what was given, for
         certificates."""

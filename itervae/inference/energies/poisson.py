@@ -147,7 +147,7 @@ class PoissonEnergy(LinearEnergy):
         Of the λ̂_k that the rounding of φ_kᵀr may stand for, that which gives the larger gap; inf
         where exp overflows."""
         u, prior, beta = u.double(), self._prior.log_rate.double(), self._given[0].beta.double()
-        x, terms = self._anew()
+        x, terms = self._anew
         rate, variance, diagonal = u.exp(), terms.variance, terms.diagonal
         r = residual(x, rate, terms.operator, u.shape[1])
         # of λ̂, before β: what it has by the variance of counts, and of rounding in the same place

@@ -25,7 +25,7 @@ from itervae.inference.systems.active_set import active_set_step
 from itervae.inference.systems.convolutional_descent import convolution, minimize_maps
 from itervae.inference.systems.coordinate_descent import minimize
 from itervae.inference.systems.newton import newton_step
-from itervae.model import CERTIFIABLE, Dense, is_matrix
+from itervae.model import CERTIFIABLE, is_matrix
 
 SINGLE = 20
 """Number of first steps of a cold start, taken in float32 at half the cost, with no check for
@@ -108,7 +108,7 @@ class Optimal(Descent):
         energy, count = problem.energy, state.step_count
         if isinstance(energy, PoissonEnergy) and count >= FIRST_ORDER and is_matrix(energy.quadratic.operator):
             u, point = newton_step(energy, state.u, state.point)
-        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and _shared(energy):
+        elif isinstance(energy, LassoEnergy) and _in_active_set(count) and is_matrix(energy.quadratic.operator):
             u, point = active_set_step(energy, state.u, state.point)
         elif isinstance(energy, PoissonEnergy) and count >= SINGLE:
             if count == SINGLE:  # another rule takes over, which has not moved yet
@@ -118,12 +118,6 @@ class Optimal(Descent):
         else:
             return replace(self._lca.step(problem, state), step_count=count + 1)
         return State(u, state.memory, point, state.diagnostics, step_count=count + 1)
-
-
-def _shared(energy: LassoEnergy) -> bool:
-    """Whether there is a Gram matrix, the same for all data, of which systems are made; first-order
-    steps need none."""
-    return isinstance(energy.quadratic.operator, Dense)
 
 
 def _compiled(energy: LassoEnergy) -> bool:

@@ -8,6 +8,9 @@ extrapolation". On a working set a sweep of coordinate descent sets the signs, a
 goes to the minimum with these signs, where codes whose sign would turn are set to 0, or to the
 first zero on the way, as in feature-sign search (Lee, Battle, Raina & Ng 2007). None of them lets E
 rise. The Cholesky factor of the active atoms is kept while atoms are added.
+
+`solve` reads the Gram matrix of all atoms; `settle` goes without, for many atoms: it makes that of
+a working set of the atoms themselves.
 """
 
 from typing import no_type_check
@@ -32,6 +35,12 @@ FAR = 1e300
 does not know."""
 CAPACITY = 40
 """Atoms in a working set for which there is room at first."""
+ENTERING = 64
+"""Atoms that may enter a working set at once where there is no Gram matrix; as many as are active
+where these are more."""
+
+SWEEPS = 30
+"""Largest number of sweeps before the first Newton step where there is no Gram matrix."""
 
 compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
@@ -95,6 +104,118 @@ def solve(gram, drive, squares, a, data_gradient, threshold, signed, tolerance):
             data_gradient[row, k] = -residual[k]
         for i in range(count):
             a[row, atoms[i]] = code[i]
+
+
+@compiled
+@no_type_check
+def settle(library, weight, x, residual, slope, atoms, code, block, threshold, signed, tolerance):
+    """A round for one datum: let the atoms that violate optimality most into its working set, and
+    minimize ½‖x − Φa‖² + θ‖a‖₁ on that; all float64.
+
+    Args:
+        library: Φᵀ (K, D), its rows side by side.
+        weight: ρ (D,) where the datum has diag(ρ)Φ, else (0,).
+        x: the datum (D,).
+        residual: x − Φa (D,) at the codes so far, in whose place the new one is put.
+        slope: Φᵀ(x − Φa) (K,) at the codes so far.
+        atoms: the working set (n,), and `code`, theirs (n,).
+        block: the Gram matrix of atoms that it had before (m, m), m ≤ n.
+        threshold: θ > 0.
+        signed: whether codes may be negative.
+        tolerance: of E(a) − D(ν), as `LassoEnergy.certificate` has it.
+
+    Returns:
+        The new set, its codes and its Gram matrix; and whether it is worth another round. If not,
+        nothing has changed.
+    """
+    count, largest, square = len(atoms), _largest(slope, signed), 0.0
+    for d in range(len(residual)):
+        square += residual[d] * residual[d]
+    scale = threshold / max(largest, threshold)
+    gap = 0.5 * (1 - scale) ** 2 * square
+    for i in range(count):
+        gap += threshold * abs(code[i]) - scale * code[i] * slope[atoms[i]]
+    if gap <= tolerance:
+        return atoms, code, block, False
+    number = 0
+    for i in range(count):
+        number += code[i] != 0
+    new = _violators(slope, atoms, threshold, signed, max(ENTERING, number))
+    atoms = np.concatenate((atoms, new))
+    code, before = np.concatenate((code, np.zeros(len(new)))), len(block)
+    count = len(atoms)
+    held, inner = np.empty((count, len(x))), np.empty(count)
+    for i in range(count):
+        line = library[atoms[i]]
+        inner[i] = slope[atoms[i]]
+        for d in range(len(x)):
+            held[i, d] = line[d] * weight[d] if len(weight) else line[d]
+    block = _widened(block, before, count)
+    _products(held, block, before, count)
+    active, factored, factor = np.empty(count, np.uint32), np.empty(count, np.uint32), np.empty((count, count))
+    step, old = np.empty(count), np.empty(count)
+    moved = len(new) > 0
+    for _ in range(SWEEPS):  # a Newton step costs as much as many of these where atoms are many
+        for i in range(count):
+            old[i] = code[i]
+        if _sweep(block, inner, code, count, threshold, signed, True):
+            moved = True
+        turned = 0
+        for i in range(count):
+            turned += (old[i] > 0) != (code[i] > 0) or (old[i] < 0) != (code[i] < 0)
+        if turned == 0:
+            break
+    further, _ = _minimize(block, inner, code, count, active, factored, factor, 0, step, old, threshold, signed)
+    for d in range(len(x)):
+        residual[d] = x[d]
+    for i in range(count):
+        if code[i] != 0:
+            line, by = held[i], code[i]
+            for d in range(len(x)):
+                residual[d] -= by * line[d]
+    return atoms, code, block, moved or further
+
+
+@compiled
+@no_type_check
+def _violators(slope, atoms, threshold, signed, most):
+    """The atoms outside the working set of which |φ_kᵀ(x − Φa)| is above the threshold: the largest
+    of them, about as many as may enter."""
+    inside = np.zeros(len(slope), np.bool_)
+    for i in range(len(atoms)):
+        inside[atoms[i]] = True
+    found, size, number = np.empty(len(slope), np.uint32), np.empty(len(slope)), 0
+    for k in range(len(slope)):
+        violation = abs(slope[k]) if signed else slope[k]
+        if violation > threshold and not inside[k]:
+            found[number], size[number] = k, violation
+            number += 1
+    found, size = found[:number], size[:number]
+    if number > most:
+        found = found[size >= np.partition(size, number - most)[number - most]]
+    return found
+
+
+@compiled
+@no_type_check
+def _products(held, block, before, count):
+    """Put the products of the atoms from `before` on with all into the block; two by two, as each
+    number that is read is used twice then."""
+    for i in range(before, count, 2):
+        one, two = held[i], held[min(i + 1, count - 1)]
+        for j in range(0, min(i + 2, count), 2):
+            three, four = held[j], held[min(j + 1, count - 1)]
+            p = q = r = s = 0.0
+            for d in range(held.shape[1]):
+                p += one[d] * three[d]
+                q += one[d] * four[d]
+                r += two[d] * three[d]
+                s += two[d] * four[d]
+            k, m = min(i + 1, count - 1), min(j + 1, count - 1)
+            block[i, m] = block[m, i] = q
+            block[k, m] = block[m, k] = s
+            block[k, j] = block[j, k] = r
+            block[i, j] = block[j, i] = p
 
 
 @compiled

@@ -18,7 +18,8 @@ from torch import Tensor
 from itervae.inference.energies.base import Point, choose, pick
 from itervae.inference.energies.lasso import LassoEnergy
 from itervae.inference.energies.linear import rises
-from itervae.inference.systems.jacobian import SYSTEM_BYTES, gram_of
+from itervae.inference.systems.jacobian import SYSTEM_BYTES
+from itervae.model import matrix
 
 ENTERING = 16
 """Number of units that may enter in one step, those of the largest gradients; half the number of
@@ -47,38 +48,59 @@ def active_set_step(
     Returns:
         The next potentials and the energy there, as `LassoEnergy.at` has them.
     """
-    gram, drive, mean, data_gradient = gram_of(energy), energy.quadratic.drive(), point.mean, point.data_gradient
+    drive, mean, data_gradient = energy.quadratic.drive(), point.mean, point.data_gradient
     size = data_gradient.abs() if energy.sparsity.signed else -data_gradient
     active = mean != 0
     waiting = ~active & (size > energy.threshold)
     number = active.sum(1)
     number = number + torch.minimum(waiting.sum(1), (number // 2).clamp_min(ENTERING))
     order = torch.where(active, torch.inf, torch.where(waiting, size, -1))
-    bound = gram.abs().sum(1).amax()  # which no eigenvalue of ΦᵀΦ exceeds
-    moved = energy.activation(energy.proximal_step(mean, data_gradient, bound))
+    moved = energy.activation(energy.proximal_step(mean, data_gradient, _bound(energy)))
     new = torch.zeros_like(mean)
-    for rows, width in _groups(number):
+    for rows, width in _groups(number, energy.quadratic.operator.size):
         units = order[rows].topk(width).indices
         within = torch.arange(width, device=mean.device) < number[rows][:, None]
         start = torch.where(within, moved[rows].gather(1, units), 0)
-        system = gram[units[:, :, None], units[:, None, :]]
-        found = _descend(system, drive[rows].gather(1, units), start, energy.threshold)
+        found = _descend(_systems(energy, rows, units), drive[rows].gather(1, units), start, energy.threshold)
         new[rows] = torch.zeros_like(mean[rows]).scatter_(1, units, found)
-    potential, after = energy.at(new, energy.quadratic.gradient(new)[0], drive)
+    slope = energy.quadratic.gradient(new)[0]
+    potential, after = energy.at(new, slope, 0.5 * (slope - drive).mul_(new).sum(-1) + energy.quadratic.offset)
     risen = rises(energy, point, after)[:, None]
     return pick(risen, u, potential), choose(risen, point, after)
 
 
-def _groups(number: Tensor) -> Iterator[tuple[Tensor, int]]:
+def _bound(energy: LassoEnergy) -> Tensor:
+    """A number, or one of each datum (B, 1), that no eigenvalue of ΦᵀΦ exceeds."""
+    if (gram := energy.quadratic.terms.gram) is not None:
+        return gram.abs().sum(1).amax()
+    dictionary, weights = matrix(energy.quadratic.operator)
+    bound = dictionary.abs().sum(0).amax() * dictionary.abs().sum(1).amax()
+    return bound if weights is None else bound * weights.square().amax(1, keepdim=True)
+
+
+def _systems(energy: LassoEnergy, rows: Tensor, units: Tensor) -> Tensor:
+    """The Gram matrices (b, m, m) of some units (b, m) of some data, of that of all where there is
+    one, else of the atoms."""
+    if (gram := energy.quadratic.terms.gram) is not None:
+        return gram[units[:, :, None], units[:, None, :]]
+    dictionary, weights = matrix(energy.quadratic.operator)
+    atoms = dictionary.mT[units]
+    if weights is not None:
+        atoms = atoms * weights[rows][:, None, :]
+    return atoms @ atoms.mT
+
+
+def _groups(number: Tensor, size: int) -> Iterator[tuple[Tensor, int]]:
     """The rows of data with about the same number of active units, and the largest of these
-    numbers, group by group; data without any are in none."""
+    numbers, group by group; data without any are in none. Systems, and atoms of `size` values each,
+    fit `SYSTEM_BYTES`."""
     bounds = torch.tensor(WIDTHS, device=number.device)
     group = torch.where(number > 0, torch.bucketize(number, bounds), -1)
     for one in group.unique().tolist():
         if one >= 0:
             rows = (group == one).nonzero()[:, 0]
             width = int(number[rows].max())
-            for part in rows.split(max(1, SYSTEM_BYTES // (8 * width * width))):
+            for part in rows.split(max(1, SYSTEM_BYTES // (8 * width * max(width, size)))):
                 yield part, width
 
 

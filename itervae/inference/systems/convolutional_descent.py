@@ -67,8 +67,8 @@ def minimize_maps(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, range(len(mean))))
     operator = energy.quadratic.operator
-    data_gradient = operator.adjoint(operator.residual(energy.quadratic.x, mean)).neg_()
-    return energy.at(mean, data_gradient, energy.quadratic.drive())
+    residual = operator.residual(energy.quadratic.x, mean)
+    return energy.at(mean, operator.adjoint(residual).neg_(), 0.5 * residual.square().sum(-1))
 
 
 def _minimize(energy: LassoEnergy, row: int, code: np.ndarray, norms: np.ndarray, tolerance: float) -> None:

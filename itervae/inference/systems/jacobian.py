@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from itervae.inference.energies.lasso import LassoEnergy
-from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.model import matrix
 
@@ -27,13 +26,6 @@ DEPENDENT = 1e-10
 their span is at most that."""
 BASIS, CYCLES = 40, 10
 """Products with J from one restart of GMRES to the next, and the largest number of restarts."""
-
-
-def gram_of(energy: LinearEnergy) -> Float[Tensor, "latents latents"]:
-    """The Gram matrix ΦᵀΦ/σ² (K, K) of a problem with a matrix, the same for all data."""
-    gram = energy.quadratic.terms.gram
-    assert gram is not None, "a Gram matrix was asked of an operator that forms none"
-    return gram
 
 
 @torch.no_grad()
