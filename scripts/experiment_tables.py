@@ -207,7 +207,7 @@ def iterative(found: Results) -> str:
             values += [draw["r2_pooled"], rates["r2_per_datum_median"], rates["r2_pooled"]]
             rows.append([str(beta), *(f"{value:.3f}" for value in values), scale_of(run, name)])
     note = (
-        "\n\nShare of zeros of the spikes of the last of 1000 steps, and R² of what they decode to. Published: per "
+        "\n\nShare of zeros of the spikes of the last of 16 steps, and R² of what they decode to. Published: per "
         "datum, about the datum's own mean, on patches of van Hateren; a mean over data is ruled by those next "
         "to constant, which the medians and the pooled R² are not."
     )

@@ -125,7 +125,7 @@ def starts(scale: str, images: str) -> list[Run]:
 
 
 def iterative(scale: str, images: str) -> list[Run]:
-    """The iterative Poisson VAE by its published rule and start, 16 steps in training and 1000 in
+    """The iterative Poisson VAE by its published rule and start, 16 steps in training and in
     evaluation, at published weights β of the KL."""
     updates, seeds, betas = (1500, 1, (8, 24, 64)) if scale == SHORT else (161_000, 3, (8, 16, 24, 32, 64))
     rule = (
@@ -137,7 +137,7 @@ def iterative(scale: str, images: str) -> list[Run]:
             f"images-iterative-beta{beta}-{updates}x200-s{seed}",
             f"{images} {rule} --beta {beta} --updates {updates} --batch-size 200 --seed {seed}"
             f" --validate-every {updates // 3}",
-            "--suite sparsity,reconstruction --steps 1000",
+            "--suite sparsity,reconstruction",
         )
         for seed in range(seeds)
         for beta in betas
