@@ -126,6 +126,7 @@ def refused(args, capsys) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_carryover(written, monkeypatch, tmp_path, capsys):
     module = written("carryover_of_mine", CARRYOVER)
     monkeypatch.setitem(CARRYOVERS, "fading", module.Fading)

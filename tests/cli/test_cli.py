@@ -205,6 +205,7 @@ def test_interrupt_saves_and_says_how_to_resume(rows, tmp_path, number):
     assert json.loads((folder / "summary.json").read_text())["updates"] == update + 5
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_from_its_last_checkpoint(rows, tmp_path):
     folder = tmp_path / "run"
     process = start(rows, folder, "--updates", "1000000", "--validate-every", "20")

@@ -13,7 +13,7 @@ fewer than three. `weight` w is the precision of each value, and `pull` w·(x �
 is minus the gradient of ½‖√w(x − Φa)‖². All numbers are float64.
 """
 
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
 from numba import njit
@@ -27,8 +27,7 @@ ENOUGH = 1e-3
 HALVINGS = 3
 """How often a Newton step is halved where E does not fall, before it is given up."""
 
-_options: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-compiled = njit(cache=True, **_options)
+compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 
 @compiled
@@ -93,7 +92,7 @@ def _newton(atoms, weight, pull, maps, first, code, threshold):
     for i in range(count):
         if code[i] != 0:
             residual[i] = along[i] = _seen(atoms, pull, maps[i], first[i]) - threshold * np.sign(code[i])
-    square = begun = residual @ residual
+    square = begun = _square(residual)
     for _ in range(STEPS):
         _explain(atoms, weight, image, maps, first, along)
         curvature = 0.0
@@ -107,7 +106,7 @@ def _newton(atoms, weight, pull, maps, first, code, threshold):
         for i in range(count):
             step[i] += square / curvature * along[i]
             residual[i] -= square / curvature * back[i]
-        last, square = square, residual @ residual
+        last, square = square, _square(residual)
         if square <= ENOUGH * begun:
             break
         for i in range(count):
@@ -126,7 +125,7 @@ def _newton(atoms, weight, pull, maps, first, code, threshold):
             return
 
 
-@njit(inline="always", **_options)
+@compiled
 @no_type_check
 def _seen(atoms, values, atom, first):
     """φᵀ values, of one atom at one place."""
@@ -145,7 +144,7 @@ def _seen(atoms, values, atom, first):
     return found
 
 
-@njit(inline="always", **_options)
+@compiled
 @no_type_check
 def _add(atoms, weight, values, atom, first, amount):
     """Add w·φ·amount to values, of one atom at one place."""
@@ -177,14 +176,26 @@ def _explain(atoms, weight, image, maps, first, code):
 @no_type_check
 def _misfit(weight, pull):
     """½‖√w(x − Φa)‖²."""
-    total = 0.0
-    for w, p in zip(weight.ravel(), pull.ravel()):  # noqa: B905, which numba does not know
-        if w > 0:
-            total += p * p / w
+    total, trust, values = 0.0, weight.ravel(), pull.ravel()
+    for i in range(len(values)):
+        if trust[i] > 0:
+            total += values[i] * values[i] / trust[i]
     return 0.5 * total
 
 
 @compiled
 @no_type_check
 def _energy(weight, pull, code, threshold):
-    return _misfit(weight, pull) + threshold * np.abs(code).sum()
+    cost = 0.0
+    for value in code:
+        cost += abs(value)
+    return _misfit(weight, pull) + threshold * cost
+
+
+@compiled
+@no_type_check
+def _square(values):
+    total = 0.0
+    for value in values:
+        total += value * value
+    return total
