@@ -1,6 +1,8 @@
 """The lasso of maps in compiled code: at the optimum of the same problem as a matrix, whatever the
 dimensions, borders, strides, channels and weights."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,24 @@ def test_a_warm_start_silent_data_and_company_change_nothing():
     assert not together.posterior.mean[1].any()
     again = infer(model, Optimal(tolerance=1e-8), x, state=together.state)
     assert (again.stats["certificate"] <= 1e-8).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_atoms_that_are_learned_and_threads(threads):
+    """Parameters have gradients, and whether one is followed is a state of each thread."""
+    model, x = made("picture", signed=True)
+    expected = infer(model, Optimal(tolerance=1e-8), x).posterior.mean.detach()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for kind in (torch.enable_grad, torch.no_grad):
+            with kind():
+                for part in (model.double(), deepcopy(model).float()):
+                    found = infer(part, Optimal(tolerance=1e-8), x.to(part.decoder.weight.dtype))
+                    assert found.stats["certificate"].max() <= (1e-8 if part is model else 1e-3)
+        torch.testing.assert_close(infer(model, Optimal(tolerance=1e-8), x).posterior.mean.detach(), expected)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_tolerance_finer_than_rounding_is_reported_not_claimed():

@@ -54,10 +54,16 @@ def minimize_maps(
         The potentials (B, K·P) at the optimum and the energy there.
     """
     mean = energy.activation(u)
-    norms = energy.quadratic.operator.atom_norms().expand_as(mean)
+    operator, x = energy.quadratic.operator.map(Tensor.detach), energy.quadratic.x.detach()
+    found = convolution(operator)
+    assert found is not None
+    inner, root = found
+    norms = operator.atom_norms().expand_as(mean)
 
+    @torch.no_grad()  # which is of a thread
     def part(row: int) -> None:
-        _minimize(energy, row, mean[row].numpy(), norms[row].numpy(), tolerance / 2)
+        own = root[row] if root is not None and root.ndim == 2 else root
+        _minimize(energy, inner, own, x[row : row + 1], mean[row].numpy(), norms[row].numpy(), tolerance / 2)
 
     threads = torch.get_num_threads()
     if threads == 1 or len(mean) == 1:
@@ -66,26 +72,25 @@ def minimize_maps(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, range(len(mean))))
-    operator = energy.quadratic.operator
-    residual = operator.residual(energy.quadratic.x, mean)
+    residual = operator.residual(x, mean)
     return energy.at(mean, operator.adjoint(residual).neg_(), 0.5 * residual.square().sum(-1))
 
 
-def _minimize(energy: LassoEnergy, row: int, code: np.ndarray, norms: np.ndarray, tolerance: float) -> None:
-    """Solve the lasso of one datum, its code (K·P,) in place."""
+def _minimize(
+    energy: LassoEnergy,
+    inner: Convolution,
+    root: Tensor | None,
+    x: Tensor,
+    code: np.ndarray,
+    norms: np.ndarray,
+    tolerance: float,
+) -> None:
+    """Solve the lasso of one datum x (1, D), its code (K·P,) in place."""
     made: Any = numba_module("itervae.inference.kernels.convolutional_descent_numba")
-    found = convolution(energy.quadratic.operator)
-    assert found is not None
-    inner, root = found
     threshold, signed = float(energy.threshold), energy.sparsity.signed
     depth = (1,) * (3 - len(inner.shape))
     atoms = np.ascontiguousarray(inner.atoms.numpy()).reshape(*inner.atoms.shape[:2], *depth, *inner.atoms.shape[2:])
-    x = energy.quadratic.x[row : row + 1]
-    if root is not None:
-        root = root if root.ndim == 1 else root[row]
-        weight = root.square().numpy()
-    else:
-        weight = np.ones(inner.size)
+    weight = np.ones(inner.size) if root is None else root.square().numpy()
     weight = weight.reshape(inner.atoms.shape[1], *depth, *inner.shape)
     known, last = np.flatnonzero(code), np.inf
     for _ in range(ROUNDS):
