@@ -38,7 +38,7 @@ def random_data(model: GenerativeModel, count: int, seed: int = 1, scale: float 
     """Gaussian data (count, D) in the model's precision."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, model.size, generator=generator, dtype=torch.float64)
-    return (scale * x).to(model.prior.log_rate.dtype)
+    return (scale * x).to(model.beta.dtype)
 
 
 def any_model(decoder: str = "linear", likelihood: str = "gaussian", latents: int = 24) -> GenerativeModel:

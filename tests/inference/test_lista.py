@@ -6,11 +6,26 @@ from problems import random_data, random_model
 
 from itervae import InputError
 from itervae.inference import LISTA, FISTAUnrolled, infer
+from itervae.model import SparseCodingSettings, sparse_coding_model
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # of shapes, which the contract of all engines checks
 
 SIZE, LATENTS = 32, 48
 SETTINGS = [{}, {"hidden": 0}, {"tied": True}, {"matrices": True, "latents": LATENTS}, {"steps": 3, "tied": True}]
+
+
+def coding(signed=False, threshold=0.3):
+    """Sparse coding with a random dictionary, float64."""
+    atoms = torch.randn(SIZE, LATENTS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return sparse_coding_model(atoms, SparseCodingSettings(LATENTS, threshold, signed=signed), (SIZE,))
+
+
+MODELS = {
+    "poisson": lambda: random_model(SIZE, LATENTS),
+    "lasso": coding,
+    "signed lasso": lambda: coding(signed=True),
+}
+CASES = [*(("poisson", each) for each in SETTINGS), ("lasso", SETTINGS[0]), ("signed lasso", SETTINGS[3])]
 
 
 def gap(model, engine, x, steps=None):
@@ -27,9 +42,9 @@ def disturbed(engine, scale):
     return engine.double()
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_is_fista_before_training(settings):
-    model = random_model(SIZE, LATENTS)
+@pytest.mark.parametrize(("kind", "settings"), CASES)
+def test_is_fista_before_training(kind, settings):
+    model = MODELS[kind]()
     x = random_data(model, 6)
     engine = LISTA(**settings).double()
     for steps in range(1, engine.steps + 1):
@@ -37,11 +52,32 @@ def test_is_fista_before_training(settings):
         assert torch.equal(found, infer(model, FISTAUnrolled(), x, steps=steps).posterior.u)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_its_first_step_on_the_lasso_is_that_of_ista(signed):
+    """a = T(Φᵀx/h), at the threshold θ/h: Gregor & LeCun's first layer; eased by δ, at (1 − δ)θ/h."""
+    model = coding(signed, threshold=0.5)
+    x, engine = 0.3 * random_data(model, 6), LISTA(steps=1, hidden=0).double()
+    drive, ease = x @ model.dictionary.detach(), 0.5
+    for threshold in (0.5, 0.25):
+        size = drive.abs() - threshold if signed else drive - threshold
+        expected = drive.sign() * size.clamp_min(0) / 4  # h = 4, in units of atoms of norm 1
+        found = infer(model, engine, x).posterior.mean.detach()
+        assert (found != 0).any(1).all()
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+        engine.layers[0].scalars.data[1] = ease
+
+
+def test_a_hard_threshold_is_refused():
+    model = sparse_coding_model(torch.eye(4), SparseCodingSettings(4, 0.3, "hard"), (4,))
+    with pytest.raises(InputError, match="LISTA needs a model with certifiable optimum"):
+        infer(model, LISTA(), torch.ones(1, 4))
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("kind", "settings"), CASES)
 @pytest.mark.parametrize("scale", [0.3, 30.0])
-def test_whatever_it_has_learned_f_never_rises_and_the_optimum_is_reached(settings, scale):
-    model = random_model(SIZE, LATENTS)
+def test_whatever_it_has_learned_f_never_rises_and_the_optimum_is_reached(kind, settings, scale):
+    model = MODELS[kind]()
     x = random_data(model, 20)
     engine = disturbed(LISTA(**settings), scale)
     with torch.no_grad():
@@ -51,9 +87,10 @@ def test_whatever_it_has_learned_f_never_rises_and_the_optimum_is_reached(settin
     assert gap(model, engine, x, steps=300).max() < 1e-6
 
 
-def test_where_a_learned_step_raises_f_it_is_one_of_fista():
+@pytest.mark.parametrize("kind", MODELS)
+def test_where_a_learned_step_raises_f_it_is_one_of_fista(kind):
     """Thresholds so low that every learned step raises F: nothing of what was learned is used."""
-    model = random_model(SIZE, LATENTS)
+    model = MODELS[kind]()
     x = random_data(model, 5)
     engine = LISTA(steps=4, hidden=0).double()
     with torch.no_grad():
@@ -64,8 +101,10 @@ def test_where_a_learned_step_raises_f_it_is_one_of_fista():
         assert torch.equal(found, infer(model, FISTAUnrolled(), x, steps=steps).posterior.u)
 
 
-def test_training_closes_the_gap_and_runs_on_another_dictionary():
-    model = random_model(SIZE, LATENTS, log_rate=-2.0).requires_grad_(False)
+@pytest.mark.parametrize("kind", ["poisson", pytest.param("lasso", marks=pytest.mark.slow)])
+def test_training_closes_the_gap_and_runs_on_another_dictionary(kind):
+    model = random_model(SIZE, LATENTS, log_rate=-2.0) if kind == "poisson" else coding(threshold=1.0)
+    model.requires_grad_(False)
     x = random_data(model, 200)
     engine = LISTA(steps=3, hidden=8).double()
     before = gap(model, engine, x).mean()

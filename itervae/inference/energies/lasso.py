@@ -40,18 +40,29 @@ class LassoEnergy(LinearEnergy):
         self.threshold = prior.threshold.to(x.dtype)
         self._last: tuple[Tensor, tuple[Tensor, Residual, Tensor]] | None = None
 
+    @property
+    def unit(self) -> Tensor:
+        return self.threshold
+
+    @property
+    def rest(self) -> Tensor:
+        return torch.zeros_like(self.threshold)
+
     def activation(self, u: Tensor) -> Tensor:
         return self.sparsity.activation(u)
 
     def cost(self, u: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         return self.sparsity.cost(mean.detach()).sum(-1), u - mean
 
-    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+    def proximal_step(
+        self, mean: Tensor, data_gradient: Tensor, curvature: Tensor, ease: Tensor | None = None
+    ) -> Tensor:
         """Soft or hard thresholding of the gradient step y = mean − data_gradient/h; the potentials
         u (B, K).
 
             soft   a = T_{θ/h}(y), and u = a + h(y − a): the potential with T(u) = a, whose
-                   difference u − a is the subgradient of the cost
+                   difference u − a is the subgradient of the cost; eased by δ the size of hy is
+                   larger by δθ, and not below 0 of codes with a sign
             hard   u = y with h ≥ c, so a = T(u) keeps what exceeds θ. The exact proximal step
                    keeps all above θ/√h, but that has no u with T(u) = a. E does not rise if one
                    coefficient moves; if several move it may, and `Descent` takes the step back
@@ -60,6 +71,9 @@ class LassoEnergy(LinearEnergy):
             return mean - data_gradient / torch.maximum(curvature, self.quadratic.diagonal)
         scaled = curvature * mean - data_gradient  # h·y
         size = scaled.abs() if self.sparsity.signed else scaled
+        if ease is not None:
+            size = size + self.threshold * ease
+            scaled = torch.sign(scaled) * size.clamp_min(0) if self.sparsity.signed else size
         a = torch.where(size > self.threshold, (scaled - torch.sign(scaled) * self.threshold) / curvature, 0)
         return torch.where(a == 0, scaled, a + torch.sign(scaled) * self.threshold)
 

@@ -193,6 +193,21 @@ class LinearEnergy(SolvableEnergy):
         x, terms = observed(model, x, precision)
         self.quadratic = Quadratic(terms, x, counts)
 
+    @property
+    def maps(self) -> int:
+        """Atoms, of a convolutional dictionary each at many places; K of another."""
+        return self._given[0].prior.maps
+
+    @property
+    @abstractmethod
+    def unit(self) -> Float[Tensor, ""]:
+        """The unit of the leak: β, or the threshold θ."""
+
+    @property
+    @abstractmethod
+    def rest(self) -> Tensor:
+        """u where nothing drives a latent: log r, or 0; broadcast against (B, K)."""
+
     @cached_property
     def _anew(self) -> tuple[Tensor, DecoderTerms]:
         """Data and terms as `observed` has them, in float64 from what was given, for
@@ -216,6 +231,7 @@ class LinearEnergy(SolvableEnergy):
         mean: Float[Tensor, "batch latents"],
         data_gradient: Float[Tensor, "batch latents"],
         curvature: Float[Tensor, "#batch latents"],
+        ease: Float[Tensor, "batch latents"] | None = None,
     ) -> Float[Tensor, "batch latents"]:
         """The parameters u (B, K) whose mean minimizes data_gradient·(μ − mean) + ½ Σ_k h_k (μ_k −
         mean_k)² + cost(μ).
@@ -224,6 +240,8 @@ class LinearEnergy(SolvableEnergy):
             mean: the point of linearization (B, K), of any sign.
             data_gradient: gradient of the reconstruction term there (B, K).
             curvature: h > 0, the metric, broadcast against (B, K).
+            ease: δ (B, K), by which the leak of each latent is less, in its `unit`: the prior
+                log-rate is log r + δ, the threshold (1 − δ)θ; 0 where None.
         """
 
     @abstractmethod

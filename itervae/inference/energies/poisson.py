@@ -44,9 +44,12 @@ class PoissonEnergy(LinearEnergy):
             self._prior_mass = (self.beta * self.prior_log_rate.exp()).sum(-1)
 
     @property
-    def maps(self) -> int:
-        """Atoms, of a convolutional dictionary each at many places; K of another."""
-        return self._given[0].prior.maps
+    def unit(self) -> Tensor:
+        return self.beta
+
+    @property
+    def rest(self) -> Tensor:
+        return self.prior_log_rate
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "PoissonEnergy":
         own = super().map(f)
@@ -72,9 +75,13 @@ class PoissonEnergy(LinearEnergy):
         with torch.no_grad():
             return (leak - self.beta).mul_(mean).sum(-1) + self._prior_mass, leak
 
-    def proximal_step(self, mean: Tensor, data_gradient: Tensor, curvature: Tensor) -> Tensor:
+    def proximal_step(
+        self, mean: Tensor, data_gradient: Tensor, curvature: Tensor, ease: Tensor | None = None
+    ) -> Tensor:
         """The log-rates of a Lambert-W shrinkage λ = a·W(e^s), with a = β/h, s = y/a + log r − log
         a and y = mean − data_gradient/h."""
+        if ease is not None:
+            data_gradient = data_gradient - self.beta * ease
         log_a = self.beta.log() - curvature.log()
         s = (curvature * mean - data_gradient) / self.beta + self.prior_log_rate - log_a
         return log_a + log_lambertw_exp(s)

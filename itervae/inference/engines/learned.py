@@ -17,12 +17,12 @@ from torch import Tensor
 from itervae import devices
 from itervae.inference.energies.base import choose, pick
 from itervae.inference.energies.linear import LinearEnergy, rises
-from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Recipe, State
-from itervae.inference.engines.descent import Proposal, shortened
+from itervae.inference.engines.descent import Descent, Proposal, shortened
 from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
+from itervae.model import CERTIFIABLE
 
 FEATURES = 6
 """Number of features that `proximal_features` gives of each latent."""
@@ -33,19 +33,20 @@ REACH = (2.0, 3.0, 1.0)
 
 
 class LearnedProximal(ProximalDescent):
-    """Proximal steps on the Poisson free energy with learned α, δ, γ for each latent, where they
-    lower F:
+    """Proximal steps on the Poisson free energy, or the lasso, with learned α, δ, γ for each latent,
+    where they lower it:
 
-        h = e^α·κ·c/σ²,      y = λ + (inertia + γ)·(last Δλ),      λ' = prox_h(y)
+        h = e^α·κ·c/σ²,      y = μ + (inertia + γ)·(last Δμ),      μ' = prox_h(y)
 
-    where the prior of prox_h is log r + δ in place of log r.
+    where the prior log-rate of prox_h is log r + δ in place of log r, or the threshold (1 − δ)θ in
+    place of θ.
 
     κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it
     falls back on. After `steps` steps, those that it is trained for, it goes on with steps of the
     LCA. Subclasses write `modulate`.
     """
 
-    requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
+    requires = Descent.requires | CERTIFIABLE
     learned = True
     recipe = Recipe(lr=0.01)
 
@@ -54,14 +55,14 @@ class LearnedProximal(ProximalDescent):
         self._solver = LCADescent(steps)
 
     @abstractmethod
-    def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def modulate(self, energy: LinearEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """The modulations (α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
 
     def init(self, problem: Problem, state: State | None) -> State:
         return replace(super().init(problem, state), step_count=0 if state is None else state.step_count)
 
     def step(self, problem: Problem, state: State) -> State:
-        assert isinstance(problem.energy, PoissonEnergy)
+        assert isinstance(problem.energy, LinearEnergy)
         if state.step_count >= self.steps:
             return self._solver_step(problem, state)
         modulation, kept = self.modulate(problem.energy, state)
@@ -79,7 +80,6 @@ class LearnedProximal(ProximalDescent):
         return replace(self._solver.step(problem, replace(state, memory=memory)), step_count=state.step_count + 1)
 
     def candidate(self, energy: LinearEnergy, state: State, inertia: Tensor) -> Proposal:
-        assert isinstance(energy, PoissonEnergy)
         learned = shortened(energy, state, *self._learned_step(energy, state, inertia))
         risen = rises(energy, state.point, learned.point)[:, None]
         if devices.on_cpu(risen) and not risen.any():  # elsewhere a look would synchronize
@@ -92,15 +92,15 @@ class LearnedProximal(ProximalDescent):
             pick(risen, own.slope, learned.slope),
             pick(risen, own.mean, learned.mean),
             pick(risen, own.data_gradient, learned.data_gradient),
-            True,
+            own.shortened,
         )
 
-    def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
+    def corrected(self, energy: LinearEnergy, state: State, data_gradient: Tensor) -> Tensor:
         """The gradient of the reconstruction term that a learned step is made from (B, K), given
         that at y; here the same."""
         return data_gradient
 
-    def _learned_step(self, energy: PoissonEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _learned_step(self, energy: LinearEnergy, state: State, inertia: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The u to try, and the mean and the data gradient (B, K) of the point that the step is
         made from."""
         log_curvature, threshold, momentum = state.memory["modulation"].unbind(-1)
@@ -108,8 +108,8 @@ class LearnedProximal(ProximalDescent):
         if "velocity" in state.memory:
             mean = mean + (inertia + momentum) * state.memory["velocity"]
             data_gradient = data_gradient + (inertia + momentum) * state.memory["velocity_data_gradient"]
-        slope = self.corrected(energy, state, data_gradient) - energy.beta * threshold
-        return energy.proximal_step(mean, slope, log_curvature.exp() * self.metric(state)), mean, data_gradient
+        slope, curvature = self.corrected(energy, state, data_gradient), log_curvature.exp() * self.metric(state)
+        return energy.proximal_step(mean, slope, curvature, threshold), mean, data_gradient
 
 
 def squash(value: Tensor) -> Tensor:
@@ -117,25 +117,25 @@ def squash(value: Tensor) -> Tensor:
     return value / (1 + value.abs() / 3)
 
 
-def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
+def proximal_features(energy: LinearEnergy, state: State) -> Tensor:
     """The features of each latent that a network sees (B, K, 6), each of order one.
 
-    They are its log-rate relative to the prior, its gradient, its curvature and its last step, in
+    They are its u relative to that at rest, its gradient, its curvature and its last step, in
     units of the leak; and, the same for all latents of a datum, the curvature of all and κ. Of a
     convolutional dictionary the curvature is that of a window of the size of an atom, in the mean,
     so that it does not grow with the datum.
     """
-    point, beta = state.point, energy.beta
-    curvature = point.diagonal * point.mean / beta
+    point, unit = state.point, energy.unit
+    curvature = point.diagonal * point.mean.abs() / unit
     moved = state.memory.get("velocity", torch.zeros_like(point.mean))
     operator = energy.quadratic.operator
     load = curvature.sum(-1, keepdim=True) * (operator.summands / operator.size)
     return torch.stack(
         [
-            (state.u - energy.prior_log_rate) / 5,
-            squash(point.gradient / beta) / 2,
+            (state.u - energy.rest) / 5,
+            squash(point.gradient / unit) / 2,
             torch.log1p(curvature),
-            squash(point.diagonal * moved / beta),
+            squash(point.diagonal * moved / unit),
             (torch.log1p(load) / 3).expand_as(state.u),
             state.memory["damping"].log().expand_as(state.u),
         ],

@@ -1,9 +1,9 @@
-"""Learned ISTA on the Poisson free energy: FISTA whose step sizes, thresholds and momentum are
-learned.
+"""Learned ISTA on the Poisson free energy and on the lasso: FISTA whose step sizes, thresholds and
+momentum are learned.
 
 Gregor & LeCun (2010), "Learning fast approximations of sparse coding": iterations of ISTA as the
-layers of a network. Here the shrinkage is the Lambert-W one and Φ stays that of the model, so a
-trained engine runs on any dictionary. Each layer learns a few scalars, and a small network that
+layers of a network. Here the shrinkage is that of the energy, Lambert-W or soft, and Φ stays that of
+the model, so a trained engine runs on any dictionary. Each layer learns a few scalars, and a small network that
 modulates them by each latent's own state, as in iterative amortized inference (Marino, Yue & Mandt
 2018, "Iterative amortized inference").
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
-from itervae.inference.energies.poisson import PoissonEnergy
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines.learned import FEATURES, MODULATIONS, REACH, LearnedProximal, proximal_features
 from itervae.inference.settings import LISTASettings
@@ -47,7 +47,7 @@ class Layer(nn.Module):
                 nn.init.zeros_(parameter)
         self.mixing = nn.Parameter(torch.zeros(mixed, mixed)) if mixed else None
 
-    def forward(self, energy: PoissonEnergy, state: State) -> Tensor:
+    def forward(self, energy: LinearEnergy, state: State) -> Tensor:
         """The modulations of log-curvature, threshold and momentum (B, K, 3)."""
         scalars = self.scalars
         if self.maps:
@@ -93,14 +93,14 @@ class LISTA(LearnedProximal):
         check_fields(settings, cls.Settings)
         return cls(**vars(settings), latents=model.latents, maps=model.prior.maps if model.convolutional else 0)
 
-    def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def modulate(self, energy: LinearEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         if self.maps not in (0, energy.maps):
             raise InputError(
                 f"this engine has scalars for {self.maps} maps and the model has {energy.maps}; train it on this model"
             )
         return self._layer(state)(energy, state), {}
 
-    def corrected(self, energy: PoissonEnergy, state: State, data_gradient: Tensor) -> Tensor:
+    def corrected(self, energy: LinearEnergy, state: State, data_gradient: Tensor) -> Tensor:
         mixing = self._layer(state).mixing
         if mixing is None:
             return data_gradient

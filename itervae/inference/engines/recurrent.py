@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_fields, check_whole
 from itervae.errors import InputError
 from itervae.inference.checks import check_fit
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Engine, Recipe, State
 from itervae.inference.engines.learned import MODULATIONS, REACH, LearnedProximal, proximal_features
@@ -65,7 +66,7 @@ class CellProximal(LearnedProximal):
         super().__init__(steps)
         self.ask = ask
 
-    def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def modulate(self, energy: LinearEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         return self.ask(proximal_features(energy, state), state, state.u.shape[1])
 
 
