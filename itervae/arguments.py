@@ -183,8 +183,8 @@ def check_fields(settings: Any, kind: type) -> None:
     """Refuse what is no object of a settings class, or has a value that its annotation does not
     allow."""
     check_kind("settings", settings, kind, f"{kind.__name__}(...)")
-    for name, annotation in get_type_hints(type(settings), include_extras=True).items():
-        value, kinds = getattr(settings, name), setting_kinds(annotation)
+    for field, annotation in get_type_hints(type(settings), include_extras=True).items():
+        name, value, kinds = f"`{field}`", getattr(settings, field), setting_kinds(annotation)
         if value is None and types.NoneType in kinds:
             continue
         bases = [get_args(each)[0] for each in kinds if get_origin(each) is type]  # classes of a user's own

@@ -369,23 +369,23 @@ MISUSES = {
     "settings, swapped": (lambda t: build_model((4, 4), PoissonVAESettings(K)), r"settings is a tuple; expected"),
     "latents text": (
         lambda t: build_model(PoissonVAESettings("5"), (4, 4)),
-        r"latents is '5'; expected a whole number",
+        r"`latents` is '5'; expected a whole number",
     ),
     "decoder unknown": (
         lambda t: build_model(PoissonVAESettings(K, decoder="linaer"), (4, 4)),
-        r"decoder is 'linaer'; did you mean linear\?",
+        r"`decoder` is 'linaer'; did you mean linear\?",
     ),
     "likelihood unknown": (
         lambda t: build_model(PoissonVAESettings(K, likelihood="bernouli"), (4, 4)),
-        r"likelihood is 'bernouli'; did you mean bernoulli\?",
+        r"`likelihood` is 'bernouli'; did you mean bernoulli\?",
     ),
     "prior unknown": (
         lambda t: build_model(PoissonVAESettings(K, prior="learnt"), (4, 4)),
-        r"prior is 'learnt'; did you mean learned\?",
+        r"`prior` is 'learnt'; did you mean learned\?",
     ),
     "flag as text": (
         lambda t: build_model(PoissonVAESettings(K, unit_norm="no"), (4, 4)),
-        r"unit_norm is 'no'; expected True or False",
+        r"`unit_norm` is 'no'; expected True or False",
     ),
     "seed -1": (lambda t: build_model(PoissonVAESettings(K), (4, 4), -1), r"seed is -1; expected a whole number"),
     "seed text": (lambda t: build_model(PoissonVAESettings(K), (4, 4), "0"), r"seed is '0'; expected a whole number"),
@@ -396,7 +396,7 @@ MISUSES = {
     ),
     "threshold NaN": (
         lambda t: build_model(SparseCodingSettings(K, float("nan")), (4, 4)),
-        r"threshold is nan; expected a positive number",
+        r"`threshold` is nan; expected a positive number",
     ),
     "one atom": (
         lambda t: sparse_coding_model(t.dictionary[:, 0], SparseCodingSettings(K), (4, 4)),
@@ -575,7 +575,7 @@ MISUSES = {
     ),
     "linear settings": (
         lambda t: LinearMap.build(LinearMapSettings("diagnal"), t.poisson),
-        r"map is 'diagnal'; did you mean diagonal\?",
+        r"`map` is 'diagnal'; did you mean diagonal\?",
     ),
     "linear settings of another": (
         lambda t: Leaky.build(LinearMapSettings(), t.poisson),
@@ -694,7 +694,7 @@ MISUSES = {
     ),
     "estimator, setting of another kind": (
         lambda t: PoissonVAE(K, inference_params={"steps": "many"}).fit(t.rows),
-        r"steps is 'many'; expected a whole number",
+        r"`steps` is 'many'; expected a whole number",
     ),
     "estimator, another engine that is learned": (
         lambda t: PoissonVAE(K, max_iter=1).fit(t.rows).set_params(inference="lista").transform(t.rows),
@@ -717,10 +717,10 @@ MISUSES = {
         lambda t: PoissonVAE(learning_rate=0).fit(t.rows),
         r"learning_rate is 0; expected a positive number",
     ),
-    "estimator, beta 0": (lambda t: PoissonVAE(beta=0).fit(t.rows), r"beta is 0.*; expected a positive number"),
+    "estimator, beta 0": (lambda t: PoissonVAE(beta=0).fit(t.rows), r"`beta` is 0.*; expected a positive number"),
     "estimator, variance a name": (
         lambda t: GaussianVAE(observation_variance="learned").fit(t.rows),
-        r"observation_variance is 'learned'; expected a number",
+        r"`observation_variance` is 'learned'; expected a number",
     ),
     "estimator, alpha 0": (lambda t: SparseCoding(alpha=0).fit(t.rows), r"alpha is 0; expected a positive number"),
     "estimator, positive a word": (

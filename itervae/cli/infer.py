@@ -43,7 +43,8 @@ class Infer(Measurement):
     input: Path
     """An array (N, D), or (N, H, W) of the size of a datum, taken as it is; or pictures and video,
     for a run that saw such, prepared and tiled as in the run, or whole for a convolutional
-    dictionary: a file, a folder, a stack (N, H, W). What it was taken for is said."""
+    dictionary: a file, a folder, a stack (N, H, W). Rows in several files are read as one array: a
+    folder, or a pattern in quotes. What it was taken for is said."""
     output: Path
     """File to write, .npz."""
     figure: Path | None = None

@@ -31,10 +31,11 @@ from itervae.data.recordings import check_rate, prepared
 from itervae.data.rows import flattened
 from itervae.data.scenes import scene_cuts
 from itervae.data.settings import DataSettings
+from itervae.data.shards import Array, is_sharded, read_data
 from itervae.data.source import Fitted
 from itervae.data.whitening import filter_image
 from itervae.errors import InputError
-from itervae.formats import is_array_file, named, read_array
+from itervae.formats import is_array_file
 
 Kind = Literal["rows", "images", "video"]
 _PICTURES = ("photos", "images", "cifar16", "video", "drift")  # the data whose runs see patches of pictures
@@ -100,9 +101,10 @@ class Preparation:
             array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
             return self._of_array(array, "the array", kind)
         path = Path(given).expanduser()
-        if is_array_file(path):
+        rows = kind == "rows" or not self._on_pictures
+        if is_array_file(path) or (rows and is_sharded(path)):
             check_rate(path, self.fitted)
-            return self._of_array(read_array(path, key), named(path, key), kind)
+            return self._of_array(*read_data(path, key), kind)
         if not self._on_pictures:
             raise InputError(
                 f"{path} is no file of an array (.npy, .csv, .mat, ...), but this run takes arrays {self._rows}; save "
@@ -143,13 +145,14 @@ class Preparation:
         found = f"(N, {dim})" + (f" or (N, {', '.join(map(str, self.shape))})" if several else "")
         return found if self.atom_size is None else found + ", or such of another size in their own shape"
 
-    def _of_array(self, array: np.ndarray, where: str, kind: Kind | None) -> list[Inputs]:
+    def _of_array(self, array: Array, where: str, kind: Kind | None) -> list[Inputs]:
         dim = prod(self.shape)
         fits = array.ndim > 1 and array.shape[1:] in ((dim,), tuple(self.shape), (1, *self.shape))
         if kind is None:
             kind = "rows" if array.ndim == 2 or fits or not self._on_pictures else None
         if kind == "rows":
             return [self._of_rows(array, where, fits)]
+        array = np.asarray(array)
         if not self._on_pictures:
             raise InputError(
                 f"{where} was to be taken as {kind}, but this run takes arrays {self._rows}; leave that out."
@@ -171,7 +174,7 @@ class Preparation:
         white, colour = self.fitted.get("white"), self.settings.colour
         return self._pictures(images_from_array(array, where, self._checked, white=white, colour=colour), where)
 
-    def _of_rows(self, array: np.ndarray, where: str, fits: bool) -> Inputs:
+    def _of_rows(self, array: Array, where: str, fits: bool) -> Inputs:
         dim = prod(self.shape)
         if not fits and self._another_size(array.shape):
             return self._sized(array, where)
@@ -205,7 +208,7 @@ class Preparation:
             return False
         return len(self.shape) < 3 or shape[1] == self.shape[0]
 
-    def _sized(self, array: np.ndarray, where: str) -> Inputs:
+    def _sized(self, array: Array, where: str) -> Inputs:
         scale, size = self.settings.divide_by, "x".join(map(str, array.shape[1:]))
         x = large_rows(flattened(array), where, scale, self.settings.missing == "nan")[:].unflatten(1, array.shape[1:])
         if self.settings.data == "recordings":

@@ -52,6 +52,13 @@ def parts_of(array: Array) -> list[np.ndarray]:
     return array.parts if isinstance(array, Shards) else [array]
 
 
+def is_sharded(path: Path) -> bool:
+    """Whether a path is a folder of shards, or a pattern."""
+    if path.is_dir():
+        return any(file.suffix.lower() in SUFFIXES for file in files_below(path))
+    return glob.has_magic(str(path)) and not path.exists()
+
+
 def read_data(path: Path, key: str | None = None) -> tuple[Array, str]:
     """The array of a file, or of the shards in a folder or of a pattern, by the numbers in their
     names; and how messages call it. What shards were taken for is said in a line.

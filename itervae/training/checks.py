@@ -30,7 +30,7 @@ def check_values(settings: RunSettings) -> None:
     }
     for name, value in positive.items():
         if value is not None and not value > 0:
-            raise InputError(f"{name} is {value}; expected a positive number")
+            raise InputError(f"`{name}` is {value}; expected a positive number")
     for name in ("restart_atoms", "dictionary_momentum"):
         value = getattr(options, name)
         if value is not None and not 0 < value < 1:
@@ -66,9 +66,9 @@ def check_values(settings: RunSettings) -> None:
             f"`beta_ramp={options.beta_ramp}` changes the model, which `freeze` keeps as it is; leave one of them out"
         )
     if not 0 <= options.used("beta_ramp") < 1:
-        raise InputError(f"beta_ramp is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
+        raise InputError(f"`beta_ramp` is {options.beta_ramp}; expected a share of the run, at least 0 and below 1")
     if not 0 < options.used("temperature") <= 1:
-        raise InputError(f"temperature is {options.temperature}; expected a number above 0 and at most 1")
+        raise InputError(f"`temperature` is {options.temperature}; expected a number above 0 and at most 1")
 
 
 def without_order(name: str, data: str) -> InputError:

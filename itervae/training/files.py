@@ -5,6 +5,7 @@ from pathlib import Path
 
 from itervae.errors import InputError
 from itervae.paths import check_path
+from itervae.saes.folders import is_sae
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 CONFIG = "config.yaml"
@@ -29,12 +30,17 @@ def find_checkpoint(target: str | Path) -> Path:
     return next((target / name for name in (BEST, LAST) if (target / name).is_file()), target / BEST)
 
 
-def check_there(path: Path) -> None:
-    """Refuse a checkpoint that is no file."""
+def check_there(path: Path, others: str = "") -> None:
+    """Refuse a checkpoint that is no file; `others` is what else could have been named."""
+    if is_sae(path.parent):
+        raise InputError(
+            f"{path.parent} is the folder of a sparse autoencoder, and a run of itervae train is expected here; use "
+            "it with itervae gap, itervae infer or `freeze`, or in Python itervae.load_sae"
+        )
     if not os.path.isfile(path):
         begun = (path.parent / CONFIG).is_file() and path.name in (LAST, BEST)
         raise InputError(
-            f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one"
+            f"there is no checkpoint at {path}; expected a run folder of itervae train or a .pt file of one{others}"
             + (f": begin it again with itervae train --config {path.parent}/config.yaml --run-dir {path.parent}")
             * begun
         )

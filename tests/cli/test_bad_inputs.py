@@ -127,6 +127,8 @@ BAD = {
     "figure kl-residual --output o.png --log-time": "--log-time is no option of this command; expected one that is",
     "engines all": "all was given to itervae engines, which takes no input; leave it out",
     # targets
+    "train DATA --start-scale -1 --run-dir o": "--start-scale is -1.0; expected a positive number",
+    "train DATA --updates 0 --run-dir o": "--updates is 0; expected a positive number",
     "gap nowhere": "there is no checkpoint at .*nowhere.*; expected a run folder",
     "gap folder": "no checkpoint at .*folder.*; expected",
     "gap nowhere.npz": "there is no dictionary file at .*nowhere.npz; expected",
@@ -254,7 +256,7 @@ BAD = {
     "train DATA --stride 2 --run-dir o": "--stride 2 is of a convolutional dictionary.*; leave it out",
     "train DATA --decoder convolutional --atom-size 4 --stride 5 --run-dir o": "stride is 5 and atoms are 4 wide",
     "train DATA --decoder mlp --dictionary-steps both --run-dir o": "--dictionary-steps both needs a dictionary",
-    "train DATA --dictionary-memory 0 --run-dir o": "dictionary_memory is 0; expected a positive number",
+    "train DATA --dictionary-memory 0 --run-dir o": "--dictionary-memory is 0; expected a positive number",
     "train DATA --restart-atoms 1 --run-dir o": "--restart-atoms is 1.0; expected a share above 0 and below 1",
     "train DATA --dictionary-momentum 1 --run-dir o": "--dictionary-momentum is 1.0; expected a share above 0 and",
     "train DATA --inference amortized --restart-atoms 0.3 --run-dir o": "--restart-atoms 0.3 is for steps of the dict",

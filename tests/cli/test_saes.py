@@ -132,7 +132,11 @@ REFUSED = {
     "gap sae --engines amortized": "engine amortized has to be trained.*use a run",
     "gap phi.npy --engines encoder": "engine encoder was named, and phi.npy is no sparse autoencoder; leave it out",
     "gap phi.npy --frontier f.png": "--frontier was given for phi.npy, which is no sparse autoencoder; leave it out",
-    "evaluate sae": "no checkpoint at sae.*; expected a run folder",
+    "evaluate sae": "sae is the folder of a sparse autoencoder, and a run .* is expected here; use .* itervae gap",
+    "report sae": "sae is the folder of a sparse autoencoder.*use it with itervae gap",
+    "rate-distortion sae": "sae is the folder of a sparse autoencoder.*use it with itervae gap",
+    "gap nowhere": "no checkpoint at nowhere.*; expected a run folder.*or the folder of a sparse autoencoder",
+    "train --freeze nowhere": "no checkpoint at .*nowhere.*, a dictionary file or the folder of a sparse autoencoder",
     "gap phi.safetensors": "phi.safetensors cannot be read .*make or copy it again",
 }
 

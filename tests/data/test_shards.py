@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from itervae.data import DataSettings, load_source, source
+from itervae.data import DataSettings, Preparation, load_source, source
 from itervae.data.rows import Rows
 from itervae.data.shards import read_data
 from itervae.errors import InputError
@@ -44,6 +44,18 @@ def test_rows_are_those_of_one_file(tmp_path, monkeypatch, suffix, small):
         for index in (0, 5, 2):
             assert torch.equal(found.batch(index, 9), whole.batch(index, 9))
         assert found.train.min() == whole.train.min()
+
+
+@pytest.mark.filterwarnings("ignore:.*was taken for one array")
+def test_as_inputs_of_a_run_they_are_those_of_one_file(tmp_path):
+    folder = shards(tmp_path / "shards")
+    of_rows, of_pictures = (Preparation(DataSettings(data=data), (2, 3)) for data in ("array", "photos"))
+    for path in (folder, folder / "x-*.safetensors"):
+        for found in (of_rows(path), of_rows(path, "rows", "x"), of_pictures(path, "rows")):
+            assert torch.equal(found.x, torch.from_numpy(ROWS))
+            assert "(4 files) was taken for 50 rows of 6 values" in found.taken
+    with pytest.raises(InputError, match="holds no shards|is no file of an array"):
+        of_rows(tmp_path / "none-*.npy")
 
 
 @pytest.mark.filterwarnings("ignore:.*was taken for one array")

@@ -100,6 +100,7 @@ def test_refusals():
         ((model, x, codes[:, :4]), r"codes have shape \(7, 4\); expected \(7, 10\)"),
         ((model, x, codes - 1), r"codes are negative.*pass posterior.mean"),
         ((model, x[:, :2], codes), r"x has 2 values per datum"),
+        ((model, x.where(x < 2, torch.nan), codes), r"values that were not seen.*leave such data out"),
     ):
         with pytest.raises(InputError, match=pattern):
             least_errors(*given)

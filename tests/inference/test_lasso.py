@@ -220,7 +220,7 @@ def test_building_leaves_the_global_random_state():
 
 def test_errors():
     model, x = coding(), data()
-    with pytest.raises(InputError, match="threshold is 0"):
+    with pytest.raises(InputError, match="`threshold` is 0"):
         build_model(SparseCodingSettings(threshold=0.0), (4, 4))
     message = "Recurrent needs a model with variational posterior, and this one has a SparsityPrior"
     with pytest.raises(InputError, match=message):

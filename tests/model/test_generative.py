@@ -151,7 +151,7 @@ def test_errors():
         build_model(PoissonVAESettings(decoder="conv"), (10, 10))
     with pytest.raises(InputError, match="unit-norm atoms were asked of decoder mlp"):
         build_model(PoissonVAESettings(decoder="mlp", unit_norm=True), (4, 4))
-    with pytest.raises(InputError, match="latents is 0"):
+    with pytest.raises(InputError, match="`latents` is 0"):
         build_model(PoissonVAESettings(latents=0), (4, 4))
     with pytest.raises(InputError, match="likelihood bernoulli, which has none"):
         build_model(PoissonVAESettings(likelihood="bernoulli", observation_variance=2.0), (4, 4))
