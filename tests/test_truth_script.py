@@ -21,14 +21,16 @@ def script(monkeypatch):
 def test_a_small_copy(script, tmp_path, capsys):
     small = replace(script.SMALL, data=replace(script.SMALL.data, features=12, datum_size=8, active=2.0, num_data=400))
     script.main.__globals__["SMALL"] = replace(small, epochs=3, updates=(25, 9))
-    main = ["--small", "--output", str(tmp_path), "--rows", "true", "TopK SAE", "sparse coding"]
+    main = ["--small", "--output", str(tmp_path), "--rows"]
+    main += ["true", "true, Poisson", "TopK SAE", "sparse coding", "Poisson, fixed rates"]
     script.main(main)
     content = json.loads((tmp_path / "truth.json").read_text())
     done = content["seeds"]["0"]
-    assert set(done) == {"true", "TopK SAE", "sparse coding"}
+    assert set(done) == {*main[main.index("--rows") + 1 :]}
     for split in ("train", "validation", "test"):
-        assert done["true"][split]["mcc"] > 0.9
-        assert done["true"][split]["mcc_atoms"] == pytest.approx(1)
+        for row in ("true", "true, Poisson"):
+            assert done[row][split]["mcc"] > 0.9
+            assert done[row][split]["mcc_atoms"] == pytest.approx(1)
         assert done["sparse coding"][split]["mcc"] > done["TopK SAE"][split]["mcc"]
         assert done["TopK SAE"][split]["active"] <= 2
     assert "| sparse coding | 1 |" in (tmp_path / "truth.md").read_text()

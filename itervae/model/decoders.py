@@ -122,7 +122,7 @@ def build_decoder(settings: ModelSettings, shape: tuple[int, ...]) -> nn.Module:
     for field in ("atom_size", "stride", "dimensions"):
         value = getattr(settings, field)
         if value is not None:
-            check_whole(field, value, 1)
+            check_whole(f"`{field}`", value, 1)
         if name != "convolutional" and value is not None:
             raise InputError(
                 f"`{field}={value}` is of a convolutional dictionary, and the decoder is "

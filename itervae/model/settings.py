@@ -116,7 +116,7 @@ class PoissonVAESettings(VAESettings):
         start = self.start_log_rate
         if start is None:
             start = -5.0 if self.linear else -1.0
-        check_log_rate("start_log_rate", start)
+        check_log_rate("`start_log_rate`", start)
         return PoissonPrior(self.latents, start - 1, start + 1, self.prior == "learned", self.indicator or "cubic")
 
 

@@ -365,7 +365,7 @@ BAD = {
     "train --beta 0 --run-dir o": "beta is 0.0; expected a positive number",
     "train --beta nan --run-dir o": "beta is nan; expected a positive number",
     "train --latents 0 --run-dir o": "latents is 0; expected a number ≥ 1",
-    "train --start-log-rate nan --run-dir o": "start_log_rate is nan; expected a log-rate",
+    "train --start-log-rate nan --run-dir o": "--start-log-rate is nan; expected a log-rate",
     "train --updates 0 --run-dir o": "updates is 0; expected a positive number",
     "train --data array --run-dir o": "needs --data-path, but none is given; name",
     "train --data array --data-path none.npy --run-dir o": "none.npy .*; (give|expected|name)",
