@@ -99,7 +99,7 @@ def check_target(path: Path, saes: bool = False) -> None:
     if is_array_file(path):
         check_file(path, "dictionary file")
     else:
-        check_there(find_checkpoint(path), ", or the folder of a sparse autoencoder" if saes else "")
+        check_there(find_checkpoint(path), ", a dictionary file or the folder of a sparse autoencoder" if saes else "")
 
 
 def check_engine(text: str) -> None:

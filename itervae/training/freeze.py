@@ -24,7 +24,7 @@ from itervae.model.dictionary import atom_settings
 from itervae.saes import is_sae, load_sae
 from itervae.training.checkpoint import read_checkpoint
 from itervae.training.checks import check_layout
-from itervae.training.files import check_there, find_checkpoint
+from itervae.training.files import find_checkpoint
 from itervae.training.groups import read_group
 from itervae.training.loading import load
 from itervae.training.settings import RunSettings
@@ -35,9 +35,7 @@ def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     prepared so; where the data of `settings` are of another kind, only what whitens patches."""
     if target is None or is_dictionary(target) or is_sae(target):
         return NOTHING_FITTED
-    path = find_checkpoint(target)
-    check_there(path, ", a dictionary file or the folder of a sparse autoencoder")
-    content = read_checkpoint(path)
+    content = read_checkpoint(find_checkpoint(target))
     fitted: Fitted = content.get("fitted", NOTHING_FITTED)
     if read_group(DataSettings, content["config"]).data == settings.data:
         return fitted

@@ -135,7 +135,7 @@ REFUSED = {
     "evaluate sae": "sae is the folder of a sparse autoencoder, and a run .* is expected here; use .* itervae gap",
     "report sae": "sae is the folder of a sparse autoencoder.*use it with itervae gap",
     "rate-distortion sae": "sae is the folder of a sparse autoencoder.*use it with itervae gap",
-    "gap nowhere": "no checkpoint at nowhere.*; expected a run folder.*or the folder of a sparse autoencoder",
+    "gap nowhere": "no checkpoint at nowhere.*; expected .*dictionary file or the folder of a sparse autoencoder",
     "train --freeze nowhere": "no checkpoint at .*nowhere.*, a dictionary file or the folder of a sparse autoencoder",
     "gap phi.safetensors": "phi.safetensors cannot be read .*make or copy it again",
 }

@@ -54,7 +54,7 @@ def test_as_inputs_of_a_run_they_are_those_of_one_file(tmp_path):
         for found in (of_rows(path), of_rows(path, "rows", "x"), of_pictures(path, "rows")):
             assert torch.equal(found.x, torch.from_numpy(ROWS))
             assert "(4 files) was taken for 50 rows of 6 values" in found.taken
-    with pytest.raises(InputError, match="holds no shards|is no file of an array"):
+    with pytest.raises(InputError, match=r"holds no shards"):
         of_rows(tmp_path / "none-*.npy")
 
 

@@ -54,7 +54,8 @@ def test_is_fista_before_training(kind, settings):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_its_first_step_on_the_lasso_is_that_of_ista(signed):
-    """a = T(Φᵀx/h), at the threshold θ/h: Gregor & LeCun's first layer; eased by δ, at (1 − δ)θ/h."""
+    """a = T(Φᵀx/h) at the threshold θ/h, the first layer of Gregor & LeCun; eased by δ at (1 −
+    δ)θ/h."""
     model = coding(signed, threshold=0.5)
     x, engine = 0.3 * random_data(model, 6), LISTA(steps=1, hidden=0).double()
     drive, ease = x @ model.dictionary.detach(), 0.5

@@ -33,7 +33,7 @@ REACH = (2.0, 3.0, 1.0)
 
 
 class LearnedProximal(ProximalDescent):
-    """Proximal steps on the Poisson free energy, or the lasso, with learned α, δ, γ for each latent,
+    """Proximal steps on the Poisson free energy or the lasso with learned α, δ, γ for each latent,
     where they lower it:
 
         h = e^α·κ·c/σ²,      y = μ + (inertia + γ)·(last Δμ),      μ' = prox_h(y)

@@ -2,10 +2,10 @@
 momentum are learned.
 
 Gregor & LeCun (2010), "Learning fast approximations of sparse coding": iterations of ISTA as the
-layers of a network. Here the shrinkage is that of the energy, Lambert-W or soft, and Φ stays that of
-the model, so a trained engine runs on any dictionary. Each layer learns a few scalars, and a small network that
-modulates them by each latent's own state, as in iterative amortized inference (Marino, Yue & Mandt
-2018, "Iterative amortized inference").
+layers of a network. Here the shrinkage is that of the energy, Lambert-W or soft, and Φ stays that
+of the model, so a trained engine runs on any dictionary. Each layer learns a few scalars, and a
+small network that modulates them by each latent's own state, as in iterative amortized inference
+(Marino, Yue & Mandt 2018, "Iterative amortized inference").
 """
 
 from typing import Any
