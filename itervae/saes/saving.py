@@ -1,4 +1,5 @@
-"""A sparse autoencoder written as SAELens has it."""
+"""A sparse autoencoder written as SAELens has it, and its encoder as the start of an amortized
+one."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from itervae.arguments import check_kind
 from itervae.errors import InputError
 from itervae.files import write_arrays, write_json
-from itervae.inference import Amortized
+from itervae.inference import Amortized, SemiAmortized
 from itervae.model import GenerativeModel, SparsityPrior
 from itervae.paths import check_path
 from itervae.saes.encoder import Gated, Jump, SAEEncoder, TopK
@@ -59,6 +60,30 @@ def save_sae(model: GenerativeModel, engine: nn.Module, folder: str | Path) -> N
     write_json(folder / "cfg.json", config | extra | {"metadata": {"sae_lens_version": "6.0.0"}})
 
 
+@torch.no_grad()
+def start_as(engine: nn.Module, sae: SAEEncoder, model: GenerativeModel) -> None:
+    """Set a linear encoder, of `amortized` or of `semi-amortized`, to that of a sparse autoencoder
+    with a ReLU, whose codes it gives then; any other engine or rule is left as it is.
+
+    Args:
+        model: of the autoencoder, as `load_sae` gives it.
+    """
+    layer = _linear(engine.encoder if isinstance(engine, SemiAmortized) else engine)
+    if layer is None or layer.bias is None or not isinstance(sae.rule, nn.ReLU):
+        return
+    atoms, weight = model.dictionary.mT, sae.norms[:, None] * sae.weight
+    layer.weight.copy_(weight - atoms)
+    shift = sae.norms * sae.bias - weight @ sae.centre + model.prior.threshold  # pyright: ignore[reportOperatorIssue]
+    layer.bias.copy_(shift + atoms @ model.decoder.bias)  # pyright: ignore[reportOperatorIssue]
+
+
+def _linear(engine: nn.Module) -> nn.Linear | None:
+    """The one layer of the linear encoder of an amortized engine; None of any other."""
+    encoder = engine.encoder if isinstance(engine, Amortized) else None
+    layers = [*encoder] if isinstance(encoder, nn.Sequential) else [encoder]
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], nn.Linear) else None
+
+
 def _encoder(model: GenerativeModel, engine: nn.Module, bias: Tensor) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """The architecture, the arrays but for the bias of the decoder, and what else its settings
     say; the encoder sees x itself."""
@@ -75,10 +100,8 @@ def _encoder(model: GenerativeModel, engine: nn.Module, bias: Tensor) -> tuple[s
         if isinstance(rule, TopK | nn.ReLU):
             return ("topk", arrays, {"k": rule.k}) if isinstance(rule, TopK) else ("standard", arrays, {})
         raise InputError(f"the rule of the encoder is {type(rule).__name__}, which SAELens has not; expected another")
-    layers = [engine.encoder] if isinstance(engine, Amortized) and isinstance(engine.encoder, nn.Linear) else []
-    if isinstance(engine, Amortized) and isinstance(engine.encoder, nn.Sequential):
-        layers = list(engine.encoder)
-    if len(layers) != 1 or not isinstance(layer := layers[0], nn.Linear):
+    layer = _linear(engine)
+    if layer is None:
         raise InputError(
             f"the engine is {type(engine).__name__} without a linear encoder; expected that of load_sae, or amortized "
             "with encoder linear: keep its run"

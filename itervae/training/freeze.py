@@ -9,6 +9,7 @@ from typing import Any
 
 from itervae.data import NOTHING_FITTED, DataSettings, Fitted
 from itervae.errors import InputError
+from itervae.inference import Engine
 from itervae.model import (
     GaussianLikelihood,
     GenerativeModel,
@@ -22,6 +23,7 @@ from itervae.model import (
 )
 from itervae.model.dictionary import atom_settings
 from itervae.saes import is_sae, load_sae
+from itervae.saes.saving import start_as
 from itervae.training.checkpoint import read_checkpoint
 from itervae.training.checks import check_layout
 from itervae.training.files import find_checkpoint
@@ -40,6 +42,13 @@ def fitted_with(target: Path | None, settings: DataSettings) -> Fitted:
     if read_group(DataSettings, content["config"]).data == settings.data:
         return fitted
     return {name: value for name, value in fitted.items() if name == "zca"}
+
+
+def start_engine(engine: Engine, target: Path, model: GenerativeModel) -> None:
+    """Start the linear encoder of an engine as that of the sparse autoencoder `target`, if it is
+    one: see `start_as`."""
+    if is_sae(target):
+        start_as(engine, load_sae(target).engine, model)
 
 
 def frozen_model(settings: RunSettings, target: Path, shape: tuple[int, ...]) -> tuple[RunSettings, GenerativeModel]:

@@ -21,7 +21,7 @@ from itervae.training.checkpoint import build, check_keys, load_values, make_car
 from itervae.training.choices import check_objective, check_settings, choose_gradient, choose_lr
 from itervae.training.dictionary import CLOSED_FORM, DictionaryStep, choose_steps
 from itervae.training.distributed import Processes
-from itervae.training.freeze import frozen_model
+from itervae.training.freeze import frozen_model, start_engine
 from itervae.training.schedules import Schedule
 from itervae.training.settings import RunSettings
 from itervae.training.tasks import Batch, SequenceTask, Step, StillTask, Task
@@ -209,6 +209,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
         _start_at(model, source)
     if frozen is not None:
         model.load_state_dict(frozen.state_dict())
+        start_engine(engine, options.freeze, model)
     model, engine = model.to(device), engine.to(device)
     carryover = make_carryover(settings, model) if isinstance(source, TubeSource) else None
     if settings.given is None:

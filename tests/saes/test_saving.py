@@ -51,6 +51,21 @@ def test_a_linear_encoder_trained_on_a_frozen_one_is_written_as_such(tmp_path, m
     torch.testing.assert_close(itervae.infer(again, encoder, x).posterior.mean, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["amortized", "semi-amortized --start-encoder linear"])
+def test_a_linear_encoder_starts_as_that_of_the_autoencoder(engine, tmp_path, monkeypatch):
+    """After an update of no size its codes are those of the file."""
+    monkeypatch.chdir(tmp_path)
+    theirs = np.load(HOME / "saelens_standard/expected.npz")
+    np.save("x.npy", theirs["x"])
+    more = "--model sparse-coding --threshold 0.5 --updates 1 --batch-size 5 --device cpu --lr 1e-12"
+    cli.main(f"{FROZEN.replace('amortized', engine)} {more}".split())
+    model, found = itervae.load("run")
+    encoder = found if engine == "amortized" else found.encoder
+    norms = itervae.load_sae(HOME / "saelens_standard").engine.norms
+    codes = itervae.infer(model, encoder, torch.from_numpy(theirs["x"])).posterior.mean
+    torch.testing.assert_close(codes, norms * torch.from_numpy(theirs["codes"]), rtol=1e-4, atol=1e-5)
+
+
 def test_a_dictionary_is_written_as_safetensors(tmp_path):
     model, _ = itervae.load_sae(HOME / "saelens_standard", threshold=0.5)
     itervae.model.save_dictionary(model, tmp_path / "phi.safetensors")

@@ -6,6 +6,7 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from itervae.arguments import check_choice
+from itervae.distributions import SparsityCost
 from itervae.inference.engines.place_encoders import PlaceEncoder, shrink
 from itervae.inference.engines.residual import Residual
 from itervae.inference.settings import ENCODERS
@@ -25,7 +26,8 @@ def build_encoder(name: str | type[nn.Module], shape: tuple[int, ...], outputs: 
     so that posteriors start near the prior.
 
         linear   one matrix, by default without bias, as published. Log-scales need one:
-                 without it none could be below that of the prior for every x
+                 without it none could be below that of the prior for every x; and so does
+                 sparse coding, as an autoencoder does, for units that are mostly silent
         mlp      two hidden layers of 512
         conv     two halvings with residual blocks of 32 and 64 channels, for images (H, W)
                  with sides that are multiples of 4
@@ -71,7 +73,7 @@ def encoder_for(name: str | type[nn.Module], model: GenerativeModel, shape: tupl
         InputError: an encoder that does not fit the model.
     """
     prior, decoder = model.prior(), model.decoder
-    bias = prior.parts > 1
+    bias = prior.parts > 1 or isinstance(prior, SparsityCost)
     if isinstance(decoder, ConvolutionalDecoder) and not isinstance(name, type):
         check_choice("encoder", name, ENCODERS)
         return PlaceEncoder(name, decoder, prior.parts * model.prior.maps, bias)
