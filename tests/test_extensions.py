@@ -176,7 +176,7 @@ def test_a_family(written, monkeypatch, tmp_path, capsys):
     model, _ = itervae.load(tmp_path / "command")
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.model.state_dict().items())
     assert "--width does not apply to model laplace-vae" in refused(["--family", "laplace", "--width", "3"], capsys)
-    with pytest.raises(InputError, match="latents is 0"):
+    with pytest.raises(InputError, match="`latents` is 0"):
         build_model(module.WideVAESettings(latents=0), (6,))
 
 

@@ -123,7 +123,7 @@ MISUSES = {
         r"no holds none of .*; expected the folder",
     ),
     "SAE a file": (lambda t: itervae.load_sae(t.folder / "phi.npy"), r"phi.npy holds none of .*; expected the folder"),
-    "SAE threshold 0": (lambda t: itervae.load_sae(t.folder, threshold=0), r"threshold is 0; expected a positive"),
+    "SAE threshold 0": (lambda t: itervae.load_sae(t.folder, threshold=0), r"`threshold` is 0; expected a positive"),
     "least error of counts": (
         lambda t: least_errors(t.poisson, t.x, torch.zeros(N, K)),
         r"prior of the model is a PoissonPrior; expected that of sparse coding",
@@ -392,7 +392,7 @@ MISUSES = {
     "seed 2^64": (lambda t: build_model(PoissonVAESettings(K), (4, 4), 2**64), r"seed is 18446744073709551616; exp"),
     "start_log_rate NaN": (
         lambda t: build_model(PoissonVAESettings(K, start_log_rate=float("nan")), (4, 4)),
-        r"start_log_rate is nan; expected",
+        r"`start_log_rate` is nan; expected",
     ),
     "threshold NaN": (
         lambda t: build_model(SparseCodingSettings(K, float("nan")), (4, 4)),
@@ -456,11 +456,11 @@ MISUSES = {
     ),
     "load, log_rate NaN": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=float("nan")),
-        r"log_rate is nan; expected a log-rate from -30 to 5",
+        r"`log_rate` is nan; expected a log-rate from -30 to 5",
     ),
     "load, log_rate text": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate="-5"),
-        r"log_rate is '-5'; expected a log-rate",
+        r"`log_rate` is '-5'; expected a log-rate",
     ),
     "load, log_rate an array": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=np.zeros(K)),
@@ -468,7 +468,7 @@ MISUSES = {
     ),
     "load, log_rate huge": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=1000),
-        r"log_rate is 1000; expected a log-rate from -30 to 5",
+        r"`log_rate` is 1000; expected a log-rate from -30 to 5",
     ),
     "load, rates NaN": (lambda t: itervae.load_dictionary(t.folder / "rates.npz"), r"log_rate of .* holds nan"),
     "load, variance NaN": (

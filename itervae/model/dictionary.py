@@ -117,11 +117,11 @@ def load_dictionary(
             that does not fit; a number out of range, or one of the other model.
     """
     if log_rate is not None:
-        log_rate = check_log_rate("log_rate", log_rate)
+        log_rate = check_log_rate("`log_rate`", log_rate)
     if observation_variance is not None:
-        observation_variance = check_positive("observation variance", observation_variance)
+        observation_variance = check_positive("`observation_variance`", observation_variance)
     if stride is not None:
-        check_whole("stride", stride, 1)
+        check_whole("`stride`", stride, 1)
     path = check_path(path)
     arrays = read_arrays(path, key, stride)
     given = {name: as_float32(value, f"array {name} of {path}") for name, value in arrays.items() if name in READ}
@@ -163,7 +163,7 @@ def load_dictionary(
         hard = shrinkage == "hard" if shrinkage is not None else is_set(given, "hard", path)
         settings = SparseCodingSettings(
             latents,
-            numbers["threshold"] if threshold is None else check_positive("threshold", threshold),
+            numbers["threshold"] if threshold is None else check_positive("`threshold`", threshold),
             "hard" if hard else "soft",
             is_set(given, "signed", path) if signed is None else signed,
             unit_norm=False,

@@ -78,7 +78,7 @@ def load_sae(folder: str | Path, threshold: float = 1.0) -> LoadedSAE:
         InputError: no such folder, a damaged file, or an architecture that is not read here.
     """
     folder = check_path(folder)
-    threshold = check_positive("threshold", threshold, ", in units of the data")
+    threshold = check_positive("`threshold`", threshold, ", in units of the data")
     parts = read_parts(folder)
     latents, size = parts.atoms.shape
     norms = parts.atoms.norm(dim=1)

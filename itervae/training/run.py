@@ -207,7 +207,7 @@ def prepare(settings: RunSettings, source: Source, device: torch.device, process
             model.likelihood.check(x, partial(source.place, split), model.missing)
     if settings.given is None:
         _start_at(model, source)
-    if frozen is not None:
+    if options.freeze is not None and frozen is not None:
         model.load_state_dict(frozen.state_dict())
         start_engine(engine, options.freeze, model)
     model, engine = model.to(device), engine.to(device)

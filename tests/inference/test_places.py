@@ -160,7 +160,7 @@ def test_the_features_of_a_latent_do_not_grow_with_the_data():
     [
         (lambda m: build_engine("amortized", m, encoder="mlp"), "encoder mlp is for data of one size.*linear or conv"),
         (lambda m: build_engine("semi-amortized", m, start_encoder="mlp"), "encoder mlp is for data of one size"),
-        (lambda m: build_engine("amortized", m, encoder="cnov"), "encoder is 'cnov'"),
+        (lambda m: build_engine("amortized", m, encoder="cnov"), "`encoder` is 'cnov'"),
         (
             lambda m: infer(model_on(width=3), build_engine("amortized", m), torch.zeros(1, 14, 12)),
             r"atoms of \(1, 4, 4\), and this model has atoms of \(1, 3, 3\); train one on this model",

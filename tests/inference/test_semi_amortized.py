@@ -59,7 +59,7 @@ def test_the_refiner_by_default_is_the_first_that_fits():
         assert type(made(model).refine) is kind
     with pytest.raises(InputError, match=r"FISTAUnrolled needs a model with .*the engines that fit"):
         made(gaussian, refine="fista-unrolled")
-    with pytest.raises(InputError, match="steps is 0"):
+    with pytest.raises(InputError, match="`steps` is 0"):
         made(random_model(), steps=0)
 
 

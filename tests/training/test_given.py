@@ -194,16 +194,16 @@ MISUSES = {
     "no whole number": (
         lambda m, x: (m, LCAUnrolled(), x),
         {"updates": 1.5},
-        r"updates is 1.5; expected a whole number",
+        r"`updates` is 1.5; expected a whole number",
     ),
-    "minutes": (lambda m, x: (m, LCAUnrolled(), x), {"minutes": "1"}, r"minutes is '1'; expected a number"),
+    "minutes": (lambda m, x: (m, LCAUnrolled(), x), {"minutes": "1"}, r"`minutes` is '1'; expected a number"),
     "a gradient": (
         lambda m, x: (m, LCAUnrolled(), x),
         {"gradient": "foo"},
-        r"gradient is 'foo'; expected one of unroll",
+        r"`gradient` is 'foo'; expected one of unroll",
     ),
-    "a seed": (lambda m, x: (m, LCAUnrolled(), x), {"seed": "a"}, r"seed is 'a'; expected a whole number"),
-    "a window": (lambda m, x: (m, LCAUnrolled(), x), {"window": "a"}, r"window is 'a'; expected a whole number"),
+    "a seed": (lambda m, x: (m, LCAUnrolled(), x), {"seed": "a"}, r"`seed` is 'a'; expected a whole number"),
+    "a window": (lambda m, x: (m, LCAUnrolled(), x), {"window": "a"}, r"`window` is 'a'; expected a whole number"),
     "another image": (
         lambda m, x: (m, LCAUnrolled(), x.reshape(-1, 2, 8)),
         {},
@@ -214,7 +214,7 @@ MISUSES = {
     "sparse": (lambda m, x: (m, LCAUnrolled(), csr_matrix(x)), {}, r"data is sparse \(csr_matrix\).*toarray"),
     "objects": (lambda m, x: (m, LCAUnrolled(), np.full((40, 16), None)), {}, r"data is a ndarray of object; expected"),
     "a loader": (lambda m, x: (m, LCAUnrolled(), DataLoader(x)), {}, r"give data.dataset"),
-    "of updates": (lambda m, x: (m, LCAUnrolled(), x), {"updates": -1}, r"updates is -1; expected a positive"),
+    "of updates": (lambda m, x: (m, LCAUnrolled(), x), {"updates": -1}, r"`updates` is -1; expected a positive"),
 }
 
 

@@ -80,7 +80,7 @@ def test_settings_that_do_not_apply_are_refused(rows):
         (("--beta-ramp", "0.5"), "does not apply to sparse coding"),
         (("--inference", "recurrent"), "recurrent needs a model with variational posterior"),
         (("--no-unit-norm",), "atoms would grow without bound"),
-        (("--threshold", "-1"), "threshold is -1"),
+        (("--threshold", "-1"), "`threshold` is -1"),
     ):
         with pytest.raises(InputError, match=message):
             begin(arguments(rows, "--model", "sparse-coding", *options), rows.parent / "refused")

@@ -391,10 +391,10 @@ def test_settings_that_do_not_fit_are_refused(rows, tmp_path):
         (settings(rows, truncate_steps=3), "`truncate_steps=3` needs `gradient=truncate`"),
         (settings(rows, samples=3), "`samples=3` does not apply to the exact free energy"),
         (settings(rows, estimator="exact", model={"decoder": "mlp"}), "`estimator=exact` needs a linear decoder"),
-        (settings(rows, updates=0), "updates is 0; expected a positive number"),
-        (settings(rows, lr=-1.0), "lr is -1.0"),
-        (settings(rows, beta_ramp=1.5), "beta_ramp is 1.5"),
-        (settings(rows, temperature=0.0, estimator="eat"), "temperature is 0.0"),
+        (settings(rows, updates=0), "`updates` is 0; expected a positive number"),
+        (settings(rows, lr=-1.0), "`lr` is -1.0"),
+        (settings(rows, beta_ramp=1.5), "`beta_ramp` is 1.5"),
+        (settings(rows, temperature=0.0, estimator="eat"), "`temperature` is 0.0"),
         (settings(rows, device="gpu7"), "device 'gpu7' is not available here"),
         (settings(rows, model={"likelihood": "bernoulli"}, inference="amortized"), r"needs data in \[0, 1\]"),
         (settings(rows, "fista-unrolled", model={"decoder": "mlp"}), "engines that fit: amortized, lca-unrolled"),
@@ -423,5 +423,5 @@ def test_where_prior_log_rates_start(rows, inference, model, start):
 
 
 def test_a_start_out_of_range_is_refused(rows):
-    with pytest.raises(InputError, match="start_log_rate is 50"):
+    with pytest.raises(InputError, match="`start_log_rate` is 50"):
         build(settings(rows, model={"start_log_rate": 50.0}), (20,))
