@@ -464,7 +464,7 @@ MISUSES = {
     ),
     "load, log_rate an array": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=np.zeros(K)),
-        r"log_rate is an? ndarray; expected a log-rate",
+        r"`log_rate` is an? ndarray; expected a log-rate",
     ),
     "load, log_rate huge": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", log_rate=1000),
@@ -473,7 +473,7 @@ MISUSES = {
     "load, rates NaN": (lambda t: itervae.load_dictionary(t.folder / "rates.npz"), r"log_rate of .* holds nan"),
     "load, variance NaN": (
         lambda t: itervae.load_dictionary(t.folder / "phi.npy", observation_variance=float("nan")),
-        r"observation variance is nan; expected",
+        r"`observation_variance` is nan; expected",
     ),
     "save, swapped": (lambda t: save_dictionary(t.folder / "o.npz", t.poisson), r"model is a PosixPath; expected"),
     "save to None": (lambda t: save_dictionary(t.poisson, None), r"path is None; expected a path"),
