@@ -140,7 +140,7 @@ def iterative(scale: str, images: str) -> list[Run]:
     return [
         Run(
             f"images-iterative-beta{beta}-{updates}x200-s{seed}",
-            f"{images} {rule} --beta {beta} --updates {updates} --batch-size 200 --seed {seed}"
+            f"{images} --patches {PATCHES} {rule} --beta {beta} --updates {updates} --batch-size 200 --seed {seed}"
             f" --validate-every {updates // 3}",
             "--suite sparsity,reconstruction",
         )
