@@ -80,7 +80,8 @@ class SemiAmortizedSettings:
     """Number of inference steps after the encoder."""
     start_encoder: Annotated[str, OneOf(ENCODERS)] | type[Module] | None = None
     """Encoder that gives the start, as a residual on the prior; by default mlp, and conv of a
-    convolutional dictionary. A linear one starts as that of a ReLU autoencoder under --freeze. Or a class of your own, see `AmortizedSettings`."""
+    convolutional dictionary. A linear one starts as that of a ReLU autoencoder under --freeze. Or a
+    class of your own, see `AmortizedSettings`."""
     refine: Literal["fista-unrolled", "recurrent", "lca-unrolled", "ista-unrolled", "lista"] | None = None
     """Engine of the steps, with its own default settings; by default fista-unrolled, and recurrent
     where that does not fit."""
