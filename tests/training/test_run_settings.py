@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import itervae
@@ -21,6 +22,7 @@ from itervae.data import SOURCES, DataSettings
 from itervae.distributions import ACTIVATIONS, INDICATORS
 from itervae.errors import as_options
 from itervae.inference import ENGINES, GRADIENTS
+from itervae.inference.settings import AmortizedSettings
 from itervae.model import DECODERS, ESTIMATORS, MODELS, GaussianVAESettings, PoissonVAESettings, SparseCodingSettings
 from itervae.sequence import CARRYOVERS, STARTS, LinearMapSettings, SequenceSettings
 from itervae.training import LAST, RunSettings, TrainingSettings, read_checkpoint, train_run, write_checkpoint
@@ -175,6 +177,23 @@ def test_files_of_earlier_versions_load_and_go_on(tmp_path, training, model):
     assert read_checkpoint(tmp_path / "run" / LAST)["update"] == 4
     main(["train", "--config", str(tmp_path / "run" / "config.yaml"), "--run-dir", str(tmp_path / "new")])
     assert itervae.load(tmp_path / "new").settings.training.samples is None
+
+
+def test_a_linear_encoder_of_sparse_coding_without_a_bias_is_read(tmp_path, training):
+    """As earlier versions left it: the bias is 0."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 6)).astype("float32"))
+    data, model = DataSettings(data="array", data_path=tmp_path / "x.npy"), SparseCodingSettings(latents=4)
+    train_run(RunSettings("amortized", data, model, AmortizedSettings("linear"), training), tmp_path / "run")
+    content = read_checkpoint(tmp_path / "run" / LAST)
+    del content["engine"]["encoder.0.bias"]
+    write_checkpoint(tmp_path / "run" / LAST, content)
+    read = itervae.load(tmp_path / "run" / LAST).engine.encoder[0]
+    assert torch.equal(read.weight, content["engine"]["encoder.0.weight"])
+    assert torch.equal(read.bias, torch.zeros(4))
+    del content["engine"]["encoder.0.weight"]
+    write_checkpoint(tmp_path / "run" / LAST, content)
+    with pytest.raises(InputError, match="the engine in checkpoint"):
+        itervae.load(tmp_path / "run" / LAST)
 
 
 @pytest.mark.parametrize("carryover", ["leaky", "linear"])

@@ -2,8 +2,9 @@
 
 import math
 
+import torch
 from einops.layers.torch import Rearrange
-from torch import nn
+from torch import Tensor, nn
 
 from itervae.arguments import check_choice
 from itervae.distributions import SparsityCost
@@ -76,8 +77,20 @@ def encoder_for(name: str | type[nn.Module], model: GenerativeModel, shape: tupl
     bias = prior.parts > 1 or isinstance(prior, SparsityCost)
     if isinstance(decoder, ConvolutionalDecoder) and not isinstance(name, type):
         check_choice("encoder", name, ENCODERS)
-        return PlaceEncoder(name, decoder, prior.parts * model.prior.maps, bias)
-    return build_encoder(name, shape, len(prior.u), bias)
+        encoder = PlaceEncoder(name, decoder, prior.parts * model.prior.maps, bias)
+    else:
+        encoder = build_encoder(name, shape, len(prior.u), bias)
+    if name == "linear" and isinstance(prior, SparsityCost):
+        last = list(encoder.modules())[-1]
+        last._register_load_state_dict_pre_hook(_read_without_bias, with_module=True)  # public from torch 2.5 on
+    return encoder
+
+
+def _read_without_bias(layer: nn.Module, values: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Read a linear encoder of sparse coding of an earlier version, which had no bias: it is 0."""
+    assert isinstance(layer.bias, Tensor)
+    if f"{prefix}weight" in values:
+        values.setdefault(f"{prefix}bias", torch.zeros_like(layer.bias))
 
 
 def values_taken(encoder: nn.Module) -> int | None:
