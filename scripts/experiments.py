@@ -27,6 +27,11 @@ GRADIENTS = {
 figures; there are published ones of a categorical family too, from code that is not released."""
 LINEAR = "--inference amortized --decoder linear --latents 512 --beta-ramp 0.5"
 """The published model of patches; K = 512, Adamax, the KL weighted up over the first half."""
+MODELS_BY_START = {
+    "poisson-linear-start5": "--family poisson --start-log-rate -5",
+    "poisson-linear-start1": "--family poisson --start-log-rate -1",
+    "gaussian-linear": FAMILIES["gaussian"],
+}
 PATCHES = 107_000
 """Training patches as published: 3000 epochs are 321,000 batches of 1000."""
 LR = {"linear": 0.005, "conv": 0.002}
@@ -109,23 +114,24 @@ def starts(scale: str, images: str) -> list[Run]:
     """The Poisson family with a linear encoder from two starts of its rates, the published one and
     the default of this package where an encoder is trained, in small batches and in the published
     ones, five seeds each; of patches that are cut anew for every batch and, as published, of a
-    fixed number, each of which is seen in every epoch."""
+    fixed number, each of which is seen in every epoch, there beside the Gaussian family."""
     lengths = ((24_000, 250, None), (24_000, 1000, None), (24_000, 1000, PATCHES))
     if scale == LONG:
         lengths = ((321_000, 1000, PATCHES),)
     return [
         _linear(
-            f"images-poisson-linear-{name}" + ("" if patches is None else f"-{patches}patches"),
+            f"images-{name}" + ("" if patches is None else f"-{patches}patches"),
             images if patches is None else f"{images} --patches {patches}",
             "linear",
-            f"--family poisson --start-log-rate {start}",
+            family,
             updates,
             batch,
             seed,
         )
         for updates, batch, patches in lengths
         for seed in range(5)
-        for name, start in {"start5": -5, "start1": -1}.items()
+        for name, family in MODELS_BY_START.items()
+        if name != "gaussian-linear" or patches is not None
     ]
 
 
