@@ -27,6 +27,7 @@ class Sequence(Measurement):
     EXAMPLES = (
         "itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",
         "itervae sequence runs/my-level runs/my-adaptive runs/my-gated",
+        "itervae sequence runs/my-whole-level runs/my-whole-linear --whole --frames 8",
     )
 
     WORK = "itervae.cli.work.sequence"
@@ -42,8 +43,10 @@ class Sequence(Measurement):
     data: DataSettings
     steps: tuple[int, ...] = (1, 2, 3, 5, 10)
     """Numbers of steps per frame."""
-    tubes: int = 16
-    """Sequences drawn from each held-out one."""
+    whole: bool = False
+    """Measure on whole frames, in place of crops of them; for a convolutional dictionary."""
+    tubes: int | None = None
+    """Sequences drawn from each held-out one: by default 16, and of whole frames 1."""
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
@@ -64,7 +67,8 @@ class Sequence(Measurement):
             raise InputError("--steps was given no value; expected numbers ≥ 1 such as 1 2 3 5 10")
         for number in self.steps:
             check_whole("--steps", number, 1)
-        check_whole("--tubes", self.tubes, 1)
+        if self.tubes is not None:
+            check_whole("--tubes", self.tubes, 1)
         if not self.runs:
             raise InputError("no run was named; expected run folders of itervae train --data video or --data drift")
 

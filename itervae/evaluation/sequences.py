@@ -95,7 +95,8 @@ class SequenceReport(Shown):
             `beyond_level`, against that of `level`. What cannot be measured is left out.
         level: the candidate that was taken for the level, the first whose carryover is a `Level`;
             None where there is none.
-        units: carryover → autocorrelation of each unit's rate (K,), NaN where it never changes.
+        units: carryover → autocorrelation of each unit's rate (K,), NaN where it never changes; a
+            unit is a map where there are maps.
         certificate_max: the largest of the optima, nats; NaN where they are not proved.
     """
 
@@ -248,7 +249,7 @@ def _report(
     gain = (base[rows, 1:].double() - later).mean(1)
     rates = posterior.mean.double().detach()
     unit = _persistence(model, measured.u[rows])
-    weight = torch.where(unit.isfinite(), rates.var(0, correction=0), 0)
+    weight = torch.where(unit.isfinite(), _by_unit(model, rates).var(0, correction=0), 0)
     return CarryoverReport(
         later.numel(),
         later.mean().item(),
@@ -270,6 +271,12 @@ def _persistence(model: GenerativeModel, u: Tensor) -> Tensor:
     frames."""
     with torch.no_grad():
         mean = model.posterior(u.flatten(0, 1)).mean.unflatten(0, u.shape[:2]).double()
-    before, after = mean[:, :-1].flatten(0, 1), mean[:, 1:].flatten(0, 1)
+    before, after = (_by_unit(model, part.flatten(0, 1)) for part in (mean[:, :-1], mean[:, 1:]))
     before, after = before - before.mean(0), after - after.mean(0)
     return (before * after).sum(0) / (before.square().sum(0) * after.square().sum(0)).sqrt()
+
+
+def _by_unit(model: GenerativeModel, mean: Tensor) -> Tensor:
+    """Means of latents (N, K), of maps each place apart: (N · places, maps)."""
+    places = model.prior.places
+    return mean if places == 1 else mean.unflatten(1, (-1, places)).mT.flatten(0, 1)
