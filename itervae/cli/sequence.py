@@ -15,6 +15,8 @@ from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.plotting.formats import FORMATS
 
+STEPS = (1, 2, 3, 5, 10)
+
 
 @dataclass(kw_only=True)
 class Sequence(Measurement):
@@ -41,12 +43,15 @@ class Sequence(Measurement):
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders or checkpoints of itervae train --data video or --data drift."""
     data: DataSettings
-    steps: tuple[int, ...] = (1, 2, 3, 5, 10)
+    steps: tuple[int, ...] = STEPS
     """Numbers of steps per frame."""
+    optima: bool = False
+    """Measure the optima alone, and no steps, which take half of the time."""
     whole: bool = False
     """Measure on whole frames, in place of crops of them; for a convolutional dictionary."""
     tubes: int | None = None
-    """Sequences drawn from each held-out one: by default 16, and of whole frames 1."""
+    """Sequences drawn from each held-out one, by default 16; of whole frames as many evenly spaced
+    ones, by default its beginning alone."""
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
@@ -67,6 +72,8 @@ class Sequence(Measurement):
             raise InputError("--steps was given no value; expected numbers ≥ 1 such as 1 2 3 5 10")
         for number in self.steps:
             check_whole("--steps", number, 1)
+        if self.optima and self.steps != STEPS:
+            raise InputError(f"--optima takes no steps, and --steps is {' '.join(map(str, self.steps))}; leave one out")
         if self.tubes is not None:
             check_whole("--tubes", self.tubes, 1)
         if not self.runs:

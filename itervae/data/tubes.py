@@ -164,13 +164,19 @@ class TubeSource(PoolSource):
     def sequences(self, count: int) -> dict[str, Tensor]:
         """`count` tubes of each held-out sequence, by its name: (count, T, P²), the same for every
         seed."""
-        return self._drawn(self.held, count)
+        found = {}
+        for number, (name, pool) in enumerate(self.held.items()):
+            tubes, dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
+            found[name] = tubes.to(self.device)
+            self.dropped += dropped
+        return found
 
     def whole_sequences(self, count: int) -> dict[str, Tensor]:
-        """The same of whole frames: (count, T, H, W), windows in time of each held-out sequence.
+        """`count` windows in time of each held-out sequence, by its name, of whole frames: (count,
+        T, H, W), evenly spaced, the first one at its beginning.
 
         Raises:
-            InputError: data that are not cut from film, or film of different sizes.
+            InputError: data that are not cut from film, film of different sizes, or fewer windows.
         """
         pools = {name: pool.whole() for name, pool in self.held.items() if isinstance(pool, TubePool)}
         if len(pools) < len(self.held):
@@ -178,15 +184,13 @@ class TubeSource(PoolSource):
         sides = list(dict.fromkeys(pool.sides for pool in pools.values()))
         if len(sides) > 1:
             raise InputError(f"the held-out sequences are of {_sizes(sides)} pixels; hold out those of one size.")
-        return {name: drawn.unflatten(2, sides[0]) for name, drawn in self._drawn(pools, count).items()}
-
-    def _drawn(self, pools: Mapping[str, Pool], count: int) -> dict[str, Tensor]:
-        found = {}
-        for number, (name, pool) in enumerate(pools.items()):
-            tubes, dropped = pool.sample(random_stream(FIXED_SEED, VALIDATION, number), count)
-            found[name] = tubes.to(self.device)
-            self.dropped += dropped
-        return found
+        for name, pool in pools.items():
+            if pool.positions < count:
+                raise InputError(
+                    f"{name} has {pool.positions} windows of {self.frames} frames, not {count}; ask for fewer."
+                )
+        each = {name: torch.linspace(0, pool.positions - 1, count).round().long() for name, pool in pools.items()}
+        return {name: pool.cut(each[name]).unflatten(2, sides[0]).to(self.device) for name, pool in pools.items()}
 
     def check_windows(self, window: int, stream: bool) -> None:
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""

@@ -123,7 +123,7 @@ def measure_sequences(
         candidates: name → model, engine and carryover.
         tubes: name → sequences (n, T, D), the same n and T of each.
         steps: numbers of steps per frame of the filters beside the optimum; ignored for an engine
-            without steps.
+            without steps. Where there are none the optima alone are measured.
         start: of these filters, one of `itervae.sequence.STARTS`.
         seed: of engines and models that sample.
         advance: called with the name of a carryover and the number of filtered frames.
@@ -146,11 +146,11 @@ def measure_sequences(
         def told(frames: int, name: str = name) -> None:
             advance(name, frames)
 
-        measured = optimal_filter(model, engine, carryover, x, each, seed, told)
+        measured = optimal_filter(model, engine if steps else None, carryover, x, each, seed, told)
         limited = {}
         for number in steps if engine.steps else ():
             limited[number] = energy_at(model, engine, carryover, x, number, start, seed, told)
-        if not engine.steps:
+        if steps and not engine.steps:
             limited[0] = energy_at(model, engine, carryover, x, None, start, seed, told)
         found[name] = measured, limited
     rows = {name: slice(index * each, (index + 1) * each) for index, name in enumerate(tubes)}
@@ -216,7 +216,7 @@ def _check(
 def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
     """How many frames `measure_sequences` filters for each sequence and carryover, for a progress
     bar."""
-    return frames * (1 + (len(steps) if engine.steps else 1))
+    return frames * (1 + (len(steps) if engine.steps else min(1, len(steps))))
 
 
 def over_sequences(

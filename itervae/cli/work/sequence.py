@@ -64,7 +64,7 @@ class Measured(NamedTuple):
 
 def work(options: Sequence) -> Measured:
     runs = {name: _on_sequences(target) for name, target in options.targets.items()}
-    steps = list(dict.fromkeys(options.steps))
+    steps = _steps(options)
     source = _source(options)
     tubes, shape = _tubes(options, source)
     runs = {name: replace(run, model=options.targets[name].at(shape).model) for name, run in runs.items()}
@@ -88,6 +88,11 @@ def work(options: Sequence) -> Measured:
     filtered = None if options.spikes is None and options.animation is None else _filtered(first, tube, options.seed)
     data = described(source, "validation") + ", whole frames" * options.whole
     return Measured(report, data, source.frames, each, shape, name, filtered)
+
+
+def _steps(options: Sequence) -> list[int]:
+    """Numbers of steps, each once; none where the optima alone are measured."""
+    return [] if options.optima else list(dict.fromkeys(options.steps))
 
 
 def _tubes(options: Sequence, source: TubeSource) -> tuple[dict[str, Tensor], tuple[int, ...]]:
@@ -131,7 +136,7 @@ def files(options: Sequence, found: Measured) -> Mapping[str, Callable[[Path], o
 
 
 def tell(options: Sequence, found: Measured) -> None:
-    _print(found.report, found.data, list(dict.fromkeys(options.steps)), found.shape if options.whole else ())
+    _print(found.report, found.data, _steps(options), found.shape if options.whole else ())
 
 
 def _on_sequences(target: Target) -> LoadedRun:
