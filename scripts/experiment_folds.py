@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiment_tables import Results, markdown
-from experiments import SHORT, Run
+from experiments import LONG, SHORT, Run
 
 from itervae.evaluation.sequences import OverSequences
 
@@ -57,7 +57,7 @@ FILM = _named("level") | {
     "diagonal-reach2": "--carryover linear --map diagonal --reach 2",
     "full-reach2": "--carryover linear --map full --reach 2",
 }
-TUBES, CROPS = "--frames 16 --window 8", "--frames 8 --window 8 --patch-size 96"
+TUBES, CROPS = "--frames 16 --window 8", "--frames 6 --window 6 --patch-size 64"
 PLANS: dict[str, dict[str, Plan]] = {
     "carryover": {
         SHORT: Plan(
@@ -145,7 +145,7 @@ def carryover_table(found: Results) -> str:
         "past of another clip": below("shuffled_optimum"),
         "shuffled within the clip": below("within_optimum"),
     }
-    stepped = all("at_steps" in r["none"] and r["none"]["at_steps"] for each in measured.values() for r in each)
+    stepped = all(r["none"]["at_steps"] for reports in measured.values() for r in reports)
     if stepped:
         columns |= {
             "at 3 steps, below none at 3": lambda none, own: none["at_steps"]["3"] - own["at_steps"]["3"],
@@ -174,9 +174,10 @@ def carryover_table(found: Results) -> str:
     )
     note = (
         f"Nats per frame, frames 2 to {frames}, each at its best posterior (certified to {certificate:.1g})"
-        f"{' but in the last two columns' * stepped}: mean over sequences ± standard error over sequences, and on how many of them it is"
-        " above 0. All but the second column are below `none`: with the own past, with that of another clip, with that"
-        f" of frames of the same clip in another order. Published: nothing of the kind. Scale: {scale}."
+        f"{' but in the last two columns' * stepped}: mean over sequences ± standard error over sequences, and on how"
+        " many of them it is above 0. All but the second column are below `none`: with the own past, with that of"
+        " another clip, with that of frames of the same clip in another order. Published: nothing of the kind."
+        f" Scale: {scale}."
     )
     by_sequence = f"By sequence: `none`, by how much each is below it, and `{last}` with either wrong past."
     headings = ["sequence", "`none`", *(f"`{name}`" for name in names), "another clip", "shuffled"]
