@@ -7,6 +7,7 @@ the part of the sparsity penalty, λ = a·W(e^s), a Lambert-W shrinkage
 (`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines.descent import Descent, Proposal
 from itervae.inference.engines.fused import Rule
@@ -47,6 +49,10 @@ class ProximalDescent(Descent):
         if proposal.shortened:
             return torch.zeros_like(old.value[:, None], dtype=torch.bool)
         return super().turns_back(old, proposal)
+
+    def places(self, energy: LinearEnergy) -> int:
+        # under a threshold κ falls where nothing moves: a place would be far off when it is reached
+        return math.prod(energy.quadratic.operator.places) if isinstance(energy, PoissonEnergy) else 1
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         if not self.extrapolates:
