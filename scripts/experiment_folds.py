@@ -58,6 +58,7 @@ FILM = _named("level") | {
     "full-reach2": "--carryover linear --map full --reach 2",
 }
 TUBES, CROPS = "--frames 16 --window 8", "--frames 6 --window 6 --patch-size 64"
+WHOLE = "--whole --optima --certificate 1e-3"
 PLANS: dict[str, dict[str, Plan]] = {
     "carryover": {
         SHORT: Plan(
@@ -75,8 +76,8 @@ PLANS: dict[str, dict[str, Plan]] = {
         ),
     },
     "film": {
-        SHORT: Plan(f"{HELD}, whole frames", "film", FILM, 60, 4, 1, CROPS, "--whole --optima"),
-        LONG: Plan(f"{HELD}, whole frames", "film", FILM, 500, 16, 3, CROPS, "--whole --tubes 4 --optima"),
+        SHORT: Plan(f"{HELD}, whole frames", "film", FILM, 60, 4, 1, CROPS, WHOLE),
+        LONG: Plan(f"{HELD}, whole frames", "film", FILM, 500, 16, 3, CROPS, f"{WHOLE} --tubes 4"),
     },
 }
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from itervae.arguments import check_whole
+from itervae.arguments import check_positive, check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.data import DataSettings
 from itervae.errors import InputError
@@ -49,6 +49,8 @@ class Sequence(Measurement):
     """Measure the optima alone, and no steps, which take half of the time."""
     whole: bool = False
     """Measure on whole frames, in place of crops of them; for a convolutional dictionary."""
+    certificate: float = 1e-6
+    """Largest certificate of the optima, nats."""
     tubes: int | None = None
     """Sequences drawn from each held-out one, by default 16; of whole frames as many evenly spaced
     ones, by default its beginning alone."""
@@ -74,6 +76,7 @@ class Sequence(Measurement):
             check_whole("--steps", number, 1)
         if self.optima and self.steps != STEPS:
             raise InputError(f"--optima takes no steps, and --steps is {' '.join(map(str, self.steps))}; leave one out")
+        check_positive("--certificate", self.certificate, " of nats")
         if self.tubes is not None:
             check_whole("--tubes", self.tubes, 1)
         if not self.runs:

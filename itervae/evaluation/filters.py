@@ -14,6 +14,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
+from itervae.inference.settings import OptimalSettings
 from itervae.model import GenerativeModel
 from itervae.sequence import STARTS, Carryover, FilterState, filter_step
 
@@ -49,12 +50,13 @@ def optimal_filter(
     x: Tensor,
     each: int,
     seed: int,
+    tolerance: float,
     advance: Callable[[int], None],
 ) -> Measured:
     """The filter with every frame at its best posterior, in float64 where that is proved, and the
     controls; `each`: clips of a sequence, one sequence after the other in `x` (N, T, D). Without an
     engine no steps are counted."""
-    best, steps = best_engine(model)
+    best, steps = best_engine(model, tolerance)
     exact, solver, carrying = copy.deepcopy(model), copy.deepcopy(engine), copy.deepcopy(carryover)
     if model.exact:  # in float64, as the gap is small beside F
         exact, carrying, x = exact.double(), carrying.double(), x.double()
@@ -159,9 +161,9 @@ def energy_at(
     return torch.stack(energies, 1)
 
 
-def best_engine(model: GenerativeModel) -> tuple[Engine, int | None]:
+def best_engine(model: GenerativeModel, tolerance: float = OptimalSettings.tolerance) -> tuple[Engine, int | None]:
     if Optimal.requires <= model.capabilities:
-        return Optimal(), None
+        return Optimal(tolerance=tolerance), None
     if LCAUnrolled.requires <= model.capabilities:
         return LCAUnrolled(), LONG
     raise InputError(

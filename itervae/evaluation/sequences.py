@@ -21,6 +21,7 @@ from itervae.errors import InputError, described
 from itervae.evaluation.filters import Measured, best_engine, energy_at, optimal_filter
 from itervae.inference import Engine
 from itervae.inference.checks import check_engine, check_model
+from itervae.inference.settings import OptimalSettings
 from itervae.model import GenerativeModel
 from itervae.sequence import STARTS, Carryover, Level, check_carryover
 from itervae.showing import Shown
@@ -115,6 +116,7 @@ def measure_sequences(
     steps: Sequence[int] = (1, 2, 3, 5, 10),
     start: str = "safer",
     seed: int = 0,
+    certificate: float = OptimalSettings.tolerance,
     advance: Callable[[str, int], None] = lambda name, frames: None,
 ) -> SequenceReport:
     """Measure carryovers on sequences.
@@ -126,6 +128,7 @@ def measure_sequences(
             without steps. Where there are none the optima alone are measured.
         start: of these filters, one of `itervae.sequence.STARTS`.
         seed: of engines and models that sample.
+        certificate: largest one of the optima, nats.
         advance: called with the name of a carryover and the number of filtered frames.
 
     Raises:
@@ -146,7 +149,7 @@ def measure_sequences(
         def told(frames: int, name: str = name) -> None:
             advance(name, frames)
 
-        measured = optimal_filter(model, engine if steps else None, carryover, x, each, seed, told)
+        measured = optimal_filter(model, engine if steps else None, carryover, x, each, seed, certificate, told)
         limited = {}
         for number in steps if engine.steps else ():
             limited[number] = energy_at(model, engine, carryover, x, number, start, seed, told)

@@ -82,6 +82,7 @@ def work(options: Sequence) -> Measured:
             steps=steps,
             start=first.settings.sequence.start,
             seed=options.seed,
+            certificate=options.certificate,
             advance=lambda name, frames: bar.advance(tasks[name], frames),
         )
     name, tube = next(iter(tubes.items()))

@@ -12,6 +12,9 @@ Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
     LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
     poisson_kl (distributions/poisson.py), in the certificate       gaps
 
+Where a datum has a κ for each place of a map, `settle` leaves the sums that they are found from, on
+a CPU (`damping.followed`); on a GPU such steps are in tensors.
+
 On a GPU `settle` also does what `propose` does of the step that follows, so that a step is its
 products and one kernel; and the steps of a small batch are one graph (`itervae/kernels/graphs.py`).
 """

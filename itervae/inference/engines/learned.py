@@ -19,7 +19,7 @@ from itervae.inference.energies.base import choose, pick
 from itervae.inference.energies.linear import LinearEnergy, rises
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Recipe, State
-from itervae.inference.engines.descent import Proposal, everywhere, shortened
+from itervae.inference.engines.descent import Proposal, shortened
 from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.problem import Problem
@@ -57,6 +57,9 @@ class LearnedProximal(ProximalDescent):
     def modulate(self, energy: PoissonEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """The modulations (α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
 
+    def places(self, energy: LinearEnergy) -> int:
+        return 1
+
     def init(self, problem: Problem, state: State | None) -> State:
         return replace(super().init(problem, state), step_count=0 if state is None else state.step_count)
 
@@ -75,7 +78,6 @@ class LearnedProximal(ProximalDescent):
             state.step_count == self.steps
         ):  # the solver takes over: what curvature was seen it knows, but it has not moved yet
             damping = memory["damping"]
-            damping = damping.amax(1, keepdim=True)  # the LCA has one for a datum
             memory = {"damping": damping, "momentum": torch.ones_like(damping), "velocity": torch.zeros_like(state.u)}
         return replace(self._solver.step(problem, replace(state, memory=memory)), step_count=state.step_count + 1)
 
@@ -138,7 +140,7 @@ def proximal_features(energy: PoissonEnergy, state: State) -> Tensor:
             torch.log1p(curvature),
             squash(point.diagonal * moved / beta),
             (torch.log1p(load) / 3).expand_as(state.u),
-            everywhere(state.memory["damping"], state.u).log().expand_as(state.u),
+            state.memory["damping"].log().expand_as(state.u),
         ],
         -1,
     )
