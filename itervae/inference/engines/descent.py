@@ -4,7 +4,7 @@ A step rule proposes a point. It is evaluated, and per datum
 - a proposal at whose end the free energy of a Poisson model rises again is shortened along the
   step, where E is convex and its gradient known: that takes no product with Φ;
 - a proposal that still raises E is taken back, with the damping κ doubled and the momentum dropped;
-- κ follows the curvature seen along the step, ΔμᵀΦᵀΦΔμ / Σ_k c_k Δμ_k², decaying slowly between;
+- κ follows the curvature seen along the step, decaying slowly between (`damping`);
 - momentum (Nesterov's sequence) restarts where the gradient points against the step (O'Donoghue &
   Candès 2015).
 
@@ -43,9 +43,9 @@ LIMITS = DECAY, LEAST, MOST, STILL
 class Descent(Engine):
     """A step rule with the safeguards of this module. Subclasses write `propose` and `velocity`.
 
-    The memory of each datum is `damping` κ (B, 1), `momentum` t (B, 1) of Nesterov's sequence and,
-    after the first step, the last step taken, in the coordinates of the rule: what `velocity`
-    gives.
+    The memory of each datum is `damping` κ (B, P), one for all of it or for each of P places,
+    `momentum` t (B, 1) of Nesterov's sequence and, after the first step, the last step taken, in
+    the coordinates of the rule: what `velocity` gives.
     """
 
     requires = frozenset({"Poisson family or sparse coding", "linear decoder", "Gaussian likelihood"})

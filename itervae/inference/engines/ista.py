@@ -4,7 +4,8 @@ Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The
 is linearized at y; the cost is kept exact, by its proximal operator: of the Poisson KL, which plays
 the part of the sparsity penalty, λ = a·W(e^s), a Lambert-W shrinkage
 (`PoissonEnergy.proximal_step`); of sparse coding soft or hard thresholding
-(`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
+(`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum or, of a Poisson
+model on maps, per place.
 """
 
 import math

@@ -40,9 +40,9 @@ class LearnedProximal(ProximalDescent):
 
     where the prior of prox_h is log r + δ in place of log r.
 
-    κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it
-    falls back on. After `steps` steps, those that it is trained for, it goes on with steps of the
-    LCA. Subclasses write `modulate`.
+    κ, one for a datum, and the inertia are those of `fista-unrolled`, whose step it is at α = δ =
+    γ = 0, and which it falls back on. After `steps` steps, those that it is trained for, it goes on
+    with steps of the LCA. Subclasses write `modulate`.
     """
 
     requires = frozenset({"Poisson family", "linear decoder", "Gaussian likelihood"})
