@@ -79,10 +79,12 @@ def film_table(found: Results) -> str:
     def beyond(name: str, key: str) -> dict[str, float]:
         return each(lambda report: report[DIAGONAL][key] - report[name][key])
 
+    own, shuffled = (beyond(DISPLACED, key) for key in ("optimum", "within_optimum"))
     columns = {
         "`diagonal`, gain": each(lambda report: report["none"]["optimum"] - report[DIAGONAL]["optimum"]),
-        f"`{DISPLACED}` beyond it": beyond(DISPLACED, "optimum"),
-        "shuffled": beyond(DISPLACED, "within_optimum"),
+        f"`{DISPLACED}` beyond it": own,
+        "shuffled": shuffled,
+        "difference": {name: own[name] - shuffled[name] for name in own},
         f"`{FULL}` beyond it": beyond(FULL, "optimum"),
         "shuffled, full": beyond(FULL, "within_optimum"),
     }
