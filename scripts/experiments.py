@@ -27,6 +27,8 @@ GRADIENTS = {
 figures; there are published ones of a categorical family too, from code that is not released."""
 LINEAR = "--inference amortized --decoder linear --latents 512 --beta-ramp 0.5"
 """The published model of patches; K = 512, Adamax, the KL weighted up over the first half."""
+PATCHES = 107_000
+"""Training patches as published: 3000 epochs are 321,000 batches of 1000."""
 LR = {"linear": 0.005, "conv": 0.002}
 """Learning rates by encoder: the published one, and a smaller one, since at .005 conv encoders went
 astray here."""
@@ -106,19 +108,22 @@ def active_units(scale: str, images: str) -> list[Run]:
 def starts(scale: str, images: str) -> list[Run]:
     """The Poisson family with a linear encoder from two starts of its rates, the published one and
     the default of this package where an encoder is trained, in small batches and in the published
-    ones, five seeds each."""
-    lengths = ((24_000, 250), (24_000, 1000)) if scale == SHORT else ((321_000, 1000),)
+    ones, five seeds each; of patches that are cut anew for every batch and, as published, of a
+    fixed number, each of which is seen in every epoch."""
+    lengths = ((24_000, 250, None), (24_000, 1000, None), (24_000, 1000, PATCHES))
+    if scale == LONG:
+        lengths = ((321_000, 1000, PATCHES),)
     return [
         _linear(
-            f"images-poisson-linear-{name}",
-            images,
+            f"images-poisson-linear-{name}" + ("" if patches is None else f"-{patches}patches"),
+            images if patches is None else f"{images} --patches {patches}",
             "linear",
             f"--family poisson --start-log-rate {start}",
             updates,
             batch,
             seed,
         )
-        for updates, batch in lengths
+        for updates, batch, patches in lengths
         for seed in range(5)
         for name, start in {"start5": -5, "start1": -1}.items()
     ]
@@ -135,7 +140,7 @@ def iterative(scale: str, images: str) -> list[Run]:
     return [
         Run(
             f"images-iterative-beta{beta}-{updates}x200-s{seed}",
-            f"{images} {rule} --beta {beta} --updates {updates} --batch-size 200 --seed {seed}"
+            f"{images} --patches {PATCHES} {rule} --beta {beta} --updates {updates} --batch-size 200 --seed {seed}"
             f" --validate-every {updates // 3}",
             "--suite sparsity,reconstruction",
         )

@@ -18,6 +18,7 @@ def call(output, *options):
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_parts_are_kept_and_not_done_twice(tmp_path):
     with zipfile.ZipFile(tmp_path / "carried-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("sitecustomize.py", f"open({str(tmp_path / 'seen')!r}, 'w').close()")

@@ -35,7 +35,7 @@ class SourceKind:
 
 HERE = "itervae.data"
 PREPARED = ("colour", "whiten", "whitening", "local_contrast", "contrast_rule")
-PATCHES = ("patch_size", *PREPARED)
+PATCHES = ("patch_size", "patches", *PREPARED)
 SYNTHETIC = tuple(field.name for field in fields(SyntheticSettings))
 SOURCES: dict[str, SourceKind] = {
     "photos": SourceKind(Listed(f"{HERE}.photographs:photos_source"), reads=("val_share", *PATCHES)),

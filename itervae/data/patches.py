@@ -1,6 +1,7 @@
 """Square patches of images: cut at random for training, tiled for encoding."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -9,11 +10,24 @@ from torch import Tensor
 
 from itervae.data.pixels import Pixels
 from itervae.data.pools import Pool, PoolSource
-from itervae.data.source import FITTING, FIXED_SEED, NOTHING_FITTED, VALIDATION, Fitted, random_stream
+from itervae.data.source import (
+    FITTING,
+    FIXED_SEED,
+    NOTHING_FITTED,
+    PATCHES,
+    VALIDATION,
+    Epochs,
+    Fitted,
+    deliver,
+    kept,
+    random_stream,
+)
 from itervae.data.zca import zca_matrix
+from itervae.errors import InputError
+from itervae.memory import free_memory
 
 VALIDATION_PATCHES = 2000
-FITTING_PATCHES, FITTING_BATCH = 50_000, 5000
+FITTING_PATCHES, CUT_AT_ONCE = 50_000, 5000
 """Training patches that ZCA is fitted on, the same for every seed of a run, and so many at once."""
 
 
@@ -86,12 +100,36 @@ def whitened(patches: Tensor, zca: Tensor | None) -> Tensor:
 
 def fit_zca(pool: PatchPool) -> Tensor:
     """The matrix (D, D) that whitens the patches of training images."""
-    generator = random_stream(FIXED_SEED, FITTING)
-    return zca_matrix(pool.sample(generator, FITTING_BATCH)[0] for _ in range(FITTING_PATCHES // FITTING_BATCH))
+    return zca_matrix(_parts(pool, FITTING, FITTING_PATCHES))
+
+
+def _parts(pool: PatchPool, purpose: int, count: int) -> Iterator[Tensor]:
+    """`count` patches at random, the same for every seed of a run, some at a time."""
+    generator = random_stream(FIXED_SEED, purpose)
+    for first in range(0, count, CUT_AT_ONCE):
+        yield pool.sample(generator, min(CUT_AT_ONCE, count - first))[0]
+
+
+def _cut_once(pool: PatchPool, count: int) -> Tensor:
+    """`count` training patches (count, D).
+
+    Raises:
+        InputError: they do not fit in memory.
+    """
+    size, free = 4 * count * prod(pool.shape), free_memory()
+    if size > free:
+        raise InputError(
+            f"`patches={count}` take {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; give fewer, or "
+            "leave it out, and every batch is cut anew."
+        )
+    patches = torch.empty(count, prod(pool.shape))
+    for part, rows in zip(_parts(pool, PATCHES, count), patches.split(CUT_AT_ONCE), strict=True):
+        rows.copy_(part)
+    return patches
 
 
 class PatchSource(PoolSource):
-    """Patches at random positions, cut afresh for every batch, each minus its mean.
+    """Patches at random positions, each minus its mean: cut afresh for every batch, or once.
 
     Args:
         name: see `Source`.
@@ -99,12 +137,14 @@ class PatchSource(PoolSource):
         seed: seed of the training positions.
         facts: what `describe` adds to the counts.
         held: prepares the images of validation anew, for `held_pictures`.
+        patches: how many are cut for training, once, the same for every seed; each epoch visits
+            all of them. None cuts every batch afresh.
         validation_patches: how many patches are cut for validation, once, the same for every seed.
         device: where batches are wanted, wherever the images are.
         fitted: see `Source`.
 
     Raises:
-        InputError: hardly any patch has variance.
+        InputError: hardly any patch has variance, or `patches` do not fit in memory.
     """
 
     pool: PatchPool  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -118,6 +158,7 @@ class PatchSource(PoolSource):
         *,
         facts: dict[str, int | float | str | bool] | None = None,
         held: Callable[[], Iterable[Tensor]] | None = None,
+        patches: int | None = None,
         validation_patches: int = VALIDATION_PATCHES,
         device: str | torch.device = "cpu",
         fitted: Fitted = NOTHING_FITTED,
@@ -130,6 +171,19 @@ class PatchSource(PoolSource):
         self.validation = drawn.to(device)
         self.device = self.validation.device
         train.sample(random_stream(seed, VALIDATION), 1)  # images without any patch are refused now, not in training
+        self._patches = None
+        if patches is not None:
+            self._patches, self._epochs = kept(_cut_once(train, patches), self.device), Epochs(patches, seed)
+
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
+        if self._patches is None:
+            return super().batch(index, size, rows)
+        chosen = self._epochs.batch(index, size, rows)
+        return deliver(self._patches[chosen.to(self._patches.device)], self.device)
+
+    @property
+    def ahead(self) -> bool:
+        return super().ahead if self._patches is None else self._patches.device != self.device
 
     def held_pictures(self) -> list[Tensor]:
         if self.settings is not None:
@@ -142,6 +196,7 @@ class PatchSource(PoolSource):
             "shape": "x".join(map(str, self.shape)),
             "train_areas": self.pool.count,
             "train_positions": self.pool.positions,
+            **({} if self._patches is None else {"train_patches": len(self._patches)}),
             "validation_areas": self._held_areas,
             "validation_patches": len(self.validation),
             "dropped_patches": self.dropped,

@@ -101,7 +101,9 @@ def images_source(settings: DataSettings, seed: int, device: str | torch.device,
     facts["validation_content"] = held.content
     pools = [_pool(chosen, settings, None, device) for chosen in (images, held)]
     whole, now = partial(prepare_images, held, settings), _fit(pools, images, settings, fitted)
-    return PatchSource("images", pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=now)
+    return PatchSource(
+        "images", pools[0], pools[1], seed, facts=facts, held=whole, patches=settings.patches, device=device, fitted=now
+    )
 
 
 def shared_source(
@@ -119,7 +121,9 @@ def shared_source(
     pools = [_pool(images, settings, indices.tolist(), device) for indices in (train, validation)]
     whole = partial(prepare_images, images, settings, validation.tolist())
     now = _fit(pools, images, settings, fitted)
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=now)
+    return PatchSource(
+        name, pools[0], pools[1], seed, facts=facts, held=whole, patches=settings.patches, device=device, fitted=now
+    )
 
 
 def _regions_source(
@@ -162,7 +166,9 @@ def _regions_source(
             yield image[..., start:end]
 
     now = _fit(pools, images, settings, fitted)
-    return PatchSource(name, pools[0], pools[1], seed, facts=facts, held=whole, device=device, fitted=now)
+    return PatchSource(
+        name, pools[0], pools[1], seed, facts=facts, held=whole, patches=settings.patches, device=device, fitted=now
+    )
 
 
 def _pool(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from itervae.arguments import OneOf, nearest
+from itervae.arguments import AtLeast, OneOf, nearest
 from itervae.data.kinds import SOURCES, SYNTHETIC, SourceKind, source_kind
 from itervae.data.synthetic_settings import SyntheticSettings
 from itervae.errors import InputError
@@ -30,7 +30,7 @@ class DataSettings(SyntheticSettings):
 
     ADVANCED = (
         "val_path", "val_key", "val_share", "val_sequences", "labels_key", "val_labels", "val_labels_key", "missing",
-        "whitening", "local_contrast", "contrast_rule", "download", *SYNTHETIC,
+        "patches", "whitening", "local_contrast", "contrast_rule", "download", *SYNTHETIC,
     )  # fmt: skip
     """Settings that few runs need; the help leaves them out, unless it is --help-all."""
 
@@ -75,6 +75,9 @@ class DataSettings(SyntheticSettings):
     patch_size: int = 16
     """Side of the square patches cut from images, in pixels; of recordings the samples of a
     window."""
+    patches: Annotated[int | None, AtLeast(1)] = None
+    """Number of training patches, cut once and then visited in a new order in every epoch, as
+    published (some 100,000); by default every batch is cut anew."""
     frames: int = 16
     """video, drift: frames of a sequence that is cut out for training or validation."""
     val_sequences: str | None = None
@@ -143,6 +146,8 @@ class DataSettings(SyntheticSettings):
         self._check_array()
         if self.patch_size < 2:
             raise InputError(f"`patch_size={self.patch_size}` is too small; give a side of at least 2 pixels.")
+        if self.patches is not None and self.patches < 1:
+            raise InputError(f"`patches={self.patches}` cuts nothing to train on; expected at least 1.")
         if self.contrast_rule != DataSettings.contrast_rule and not self.local_contrast:
             raise InputError(
                 f"`contrast_rule={self.contrast_rule}` says how local contrast is normalized, and it is not; add "

@@ -22,7 +22,7 @@ from itervae.errors import InputError
 
 # Purposes of randomness. Each has streams of its own, so that no two uses of one seed ever share
 # numbers.
-TRAINING, EPOCH, VALIDATION, SPLIT, FITTING, ATOMS, DRAWS = range(7)
+TRAINING, EPOCH, VALIDATION, SPLIT, FITTING, ATOMS, DRAWS, PATCHES = range(8)
 
 SMALL = 2**28
 """Bytes of rows that are read into memory, once; the file of a larger array is mapped."""
@@ -178,12 +178,42 @@ def check_batch(index: int, size: int) -> None:
         raise InputError(f"batch {index} of size {size} cannot be drawn; give an index from 0 and a size from 1.")
 
 
-class RowSource(Source):
-    """A finite set of rows, visited in a new random order in every epoch.
+class Epochs:
+    """The order in which a finite set of rows is visited: a new random one in every epoch.
 
     The rows of all epochs, one after the other, form one endless sequence; batch i is its rows
     i·size to (i + 1)·size − 1. A batch may straddle two epochs, and each epoch visits every row
     exactly once.
+
+    Args:
+        count: rows of the set.
+        seed: seed of the order.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
+        """The numbers of `rows` of a batch: (B,) int64 on the CPU."""
+        check_batch(index, size)
+        first, last = index * size, (index + 1) * size  # in the endless sequence of rows
+        parts = []
+        for epoch in range(first // self._count, (last - 1) // self._count + 1):
+            start = epoch * self._count
+            parts.append(self._order(epoch)[max(first - start, 0) : min(last - start, self._count)])
+        return torch.from_numpy(np.concatenate(parts)[rows])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            while len(self._orders) >= 2:  # a cache only: a batch needs one order, or two where it straddles
+                del self._orders[next(iter(self._orders))]
+            self._orders[epoch] = random_stream(self._seed, EPOCH, epoch).permutation(self._count)
+        return self._orders[epoch]
+
+
+class RowSource(Source):
+    """A finite set of rows, visited in a new random order in every epoch (`Epochs`).
 
     Args:
         name, shape, train, validation, labels, validation_labels, binary: see `Source`.
@@ -214,32 +244,18 @@ class RowSource(Source):
         self.name, self.shape, self.seed, self.binary = name, shape, seed, binary
         self.validation = validation.to(device)
         self.device = self.validation.device
-        self._rows = _kept(train, self.device)
+        self._rows = kept(train, self.device)
         self.train = cast(Tensor, self._rows)
         self.labels = None if labels is None else labels.to(device)
         self.validation_labels = None if validation_labels is None else validation_labels.to(device)
         self._test = test
         self._facts = facts or {}
         self._places = places
-        self._orders: dict[int, np.ndarray] = {}
+        self._epochs = Epochs(len(self._rows), seed)
 
     def batch(self, index: int, size: int, rows: slice = slice(None)) -> Tensor:
-        check_batch(index, size)
-        count = len(self._rows)
-        first, last = index * size, (index + 1) * size  # in the endless sequence of rows
-        parts = []
-        for epoch in range(first // count, (last - 1) // count + 1):
-            start = epoch * count
-            parts.append(self._order(epoch)[max(first - start, 0) : min(last - start, count)])
-        chosen = torch.from_numpy(np.concatenate(parts)[rows])
+        chosen = self._epochs.batch(index, size, rows)
         return deliver(self._rows[chosen.to(self._rows.device)], self.device)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            while len(self._orders) >= 2:  # a cache only: a batch needs one order, or two where it straddles
-                del self._orders[next(iter(self._orders))]
-            self._orders[epoch] = random_stream(self.seed, EPOCH, epoch).permutation(len(self._rows))
-        return self._orders[epoch]
 
     @property
     def ahead(self) -> bool:
@@ -268,7 +284,7 @@ class RowSource(Source):
         }
 
 
-def _kept(rows: Tensor | Rows, device: torch.device) -> Tensor | Rows:
+def kept(rows: Tensor | Rows, device: torch.device) -> Tensor | Rows:
     """Rows where they are kept: on the device if they take a small share of it, else where they
     are; and a small array in memory rather than in its file."""
     size = 4 * rows.numel()

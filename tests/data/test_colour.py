@@ -42,7 +42,7 @@ def run(*args):
 @pytest.fixture
 def few_patches(monkeypatch):
     monkeypatch.setattr("itervae.data.patches.FITTING_PATCHES", 3000)
-    monkeypatch.setattr("itervae.data.patches.FITTING_BATCH", 1000)
+    monkeypatch.setattr("itervae.data.patches.CUT_AT_ONCE", 1000)
 
 
 @pytest.mark.parametrize("prepare", [whiten_image, standardize_image])

@@ -72,6 +72,27 @@ def test_validation_is_the_same_for_every_seed():
     assert torch.equal(patch_source(seed=0).validation, patch_source(seed=5).validation)
 
 
+def test_patches_that_are_cut_once_are_all_seen_in_every_epoch():
+    """The same ones for every seed, each at a position of the images, in an order of its own; a
+    batch is what processes make of it, and straddles epochs."""
+    images = [noise(9, 11), noise(8, 8, seed=1)]
+    source = patch_source(0, images, patches=60)
+    epochs = [torch.cat([source.batch(index, 20) for index in range(first, first + 3)]) for first in (0, 3)]
+    sets = [{tuple(patch) for patch in epoch.tolist()} for epoch in epochs]
+    assert sets[0] == sets[1]
+    assert not torch.equal(*epochs)
+    drawn = pool(*images)
+    assert sets[0] <= {tuple(patch) for patch in drawn.cut(torch.arange(drawn.positions)).tolist()}
+    other = patch_source(1, images, patches=60)
+    whole = other.batch(1, 40)
+    seen = torch.cat([other.batch(0, 40), whole[:20]])
+    assert {tuple(patch) for patch in seen.tolist()} == sets[0]
+    assert not torch.equal(seen, epochs[0])
+    assert torch.equal(torch.cat([other.batch(1, 40, slice(0, 13)), other.batch(1, 40, slice(13, 40))]), whole)
+    assert other.describe()["train_patches"] == 60
+    assert "train_patches" not in patch_source().describe()
+
+
 def test_patches_without_variance_are_drawn_again_and_counted():
     image = noise(40, 83)
     image[:, :40] = 0.7  # 37 of 80 columns of corners see only this
