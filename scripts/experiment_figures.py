@@ -1,5 +1,6 @@
 """The atoms that `scripts/reproduce dictionaries` shows, and how local they are."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,15 @@ def atom_area(atoms: np.ndarray) -> float:
 
 
 def title_of(name: str) -> str:
-    """poisson-linear of images-poisson-linear-4000x200-s0."""
-    return "-".join(name.split("-")[1:-2])
+    """poisson-linear of images-poisson-linear-4000x200-s0, and how many patches a run has, if that
+    is said."""
+    title = "-".join(name.split("-")[1:-2])
+    return re.sub(r"-(\d+)patches", r", \1 patches", title)
 
 
 def draw_dictionaries(dictionaries: dict[str, np.ndarray], shape: tuple[int, ...], path: Path) -> None:
     """The picture of all dictionaries, by the name of their run."""
-    titles = {name: title_of(name) for name in dictionaries}
+    titles = {name: title_of(name).replace(", ", "\n") for name in dictionaries}
     notes = {
         titles[name]: f"{atoms.shape[1]} atoms, area {atom_area(atoms):.2f}" for name, atoms in dictionaries.items()
     }

@@ -8,7 +8,9 @@ import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from itervae.cli.evaluate import READOUTS, SUITES
 from itervae.config import parse_train
@@ -55,8 +57,9 @@ VIDEO = "--data video --data-path davis_gray.npz --freeze phi.npz"
 
 
 @pytest.mark.parametrize("scale", ["--quick", "--full"])
-def test_each_sequence_is_held_out_once(reproduce, scale):
-    folds = reproduce.carryover_folds(scale, VIDEO)
+@pytest.mark.parametrize("experiment", ["carryover", "film"])
+def test_each_sequence_is_held_out_once(reproduce, experiment, scale):
+    folds = reproduce.folds_of(reproduce.PLANS[experiment][scale], VIDEO)
     seeds = {fold.name[-1] for fold in folds}
     assert len({run.name for fold in folds for run in fold.runs.values()}) == sum(len(fold.runs) for fold in folds)
     for seed in seeds:
@@ -67,7 +70,11 @@ def test_each_sequence_is_held_out_once(reproduce, scale):
     for name, run in folds[-1].runs.items():
         settings, _, _ = parse_train(shlex.split(run.train))
         check_settings(settings)
-        assert settings.sequence.carryover == name
+        assert settings.sequence.carryover == (name if experiment == "carryover" or name == "level" else "linear")
+    assert folds[-1].named({"none": 0, "level": 1}) == {"none": 0, "level": 1}
+    keys = ["linear"] if experiment == "carryover" else [f"linear ({run.name})" for run in folds[-1].runs.values()][1:]
+    expected = ["linear"] if experiment == "carryover" else ["diagonal", "diagonal-reach2", "full-reach2"]
+    assert list(folds[-1].named(dict.fromkeys(keys))) == expected
 
 
 def test_the_table_of_carryovers_counts_each_sequence_once(reproduce):
@@ -95,6 +102,30 @@ def test_the_table_of_carryovers_counts_each_sequence_once(reproduce):
     columns = ["10.0 ± 11.0 (1 of 2)", "4.0 ± 7.0 (1 of 2)", "-4.0 ± 0.0 (0 of 2)", "6.0 ± 4.0 (2 of 2)"]
     assert " | ".join(["| `linear`", *columns, "8.0 ± 11.0 (1 of 2)", "3.0 ± 11.0 (1 of 2) |"]) in table
     assert "| dog | 50.0 | 2.0 | -1.0 | -4.0 | 2.0 |" in table
+
+
+def test_movement_is_that_of_a_window_that_moves(reproduce):
+    texture = np.random.default_rng(0).standard_normal((64, 80))
+    moving = np.stack([texture[8 + 2 * t : 56 + 2 * t, 4 + t : 68 + t] for t in range(4)])
+    tubes = torch.from_numpy(np.stack([moving, np.repeat(moving[:1], 4, 0)])).float()
+    movement = sys.modules["experiment_film"].movement
+    assert movement(tubes[1:]) == 0
+    assert movement(tubes[:1]) == pytest.approx(5**0.5, rel=0.1)  # what has come in from the border is elsewhere
+    assert movement(tubes) == pytest.approx(movement(tubes[:1]) / 2)
+
+
+def test_what_displacement_gains_is_told_by_movement(reproduce):
+    def reports(none, diagonal, displaced, full):
+        names = ("none", "diagonal", "diagonal-reach2", "full-reach2")
+        each = zip(names, (none, diagonal, displaced, full), strict=True)
+        return {name: {"optimum": value, "within_optimum": value + (name == "diagonal-reach2")} for name, value in each}
+
+    sequences = {"cows": reports(100.0, 90.0, 80.0, 70.0), "dog": reports(50.0, 40.0, 42.0, 44.0)}
+    report = {"shape": [10, 10], "sequences": sequences}
+    table = sys.modules["experiment_film"].film_table({"s0": {"report": report, "movement": {"cows": 2.0, "dog": 0.5}}})
+    assert "| dog | 0.5 | 0.5000 | 100.00 | -20.00 | -30.00 | 10.00 | -40.00 | -40.00 |\n| cows | 2.0 |" in table
+    assert "| all | 100.00 ± 0.00 (2 of 2) | 40.00 ± 60.00 (1 of 2) |" in table
+    assert "| below 1 | " in table
 
 
 @pytest.mark.slow

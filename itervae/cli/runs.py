@@ -240,16 +240,21 @@ def held_pictures(source: Source, targets: Iterable[Target], num: int | None) ->
     Raises:
         InputError: data that are cut from none, or a target that takes data of one size.
     """
+    check_whole_data(targets)
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for picture in source.held_pictures()[:num]:
+        groups.setdefault(tuple(picture.shape), []).append(picture)
+    return tuple(map(torch.stack, groups.values()))
+
+
+def check_whole_data(targets: Iterable[Target]) -> None:
+    """Refuse a target that takes data of one size, where they are to be whole."""
     for target in targets:
         if not target.model.convolutional:
             raise InputError(
                 f"--whole was given for {target.path}, which has a {type(target.model.decoder).__name__} for data of "
                 "one size; leave it out: a convolutional dictionary takes whole pictures"
             )
-    groups: dict[tuple[int, ...], list[Tensor]] = {}
-    for picture in source.held_pictures()[:num]:
-        groups.setdefault(tuple(picture.shape), []).append(picture)
-    return tuple(map(torch.stack, groups.values()))
 
 
 def match_data(source: Source, targets: Iterable[Target]) -> None:

@@ -9,11 +9,13 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from itervae.arguments import check_whole
+from itervae.arguments import check_positive, check_whole
 from itervae.cli.command import FIGURE, REPORT, Measurement, Output
 from itervae.data import DataSettings
 from itervae.errors import InputError
 from itervae.plotting.formats import FORMATS
+
+STEPS = (1, 2, 3, 5, 10)
 
 
 @dataclass(kw_only=True)
@@ -27,6 +29,7 @@ class Sequence(Measurement):
     EXAMPLES = (
         "itervae sequence runs/my-video --figure sequence.png --animation sequence.gif --json sequence.json",
         "itervae sequence runs/my-level runs/my-adaptive runs/my-gated",
+        "itervae sequence runs/my-whole-level runs/my-whole-linear --whole --frames 8",
     )
 
     WORK = "itervae.cli.work.sequence"
@@ -40,10 +43,17 @@ class Sequence(Measurement):
     runs: Annotated[tyro.conf.Positional[list[Path]], tyro.conf.arg(metavar="RUN ...")]
     """Run folders or checkpoints of itervae train --data video or --data drift."""
     data: DataSettings
-    steps: tuple[int, ...] = (1, 2, 3, 5, 10)
+    steps: tuple[int, ...] = STEPS
     """Numbers of steps per frame."""
-    tubes: int = 16
-    """Sequences drawn from each held-out one."""
+    optima: bool = False
+    """Measure the optima alone, and no steps, which take half of the time."""
+    whole: bool = False
+    """Measure on whole frames, in place of crops of them; for a convolutional dictionary."""
+    certificate: float = 1e-6
+    """Largest certificate of the optima, nats."""
+    tubes: int | None = None
+    """Sequences drawn from each held-out one, by default 16; of whole frames as many evenly spaced
+    ones, by default its beginning alone."""
     json: Path | None = None
     """File for the report."""
     figure: Path | None = None
@@ -64,7 +74,11 @@ class Sequence(Measurement):
             raise InputError("--steps was given no value; expected numbers ≥ 1 such as 1 2 3 5 10")
         for number in self.steps:
             check_whole("--steps", number, 1)
-        check_whole("--tubes", self.tubes, 1)
+        if self.optima and self.steps != STEPS:
+            raise InputError(f"--optima takes no steps, and --steps is {' '.join(map(str, self.steps))}; leave one out")
+        check_positive("--certificate", self.certificate, " of nats")
+        if self.tubes is not None:
+            check_whole("--tubes", self.tubes, 1)
         if not self.runs:
             raise InputError("no run was named; expected run folders of itervae train --data video or --data drift")
 

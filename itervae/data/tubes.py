@@ -41,7 +41,8 @@ class TubePool(Pool):
     Args:
         pixels: of the scenes.
         sizes: (n, H, W) of each scene, none smaller than the tube.
-        frames, patch_size: T and P.
+        frames: T.
+        patch_size: P, or height and width of another window than a square.
         scale: factor of every tube.
     """
 
@@ -52,19 +53,31 @@ class TubePool(Pool):
         pixels: Pixels,
         sizes: Sequence[tuple[int, int, int]],
         frames: int,
-        patch_size: int,
+        patch_size: int | tuple[int, int],
         scale: float = 1.0,
     ):
         self.pixels, self.scale, device = pixels, scale, pixels.values.device
-        self.frames, self.patch_size, self.count = frames, patch_size, len(sizes)
+        self.sides = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
+        self.frames, self.patch_size, self.count, self.sizes = frames, max(self.sides), len(sizes), list(sizes)
         size = torch.tensor(sizes)
-        times, rows, columns = (size - torch.tensor([frames, patch_size, patch_size]) + 1).unbind(1)
+        times, rows, columns = (size - torch.tensor([frames, *self.sides]) + 1).unbind(1)
         ends = size.prod(1).cumsum(0)
         self._ends = (times * rows * columns).cumsum(0).to(device)
         self._rows, self._columns = rows.to(device), columns.to(device)
         self._length, self._height, self._width = size.to(device).unbind(1)
         self._offset = (ends - size.prod(1)).to(device)
         self.positions = int(self._ends[-1])
+
+    def whole(self) -> "TubePool":
+        """All windows in time of the same scenes, of whole frames.
+
+        Raises:
+            InputError: scenes of different sizes.
+        """
+        sides = list(dict.fromkeys((height, width) for _, height, width in self.sizes))
+        if len(sides) > 1:
+            raise InputError(f"the held-out scenes are of {_sizes(sides)} pixels; hold out those of one size.")
+        return TubePool(self.pixels, self.sizes, self.frames, sides[0], self.scale)
 
     def locate(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Scene, first frame, row and column of each position in 0 .. positions − 1: four (B,)
@@ -90,9 +103,9 @@ class TubePool(Pool):
         width = self._width[scene]
         area = self._height[scene] * width
         corner = self._offset[scene] + time * area + row * width + column
-        steps, side = (torch.arange(n, device=corner.device) for n in (frames, self.patch_size))
+        steps, side = (torch.arange(n, device=corner.device) for n in (frames, self.sides[0]))
         starts = (corner[:, None] + area[:, None] * steps)[:, :, None] + (width[:, None] * side)[:, None]
-        tubes = self.pixels.take_runs(starts, self.patch_size)
+        tubes = self.pixels.take_runs(starts, self.sides[1])
         return tubes.sub_(tubes.mean(2, keepdim=True)).mul_(self.scale)
 
     def left(self, scene: Tensor, time: Tensor) -> Tensor:
@@ -157,6 +170,27 @@ class TubeSource(PoolSource):
             found[name] = tubes.to(self.device)
             self.dropped += dropped
         return found
+
+    def whole_sequences(self, count: int) -> dict[str, Tensor]:
+        """`count` windows in time of each held-out sequence, by its name, of whole frames: (count,
+        T, H, W), evenly spaced, the first one at its beginning.
+
+        Raises:
+            InputError: data that are not cut from film, film of different sizes, or fewer windows.
+        """
+        pools = {name: pool.whole() for name, pool in self.held.items() if isinstance(pool, TubePool)}
+        if len(pools) < len(self.held):
+            raise InputError(f"`data={self.name}` is not cut from film, which has whole frames; leave out `whole`.")
+        sides = list(dict.fromkeys(pool.sides for pool in pools.values()))
+        if len(sides) > 1:
+            raise InputError(f"the held-out sequences are of {_sizes(sides)} pixels; hold out those of one size.")
+        for name, pool in pools.items():
+            if pool.positions < count:
+                raise InputError(
+                    f"{name} has {pool.positions} windows of {self.frames} frames, not {count}; ask for fewer."
+                )
+        each = {name: torch.linspace(0, pool.positions - 1, count).round().long() for name, pool in pools.items()}
+        return {name: pool.cut(each[name]).unflatten(2, sides[0]).to(self.device) for name, pool in pools.items()}
 
     def check_windows(self, window: int, stream: bool) -> None:
         """Refuse a window outside 1 .. T, and a stream of data that have no scenes."""
@@ -250,6 +284,10 @@ class Streams:
         on[1] += self.window
         begins = self.pool.left(on[0], on[1]) < self.window
         return torch.where(begins, new, on), begins
+
+
+def _sizes(sides: Sequence[tuple[int, int]]) -> str:
+    return " and ".join("x".join(map(str, each)) for each in sides)
 
 
 def typical(tubes: Tensor) -> int:

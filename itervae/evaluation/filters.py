@@ -14,6 +14,7 @@ from torch import Tensor
 
 from itervae.errors import InputError
 from itervae.inference import Engine, LCAUnrolled, Optimal, certificate
+from itervae.inference.settings import OptimalSettings
 from itervae.model import GenerativeModel
 from itervae.sequence import STARTS, Carryover, FilterState, filter_step
 
@@ -44,19 +45,22 @@ class Measured:
 @torch.no_grad()
 def optimal_filter(
     model: GenerativeModel,
-    engine: Engine,
+    engine: Engine | None,
     carryover: Carryover,
     x: Tensor,
     each: int,
     seed: int,
+    tolerance: float,
     advance: Callable[[int], None],
 ) -> Measured:
     """The filter with every frame at its best posterior, in float64 where that is proved, and the
-    controls; `each`: clips of a sequence, one sequence after the other in `x` (N, T, D)."""
-    best, steps = best_engine(model)
+    controls; `each`: clips of a sequence, one sequence after the other in `x` (N, T, D). Without an
+    engine no steps are counted."""
+    best, steps = best_engine(model, tolerance)
     exact, solver, carrying = copy.deepcopy(model), copy.deepcopy(engine), copy.deepcopy(carryover)
     if model.exact:  # in float64, as the gap is small beside F
-        exact, solver, carrying, x = exact.double(), solver.double(), carrying.double(), x.double()
+        exact, carrying, x = exact.double(), carrying.double(), x.double()
+        solver = None if solver is None else solver.double()
     generator = torch.Generator(x.device).manual_seed(seed)
     order = shuffled_orders(len(x), x.shape[1], seed).to(x.device)
     rows = torch.arange(len(x), device=x.device)
@@ -114,7 +118,7 @@ def shuffled_orders(count: int, frames: int, seed: int) -> Tensor:
 
 def _steps_to(
     model: GenerativeModel,
-    engine: Engine,
+    engine: Engine | None,
     frame: Tensor,
     carryover: Carryover,
     state: FilterState,
@@ -122,7 +126,7 @@ def _steps_to(
     generator: torch.Generator,
 ) -> dict[tuple[float, str], Tensor]:
     """Steps until each threshold from each start (N,): the first after which F − F* is below it."""
-    if not engine.steps or engine.tolerance is not None:
+    if engine is None or not engine.steps or engine.tolerance is not None:
         return {}
     found = {}
     for start in STARTS:
@@ -157,9 +161,9 @@ def energy_at(
     return torch.stack(energies, 1)
 
 
-def best_engine(model: GenerativeModel) -> tuple[Engine, int | None]:
+def best_engine(model: GenerativeModel, tolerance: float = OptimalSettings.tolerance) -> tuple[Engine, int | None]:
     if Optimal.requires <= model.capabilities:
-        return Optimal(), None
+        return Optimal(tolerance=tolerance), None
     if LCAUnrolled.requires <= model.capabilities:
         return LCAUnrolled(), LONG
     raise InputError(

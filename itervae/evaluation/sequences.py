@@ -21,6 +21,7 @@ from itervae.errors import InputError, described
 from itervae.evaluation.filters import Measured, best_engine, energy_at, optimal_filter
 from itervae.inference import Engine
 from itervae.inference.checks import check_engine, check_model
+from itervae.inference.settings import OptimalSettings
 from itervae.model import GenerativeModel
 from itervae.sequence import STARTS, Carryover, Level, check_carryover
 from itervae.showing import Shown
@@ -95,7 +96,8 @@ class SequenceReport(Shown):
             `beyond_level`, against that of `level`. What cannot be measured is left out.
         level: the candidate that was taken for the level, the first whose carryover is a `Level`;
             None where there is none.
-        units: carryover → autocorrelation of each unit's rate (K,), NaN where it never changes.
+        units: carryover → autocorrelation of each unit's rate (K,), NaN where it never changes; a
+            unit is a map where there are maps.
         certificate_max: the largest of the optima, nats; NaN where they are not proved.
     """
 
@@ -114,6 +116,7 @@ def measure_sequences(
     steps: Sequence[int] = (1, 2, 3, 5, 10),
     start: str = "safer",
     seed: int = 0,
+    certificate: float = OptimalSettings.tolerance,
     advance: Callable[[str, int], None] = lambda name, frames: None,
 ) -> SequenceReport:
     """Measure carryovers on sequences.
@@ -122,9 +125,10 @@ def measure_sequences(
         candidates: name → model, engine and carryover.
         tubes: name → sequences (n, T, D), the same n and T of each.
         steps: numbers of steps per frame of the filters beside the optimum; ignored for an engine
-            without steps.
+            without steps. Where there are none the optima alone are measured.
         start: of these filters, one of `itervae.sequence.STARTS`.
         seed: of engines and models that sample.
+        certificate: largest one of the optima, nats.
         advance: called with the name of a carryover and the number of filtered frames.
 
     Raises:
@@ -145,11 +149,11 @@ def measure_sequences(
         def told(frames: int, name: str = name) -> None:
             advance(name, frames)
 
-        measured = optimal_filter(model, engine, carryover, x, each, seed, told)
+        measured = optimal_filter(model, engine if steps else None, carryover, x, each, seed, certificate, told)
         limited = {}
         for number in steps if engine.steps else ():
             limited[number] = energy_at(model, engine, carryover, x, number, start, seed, told)
-        if not engine.steps:
+        if steps and not engine.steps:
             limited[0] = energy_at(model, engine, carryover, x, None, start, seed, told)
         found[name] = measured, limited
     rows = {name: slice(index * each, (index + 1) * each) for index, name in enumerate(tubes)}
@@ -215,7 +219,7 @@ def _check(
 def frames_to_filter(engine: Engine, steps: Sequence[int], frames: int) -> int:
     """How many frames `measure_sequences` filters for each sequence and carryover, for a progress
     bar."""
-    return frames * (1 + (len(steps) if engine.steps else 1))
+    return frames * (1 + (len(steps) if engine.steps else min(1, len(steps))))
 
 
 def over_sequences(
@@ -248,7 +252,7 @@ def _report(
     gain = (base[rows, 1:].double() - later).mean(1)
     rates = posterior.mean.double().detach()
     unit = _persistence(model, measured.u[rows])
-    weight = torch.where(unit.isfinite(), rates.var(0, correction=0), 0)
+    weight = torch.where(unit.isfinite(), _by_unit(model, rates).var(0, correction=0), 0)
     return CarryoverReport(
         later.numel(),
         later.mean().item(),
@@ -270,6 +274,12 @@ def _persistence(model: GenerativeModel, u: Tensor) -> Tensor:
     frames."""
     with torch.no_grad():
         mean = model.posterior(u.flatten(0, 1)).mean.unflatten(0, u.shape[:2]).double()
-    before, after = mean[:, :-1].flatten(0, 1), mean[:, 1:].flatten(0, 1)
+    before, after = (_by_unit(model, part.flatten(0, 1)) for part in (mean[:, :-1], mean[:, 1:]))
     before, after = before - before.mean(0), after - after.mean(0)
     return (before * after).sum(0) / (before.square().sum(0) * after.square().sum(0)).sqrt()
+
+
+def _by_unit(model: GenerativeModel, mean: Tensor) -> Tensor:
+    """Means of latents (N, K), of maps each place apart: (N · places, maps)."""
+    places = model.prior.places
+    return mean if places == 1 else mean.unflatten(1, (-1, places)).mT.flatten(0, 1)

@@ -26,6 +26,7 @@ from itervae.model.operators import LinearOperator, OperatorDecoder
 CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 SPREAD = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 """Products with Φᵀ, and with Φ, by the number of dimensions."""
+POOL: dict[int, Callable[..., Tensor]] = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class Convolution(LinearOperator):
 
     def scaled(self, divisor: Tensor) -> "Convolution":
         return replace(self, atoms=self.atoms / divisor)
+
+    def around(self, values: Tensor) -> Tensor:
+        reach = [(width - 1) // self.stride for width in self.atoms.shape[2:]]
+        sides = [2 * each + 1 for each in reach]
+        return math.prod(sides) * POOL[len(reach)](values.view(-1, 1, *self.places), sides, 1, reach).flatten(1)
 
     def _correlated(self, signal: Tensor, atoms: Tensor) -> Tensor:
         """The products of atoms with what of a signal they cover, zero outside."""

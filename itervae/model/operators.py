@@ -85,6 +85,16 @@ class LinearOperator(ABC):
         """Whether one product with ΦᵀΦ costs less than one with Φ and one with Φᵀ."""
         return False
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Places of atoms that overlap with those around alone; () where there are no such."""
+        return ()
+
+    def around(self, values: Tensor) -> Tensor:
+        """Sums over what overlaps: of values (B, P) at P places, at each of them over those from
+        which atoms reach it; where there are no places the values themselves, P = 1."""
+        return values
+
     def residual(self, x: Tensor, z: Tensor) -> Tensor:
         """x − Φz (B, D)."""
         return x - self.forward(z)
@@ -248,6 +258,13 @@ class Weighted(LinearOperator):
 
     def scaled(self, divisor: Tensor) -> LinearOperator:
         return Weighted(self.inner.scaled(divisor), self.root)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return self.inner.places
+
+    def around(self, values: Tensor) -> Tensor:
+        return self.inner.around(values)
 
 
 def is_matrix(operator: LinearOperator) -> bool:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import config
@@ -19,6 +20,7 @@ from itervae.cli import runs as runs_module
 from itervae.cli.work import sequence as command
 from itervae.config import parse_train
 from itervae.evaluation import filters
+from itervae.inference import Optimal
 from itervae.sequence import STARTS
 from itervae.training import LAST, load_sequence, train_run, write_checkpoint
 from itervae.training.checkpoint import build, make_carryover
@@ -233,3 +235,39 @@ def test_the_online_example_of_the_documentation(runs):
     exec(re.sub(r'"runs/[a-z-]+"', repr(str(runs / "mixing")), code), scope)
     assert (scope["state"].age == FRAMES).all()
     assert scope["found"].posterior.u.shape == (3, 8)
+
+
+def test_whole_frames_of_film(tmp_path, capsys, monkeypatch):
+    """Against the optimum of whole frames, prepared as `infer` prepares them; nats a pixel too."""
+    monkeypatch.setenv("ITERVAE_CACHE", str(tmp_path))
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 30)).astype(np.uint8)
+    clips = {name: np.stack([each[:, t : t + 11] for t in range(6)]) for name, each in zip("abc", noise, strict=True)}
+    np.savez(tmp_path / "film.npz", **clips)
+    given = f"--data video --data-path {tmp_path / 'film.npz'} --val-sequences b,c --frames 3 --patch-size 6"
+    given += " --decoder convolutional --latents 2 --atom-size 3 --stride 2 --start-log-rate -1 --carryover level"
+    settings, _, _ = parse_train(given.split())
+    model, engine = build(settings, (6, 6))
+    parts = {"model": model, "engine": engine, "carryover": make_carryover(settings, model)}
+    content = {name: part.state_dict() for name, part in parts.items()} | {"fitted": {"scale": 20.0}}
+    (tmp_path / "run").mkdir()
+    write_checkpoint(tmp_path / "run" / LAST, {"config": settings.flat(), "shape": (6, 6), **content})
+    options = ("--whole", "--optima", "--certificate", "1e-4", "--device", "cpu")
+    report = measured(tmp_path, tmp_path / "r.json", tmp_path / "run", *options)
+    assert report["shape"] == [8, 11]
+    assert report["tubes"] == 1
+    assert list(report["sequences"]) == ["b", "c"]
+    assert report["certificate_max"] <= 1e-4
+    printed, run = capsys.readouterr().out, itervae.load(tmp_path / "run")
+    for name in ("b", "c"):
+        x = run.prepare(clips[name][1:3]).x.double()
+        best = itervae.infer(run.model.double(), Optimal(), x).posterior
+        expected = run.model.at((8, 11)).free_energy(x, best).total.mean().item()
+        assert report["sequences"][name]["none"]["optimum"] == pytest.approx(expected, abs=1e-3)
+        assert f"{expected / 88:.5f}" in printed
+    assert len(report["units"]["level"]) == 2  # maps
+
+
+def test_whole_frames_are_of_film_and_of_convolutional_dictionaries(runs, said):
+    error = said(runs / "mixing", "--whole")
+    assert "--whole was given for" in error
+    assert "LinearDecoder for data of one size; leave it out" in error

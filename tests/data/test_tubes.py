@@ -262,3 +262,19 @@ def test_real_sequences(real_data, tmp_path):
     ]
     assert torch.equal(source.validation[:3, 0], torch.stack([tubes[0, 0] for tubes in source.sequences(167).values()]))
     assert torch.equal(Stills(source).validation, source.validation[:, 0])
+
+
+def test_whole_frames_are_windows_in_time_evenly_spaced():
+    scenes = {"a": noise(9, 6, 8), "b": noise(5, 6, 8, seed=1)}
+    source = TubeSource("video", None, {name: pool(scene) for name, scene in scenes.items()}, 0, 3)
+    for count, starts in {1: {"a": [0], "b": [0]}, 3: {"a": [0, 3, 6], "b": [0, 1, 2]}}.items():
+        found = source.whole_sequences(count)
+        for name, scene in scenes.items():
+            expected = torch.stack([scene[start : start + 3] for start in starts[name]])
+            torch.testing.assert_close(found[name], expected - expected.mean((2, 3), keepdim=True))
+    with pytest.raises(InputError, match="b has 3 windows of 3 frames, not 4; ask for fewer"):
+        source.whole_sequences(4)
+    several = {"a": pool(noise(9, 6, 8), noise(9, 8, 6))}, {"a": pool(noise(9, 6, 8)), "b": pool(noise(9, 8, 6))}
+    for held in several:
+        with pytest.raises(InputError, match="are of 6x8 and 8x6 pixels; hold out those of one size"):
+            TubeSource("video", None, held, 0, 3).whole_sequences(1)

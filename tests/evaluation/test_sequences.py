@@ -14,6 +14,7 @@ from itervae.evaluation.filters import shuffled_orders
 from itervae.evaluation.sequences import OverSequences, frames_to_filter, measure_sequences
 from itervae.inference import Amortized, LCAUnrolled, Optimal, infer
 from itervae.inference.engine import State
+from itervae.model import ConvolutionalDecoder, GaussianLikelihood, GenerativeModel, PoissonPrior
 from itervae.sequence import STARTS, Leaky, Level, Mixing, NoCarryover, filter_sequence
 
 SIZE, LATENTS, CLIPS, FRAMES = 16, 20, 2, 4
@@ -360,3 +361,24 @@ def test_what_cannot_be_measured_is_refused_before_the_work(model, tubes):
     refused("neither proved nor approached by the LCA for this model; use a Poisson VAE", unknown, x)
     with pytest.raises(InputError, match="start is 'cold'; expected one of prior, previous, safer"):
         measure_sequences(candidate, tubes, start="cold", steps=[1])
+
+
+def test_without_steps_the_optima_alone_are_measured(model, tubes, report):
+    candidates = {"mixing": (model, LCAUnrolled(), Mixing(LATENTS).double())}
+    found = measure_sequences(candidates, tubes, steps=(), certificate=1e-2)
+    assert 1e-6 < found.certificate_max <= 1e-2
+    assert found.mean["mixing"].optimum == pytest.approx(report.mean["mixing"].optimum, abs=1e-2)
+    assert found.mean["mixing"].at_steps == found.mean["mixing"].steps_to == {}
+    assert frames_to_filter(LCAUnrolled(), (), FRAMES) == FRAMES
+
+
+def test_persistence_is_that_of_maps():
+    torch.manual_seed(0)
+    decoder = ConvolutionalDecoder((6, 5), 2, 3, stride=2, unit_norm=True)
+    prior = PoissonPrior(2, -2.0, -1.0, places=decoder.places)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(0.2), (6, 5)).double().requires_grad_(False)
+    x = torch.randn(2, 3, 30, dtype=torch.float64).cumsum(1)
+    found = measure_sequences({"none": (model, LCAUnrolled(), NoCarryover())}, {"clip": x}, steps=())
+    rates = infer(model, Optimal(), x.flatten(0, 1)).posterior.mean.view(2, 3, 2, -1).numpy()
+    expected = [np.corrcoef(rates[:, :-1, k].ravel(), rates[:, 1:, k].ravel())[0, 1] for k in range(2)]
+    assert found.units["none"] == pytest.approx(expected, abs=1e-4)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from problems import random_data, random_model
 
-from itervae.inference import FISTAUnrolled, LCAUnrolled, Problem, State, infer
+from itervae.inference import FISTAUnrolled, ISTAUnrolled, LCAUnrolled, Optimal, Problem, State, infer
 from itervae.inference.energies.linear import rises
 from itervae.inference.engines.descent import shortened
+from itervae.inference.engines.ista import ProximalDescent
+from itervae.model import ConvolutionalDecoder, GaussianLikelihood, GenerativeModel, PoissonPrior
 
 
 @pytest.mark.parametrize("latents", [48, 96])  # by the Gram matrix, and by the residual
@@ -54,3 +56,22 @@ def test_curvature_is_kept_after_arrival(engine):
     x = random_data(model, 5)
     early, late = (infer(model, engine, x, steps=k).state.memory["damping"] for k in (100, 400))
     torch.testing.assert_close(early, late, rtol=0.3, atol=0)
+
+
+@pytest.mark.parametrize("kind", [FISTAUnrolled, ISTAUnrolled])
+def test_a_part_of_a_picture_that_bends_more_does_not_slow_down_the_rest(kind, monkeypatch):
+    """A picture with much contrast in a corner: against one κ for all of it, and the optimum."""
+    torch.manual_seed(0)
+    decoder = ConvolutionalDecoder((64, 64), 8, 6, stride=2, unit_norm=True)
+    prior = PoissonPrior(8, -3.0, -2.0, places=decoder.places)
+    model = GenerativeModel(prior, decoder, GaussianLikelihood(0.1), (64, 64)).double().requires_grad_(False)
+    x = torch.randn(1, 64, 64, dtype=torch.float64)
+    x[:, :16, :16] *= 5
+    best = model.free_energy(x, infer(model, Optimal(tolerance=1e-3), x).posterior).total
+
+    def gap():
+        return (model.free_energy(x, infer(model, kind(20), x).posterior).total - best).item()
+
+    own = gap()
+    monkeypatch.setattr(ProximalDescent, "places", lambda self, energy: 1)
+    assert 0 <= own < 0.2 * gap()

@@ -24,16 +24,17 @@ from itervae.inference import (
 )
 from itervae.inference.energies import lambertw, poisson
 from itervae.inference.energies.linear import Quadratic
-from itervae.inference.engines import descent, fused
+from itervae.inference.engines import damping, descent, fused
 from itervae.inference.engines.ista import ProximalDescent
 from itervae.inference.engines.lca import LCADescent
 from itervae.inference.kernels import descent_numba
 from itervae.inference.kernels.descent_numba import compiled, exp, log, log_lambertw_exp
 from itervae.inference.problem import Problem
 from itervae.kernels.launch import SERIAL
+from itervae.model import ConvolutionalDecoder, GaussianLikelihood, GenerativeModel, PoissonPrior
 
 KINDS = [LCADescent, ISTAUnrolled, FISTAUnrolled]
-LATENTS = 96
+LATENTS, MAPS = 96, "maps"
 PRECISIONS = [torch.float32, torch.float64]
 
 
@@ -76,7 +77,7 @@ def test_constants_are_those_in_tensors():
     """Compiled code has its own copies: numba's cache knows of changes in a function's own file
     alone."""
     assert (descent_numba.BELOW, descent_numba.ABOVE) == (lambertw.BELOW, lambertw.ABOVE)
-    assert np.float32(descent.LEAST_SQUARE) == descent_numba.LEAST_SQUARE
+    assert np.float32(damping.LEAST_SQUARE) == descent_numba.LEAST_SQUARE
 
 
 @pytest.mark.parametrize("module", [descent_numba, fused])
@@ -102,10 +103,17 @@ def in_tensors(monkeypatch):
 
 
 def problem_of(latents, per_datum, scale=2.0, size=32, count=40):
-    """With a unit of zero norm, and one whose rate underflows."""
-    model = random_model(size, latents, variance=0.05).requires_grad_(False)
-    model.dictionary[:, 5] = 0
-    model.prior.log_rate[7] = -800.0
+    """With a unit of zero norm, and one whose rate underflows; maps where `latents` is MAPS."""
+    if latents == MAPS:
+        decoder = ConvolutionalDecoder((9, 8), 5, 4, stride=2, unit_norm=True)
+        prior, latents = PoissonPrior(5, -2.0, -1.0, places=decoder.places), 5 * decoder.places
+        model = GenerativeModel(prior, decoder, GaussianLikelihood(0.05), (9, 8)).double().requires_grad_(False)
+        decoder.weight[3] = 0
+        model.prior.log_rate[4] = -20.0
+    else:
+        model = random_model(size, latents, variance=0.05).requires_grad_(False)
+        model.dictionary[:, 5] = 0
+        model.prior.log_rate[7] = -800.0
     x = random_data(model, count, scale=scale)
     prior = model.prior()
     if per_datum:
@@ -129,7 +137,7 @@ def compare(found, expected, **tolerance):
 
 
 @pytest.mark.parametrize("per_datum", [False, True])
-@pytest.mark.parametrize("latents", [48, LATENTS])  # by the Gram matrix, and by the residual
+@pytest.mark.parametrize("latents", [48, LATENTS, MAPS])  # by the Gram matrix, and by the residual
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_step_is_the_step_in_tensors(kind, latents, per_datum, monkeypatch):
     torch.manual_seed(0)

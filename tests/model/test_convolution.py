@@ -14,6 +14,7 @@ from torch.testing import assert_close
 import itervae
 from itervae import InputError
 from itervae.inference import ENGINES, LCAUnrolled, Optimal, infer
+from itervae.inference.engines.ista import ProximalDescent
 from itervae.model import (
     ConvolutionalDecoder,
     GaussianLikelihood,
@@ -65,6 +66,19 @@ def columns(operator: Convolution) -> torch.Tensor:
             window = (slice(m, m + s) for s, m in zip(operator.shape, margin, strict=True))
             found.append(scene[(slice(None), *window)].flatten())
     return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_around_a_place_are_those_from_which_atoms_reach_it(case):
+    operator = operator_of(case)
+    places = list(itertools.product(*map(range, operator.places)))
+    widths = operator.atoms.shape[2:]
+    near = [
+        [all(operator.stride * abs(i - j) < width for i, j, width in zip(a, b, widths, strict=True)) for b in places]
+        for a in places
+    ]
+    values = torch.randn(2, len(places), generator=seeded(2), dtype=torch.float64)
+    assert_close(operator.around(values), values @ torch.tensor(near).double().mT)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -177,7 +191,8 @@ def both(prior: str, case: str) -> tuple[GenerativeModel, GenerativeModel]:
 @pytest.mark.parametrize("case", ["2-D, colour, stride 3", "3-D"])
 @pytest.mark.parametrize("name", ["lca-unrolled", "fista-unrolled", "ista-unrolled", "optimal", "spiking-lca"])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_engines_and_certificates_are_those_of_the_matrix(prior, name, case):
+def test_engines_and_certificates_are_those_of_the_matrix(prior, name, case, monkeypatch):
+    monkeypatch.setattr(ProximalDescent, "places", lambda self, energy: 1)  # one κ for a datum, as of a matrix
     model, dense = both(prior, case)
     kind = ENGINES[name]
     if not kind.requires <= model.capabilities:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from itervae.cli.runs import Target, common_fitted, described, match_data
+from itervae.cli.runs import Target, check_whole_data, common_fitted, described, match_data
 from itervae.cli.sequence import Sequence
 from itervae.cli.show import console, print_table, progress
 from itervae.data import TubeSource, load_source, typical
@@ -32,7 +32,7 @@ from itervae.plotting import save, save_animation, sequence_animation, sequence_
 from itervae.sequence import Carryover, NoCarryover, filter_sequence
 from itervae.training import LoadedRun
 
-NONE = "none"
+NONE, TUBES = "none", 16
 SCHEMA = 2
 """Version of the report."""
 DIFFERENCES = {
@@ -49,24 +49,27 @@ frame."""
 
 
 class Measured(NamedTuple):
-    """What was found: the report, in words what was measured, frames of a sequence, and of the
-    first one its name and what a figure shows of it."""
+    """What was found: the report, in words what was measured, frames of a sequence, how many were
+    drawn of each, the shape of a frame, and of the first sequence its name and what a figure shows
+    of it."""
 
     report: SequenceReport
     data: str
     frames: int
+    tubes: int
+    shape: tuple[int, ...]
     name: str
     filtered: Filtered | None
 
 
 def work(options: Sequence) -> Measured:
     runs = {name: _on_sequences(target) for name, target in options.targets.items()}
-    first = next(iter(runs.values()))
-    steps = list(dict.fromkeys(options.steps))
+    steps = _steps(options)
     source = _source(options)
-    match_data(source, options.targets.values())
-    tubes = {name: tube.to(options.device) for name, tube in source.sequences(options.tubes).items()}
-    rows = options.tubes * len(tubes)
+    tubes, shape = _tubes(options, source)
+    runs = {name: replace(run, model=options.targets[name].at(shape).model) for name, run in runs.items()}
+    first, each = next(iter(runs.values())), len(next(iter(tubes.values())))
+    rows = each * len(tubes)
     candidates = _candidates(runs, options.device)
     with progress() as bar:
         tasks = {
@@ -79,11 +82,30 @@ def work(options: Sequence) -> Measured:
             steps=steps,
             start=first.settings.sequence.start,
             seed=options.seed,
+            certificate=options.certificate,
             advance=lambda name, frames: bar.advance(tasks[name], frames),
         )
     name, tube = next(iter(tubes.items()))
     filtered = None if options.spikes is None and options.animation is None else _filtered(first, tube, options.seed)
-    return Measured(report, described(source, "validation"), source.frames, name, filtered)
+    data = described(source, "validation") + ", whole frames" * options.whole
+    return Measured(report, data, source.frames, each, shape, name, filtered)
+
+
+def _steps(options: Sequence) -> list[int]:
+    """Numbers of steps, each once; none where the optima alone are measured."""
+    return [] if options.optima else list(dict.fromkeys(options.steps))
+
+
+def _tubes(options: Sequence, source: TubeSource) -> tuple[dict[str, Tensor], tuple[int, ...]]:
+    """The sequences (n, T, D) of each that is held out, and the shape of a frame."""
+    match_data(source, options.targets.values())
+    if not options.whole:
+        found, shape = source.sequences(options.tubes or TUBES), source.shape
+    else:
+        check_whole_data(options.targets.values())
+        found = source.whole_sequences(options.tubes or 1)
+        shape = tuple(next(iter(found.values())).shape[2:])
+    return {name: tube.flatten(2).to(options.device) for name, tube in found.items()}, shape
 
 
 def _source(options: Sequence) -> TubeSource:
@@ -105,7 +127,7 @@ def _source(options: Sequence) -> TubeSource:
 
 def files(options: Sequence, found: Measured) -> Mapping[str, Callable[[Path], object]]:
     report = asdict(found.report)
-    about = {"schema": SCHEMA, "data": found.data, "frames": found.frames, "tubes": options.tubes}
+    about = {"schema": SCHEMA, "data": found.data, "frames": found.frames, "tubes": found.tubes, "shape": found.shape}
     return {
         "json": lambda path: write_json(path, about | report),
         "figure": lambda path: save(sequence_figure(report), path),
@@ -115,7 +137,7 @@ def files(options: Sequence, found: Measured) -> Mapping[str, Callable[[Path], o
 
 
 def tell(options: Sequence, found: Measured) -> None:
-    _print(found.report, found.data, list(dict.fromkeys(options.steps)))
+    _print(found.report, found.data, _steps(options), found.shape if options.whole else ())
 
 
 def _on_sequences(target: Target) -> LoadedRun:
@@ -153,11 +175,14 @@ def _same(one: GenerativeModel, other: GenerativeModel) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
+def _print(report: SequenceReport, data: str, steps: list[int], shape: tuple[int, ...]) -> None:
+    """Show the report; `shape`: of a frame that is whole, of which there is a column of nats a
+    pixel."""
     table = Table(title=f"nats per frame, frames 2 to T ({data})", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("sequence", no_wrap=True)
     table.add_column("carryover", no_wrap=True)
-    for heading in ("optimum", "gain", "± s.e.", "beyond level", "other clip", "within clip"):
+    pixel = ("a pixel",) if shape else ()
+    for heading in ("optimum", *pixel, "gain", "± s.e.", "beyond level", "other clip", "within clip"):
         table.add_column(heading, justify="right", no_wrap=True)
     numbers = [str(number) for number in (*steps, 0) if any(str(number) in f.at_steps for f in report.mean.values())]
     for number in numbers:
@@ -173,6 +198,7 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
                 sequence,
                 name,
                 f"{found.optimum:.2f}",
+                *(f"{found.optimum / math.prod(shape):.5f}" for _ in pixel),
                 f"{found.gain:.2f}",
                 _number(found.gain_standard_error, ".2g"),
                 _number(found.beyond_level, ".2f"),
@@ -186,7 +212,7 @@ def _print(report: SequenceReport, data: str, steps: list[int]) -> None:
             )
             sequence = ""
         table.add_section()
-    inner = [column.header for column in table.columns[8:-4]][1:-1]
+    inner = [column.header for column in table.columns[8 + len(pixel) : -4]][1:-1]
     less = (
         "persistence",
         "spikes",

@@ -4,7 +4,7 @@ A step rule proposes a point. It is evaluated, and per datum
 - a proposal at whose end the free energy of a Poisson model rises again is shortened along the
   step, where E is convex and its gradient known: that takes no product with Φ;
 - a proposal that still raises E is taken back, with the damping κ doubled and the momentum dropped;
-- κ follows the curvature seen along the step, ΔμᵀΦᵀΦΔμ / Σ_k c_k Δμ_k², decaying slowly between;
+- κ follows the curvature seen along the step, decaying slowly between (`damping`);
 - momentum (Nesterov's sequence) restarts where the gradient points against the step (O'Donoghue &
   Candès 2015).
 
@@ -22,24 +22,20 @@ from itervae.inference.energies.base import Point, choose, pick, without
 from itervae.inference.energies.linear import LinearEnergy, metric, rises
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import Engine, State
+from itervae.inference.engines.damping import (
+    DECAY,
+    LEAST,
+    MOST,
+    START_CURVATURE,
+    STILL,
+    at_places,
+    everywhere,
+    followed,
+)
 from itervae.inference.engines.fused import Rule, fused_steps
 from itervae.inference.problem import Problem
 from itervae.kernels.launch import fusible
 
-START_CURVATURE = 4.0
-"""The damping κ of the first step, in units of the diagonal c/σ²: between 1 (orthogonal atoms) and
-the largest eigenvalue."""
-DECAY = 0.65
-"""Factor by which κ falls per step where the curvature allows."""
-LEAST, MOST = 0.1, 1e6
-"""Bounds of κ. Where nothing moves no curvature is seen, and κ would leave the range of numbers."""
-LEAST_SQUARE = 1e-30
-"""Smallest squared step, in units of the diagonal, that the curvature is divided by."""
-STILL = 1.0
-"""Squared step of a Poisson model, relative to Σ_k c_k λ_k²/σ² and in units of the machine epsilon,
-up to which a datum has arrived. F hardly changes then and the curvature seen is rounding; so κ
-stays and momentum restarts. Else both would follow rounding, and an unrolled gradient would grow
-with every step after arrival."""
 LIMITS = DECAY, LEAST, MOST, STILL
 """What compiled code takes of these."""
 
@@ -47,9 +43,9 @@ LIMITS = DECAY, LEAST, MOST, STILL
 class Descent(Engine):
     """A step rule with the safeguards of this module. Subclasses write `propose` and `velocity`.
 
-    The memory of each datum is `damping` κ (B, 1), `momentum` t (B, 1) of Nesterov's sequence and,
-    after the first step, the last step taken, in the coordinates of the rule: what `velocity`
-    gives.
+    The memory of each datum is `damping` κ (B, P), one for all of it or for each of P places,
+    `momentum` t (B, 1) of Nesterov's sequence and, after the first step, the last step taken, in
+    the coordinates of the rule: what `velocity` gives.
     """
 
     requires = frozenset({"Poisson family or sparse coding", "linear decoder", "Gaussian likelihood"})
@@ -83,6 +79,10 @@ class Descent(Engine):
         it. Here that of the whole step, which momentum would repeat."""
         return proposal.slope > 0
 
+    def places(self, energy: LinearEnergy) -> int:
+        """How many κ a datum has, P: here one; else one for each place of a map."""
+        return 1
+
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         """The step from `old` to the new u and point, by name (B, K), as memory for the next
         `propose`."""
@@ -92,21 +92,23 @@ class Descent(Engine):
         energy = problem.energy
         assert isinstance(energy, LinearEnergy)
         u = problem.start() if state is None else state.u
-        return self.begin(u, energy.evaluate(u), {} if state is None else dict(state.memory))
+        return self.begin(energy, u, energy.evaluate(u), {} if state is None else dict(state.memory))
 
-    def begin(self, u: Tensor, point: Point, memory: dict[str, Tensor]) -> State:
+    def begin(self, energy: LinearEnergy, u: Tensor, point: Point, memory: dict[str, Tensor]) -> State:
         """The state at u and the energy there; a memory that is empty is filled with that of a
         first step."""
-        if "damping" not in memory:
-            one = torch.ones_like(point.value)[:, None]
-            memory = {"damping": START_CURVATURE * one, "momentum": one}
+        one, places = torch.ones_like(point.value)[:, None], self.places(energy)
+        damping = memory.get("damping", START_CURVATURE * one)
+        if damping.shape[1] != places:  # of an engine that has another number
+            damping = damping.amax(1, keepdim=True).repeat(1, places)
+        memory = {"momentum": one} | memory | {"damping": damping}
         return State(u, memory, point, {"rejected": torch.zeros_like(point.value)})
 
     def fuses(self, problem: Problem, state: State) -> bool:
         if "rule" not in vars(type(self)) or not isinstance(problem.energy, PoissonEnergy):
             return False
-        # the code for a GPU has one diagonal for all data
-        shared = state.point.diagonal.ndim == 1 or devices.on_cpu(state.u)
+        # the code for a GPU has one diagonal for all data, and one κ for a datum
+        shared = (state.point.diagonal.ndim == 1 and self.places(problem.energy) == 1) or devices.on_cpu(state.u)
         return shared and fusible(state.point.gradient)
 
     def step(self, problem: Problem, state: State) -> State:
@@ -121,15 +123,10 @@ class Descent(Engine):
         with torch.no_grad():
             rejected = rises(energy, old, new)[:, None]
             moved = new.mean - proposal.mean
-            seen = (new.data_gradient - proposal.data_gradient).mul_(moved).sum(-1, keepdim=True)
-            size, moved = (part.square().mul_(new.diagonal).sum(-1, keepdim=True) for part in (new.mean, moved))
-            seen = seen / moved.clamp_min(LEAST_SQUARE)
-            # under a threshold κ has to fall though nothing moves yet
-            still = STILL * torch.finfo(moved.dtype).eps if isinstance(energy, PoissonEnergy) else 0.0
-            arrived = (moved <= still * size) & (size > 0)
-            damping = memory["damping"]
-            damping = torch.where(rejected, 2 * damping, torch.where(arrived, damping, DECAY * damping))
-            damping = torch.maximum(damping, torch.where(seen.isfinite() & ~arrived, seen, 0)).clamp(LEAST, MOST)
+            bent = (new.data_gradient - proposal.data_gradient).mul_(moved)
+            parts = bent, *(part.square().mul_(new.diagonal) for part in (new.mean, moved))
+            seen = torch.stack([at_places(part, self.places(energy)) for part in parts])
+            damping, arrived = followed(energy, memory["damping"], seen, rejected)
             restart = rejected | arrived | self.turns_back(old, proposal)
             momentum = torch.where(restart, 1, longer)
 
@@ -149,7 +146,7 @@ class Descent(Engine):
 
     def metric(self, state: State) -> Tensor:
         """The metric h = κ·c/σ² (B, K), positive."""
-        return state.memory["damping"] * metric(state.point.diagonal)
+        return everywhere(state.memory["damping"], state.u) * metric(state.point.diagonal)
 
 
 class Proposal(NamedTuple):

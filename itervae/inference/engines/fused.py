@@ -12,6 +12,9 @@ Each function of `kernels/descent_numba.py`, for a CPU, and of the same name in
     LCADescent.velocity, ProximalDescent.velocity                   _repeat, in settle
     poisson_kl (distributions/poisson.py), in the certificate       gaps
 
+Where a datum has a κ for each place of a map, `settle` leaves the sums that they are found from, on
+a CPU (`damping.followed`); on a GPU such steps are in tensors.
+
 On a GPU `settle` also does what `propose` does of the step that follows, so that a step is its
 products and one kernel; and the steps of a small batch are one graph (`itervae/kernels/graphs.py`).
 """
@@ -23,10 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itervae import devices
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import ROUNDING
 from itervae.inference.energies.poisson import LARGEST, LEAK, PoissonEnergy
 from itervae.inference.engine import State
+from itervae.inference.engines.damping import followed
 from itervae.inference.kernels import DESCENT
 from itervae.kernels import graphs
 from itervae.kernels.launch import operand, run
@@ -88,12 +93,14 @@ def _stepped(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[floa
         product, residual = energy.quadratic.product(mean)
         data_gradient = product.contiguous()  # else what is put into it would be put into a copy
         gradient, value = data_gradient if left else rows(size, latents), rows(size)
-        found = {"damping": rows(size, 1), "momentum": rows(size, 1)}
+        damping = state.memory["damping"]
+        found = {"damping": rows(*damping.shape), "momentum": rows(size, 1)}
         if rule.momentum and not (rule.lca and left):  # else the kernel itself begins the step that repeats it
             found["velocity"] = rows(size, latents)
         if rule.momentum and not rule.lca:
             found["velocity_data_gradient"] = rows(size, latents)
         tried = [rows(size, latents), rows(size, latents)] if left else []
+        seen = rows(3, size, damping.shape[1] if damping.shape[1] > 1 else 0)
         run(
             DESCENT,
             "settle",
@@ -108,13 +115,27 @@ def _stepped(rule: Rule, energy: PoissonEnergy, state: State, limits: tuple[floa
             _memory(found, mean),
             operand(rejected),
             *([(metric, *largest, *tried)] if left else []),
+            *([operand(seen)] if devices.on_cpu(u) else []),
         )
+        if seen.shape[2]:
+            _several(energy, state, found, seen, rejected)
         reached = Point(value, mean, data_gradient, gradient, energy.quadratic.diagonal)
         state = replace(state, u=u, memory=found, point=reached, diagnostics=state.diagnostics | {"rejected": rejected})
         if left:
             point, memory, repeats = _point(state), _memory(found, mean), rule.momentum
             u, mean = tried
     return state
+
+
+def _several(energy: PoissonEnergy, old: State, found: dict[str, Tensor], seen: Tensor, rejected: Tensor) -> None:
+    """Put κ (B, P) of the next step into a memory, and begin anew what has arrived."""
+    worse = (rejected > old.diagnostics["rejected"])[:, None]
+    damping, arrived = followed(energy, old.memory["damping"], seen, worse)
+    found["damping"].copy_(damping)
+    if arrived.any():
+        found["momentum"].masked_fill_(arrived, 1)
+        for name in found.keys() & {"velocity", "velocity_data_gradient"}:
+            found[name].masked_fill_(arrived, 0)
 
 
 def _point(state: State) -> tuple[Any, ...]:
@@ -133,4 +154,5 @@ def _memory(memory: dict[str, Tensor], stand_in: Tensor) -> tuple[Any, ...]:
                 f"{name} is {value.dtype} of {len(value)} data; expected {stand_in.dtype} of {size}, those of the state"
             )
         found.append(operand(value))
-    return found[0][:, 0], found[1][:, 0], found[2], found[3]
+    damping = found[0] if devices.on_cpu(stand_in) else found[0][:, 0]
+    return damping, found[1][:, 0], found[2], found[3]

@@ -4,9 +4,11 @@ Beck & Teboulle (2009), "A fast iterative shrinkage-thresholding algorithm". The
 is linearized at y; the cost is kept exact, by its proximal operator: of the Poisson KL, which plays
 the part of the sparsity penalty, λ = a·W(e^s), a Lambert-W shrinkage
 (`PoissonEnergy.proximal_step`); of sparse coding soft or hard thresholding
-(`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum.
+(`LassoEnergy.proximal_step`). The metric is diagonal, h = κ·c/σ², with κ per datum or, of a Poisson
+model on maps, per place.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from itervae.inference.energies.base import Point
 from itervae.inference.energies.linear import LinearEnergy
+from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import State
 from itervae.inference.engines.descent import Descent, Proposal
 from itervae.inference.engines.fused import Rule
@@ -47,6 +50,10 @@ class ProximalDescent(Descent):
         if proposal.shortened:
             return torch.zeros_like(old.value[:, None], dtype=torch.bool)
         return super().turns_back(old, proposal)
+
+    def places(self, energy: LinearEnergy) -> int:
+        # under a threshold κ falls where nothing moves: a place would be far off when it is reached
+        return math.prod(energy.quadratic.operator.places) if isinstance(energy, PoissonEnergy) else 1
 
     def velocity(self, old: State, u: Tensor, new: Point) -> dict[str, Tensor]:
         if not self.extrapolates:

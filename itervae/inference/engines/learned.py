@@ -41,9 +41,9 @@ class LearnedProximal(ProximalDescent):
     where the prior log-rate of prox_h is log r + δ in place of log r, or the threshold (1 − δ)θ in
     place of θ.
 
-    κ and the inertia are those of `fista-unrolled`, whose step it is at α = δ = γ = 0, and which it
-    falls back on. After `steps` steps, those that it is trained for, it goes on with steps of the
-    LCA. Subclasses write `modulate`.
+    κ, one for a datum, and the inertia are those of `fista-unrolled`, whose step it is at α = δ =
+    γ = 0, and which it falls back on. After `steps` steps, those that it is trained for, it goes on
+    with steps of the LCA. Subclasses write `modulate`.
     """
 
     requires = Descent.requires | CERTIFIABLE
@@ -57,6 +57,9 @@ class LearnedProximal(ProximalDescent):
     @abstractmethod
     def modulate(self, energy: LinearEnergy, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """The modulations (α, δ, γ) of each latent (B, K, 3), and memory to carry on besides."""
+
+    def places(self, energy: LinearEnergy) -> int:
+        return 1
 
     def init(self, problem: Problem, state: State | None) -> State:
         return replace(super().init(problem, state), step_count=0 if state is None else state.step_count)

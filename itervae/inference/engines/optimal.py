@@ -14,6 +14,7 @@ from itervae import devices
 from itervae.arguments import check_positive
 from itervae.inference.energies.closed_form import ClosedFormEnergy
 from itervae.inference.energies.lasso import LassoEnergy
+from itervae.inference.energies.linear import LinearEnergy
 from itervae.inference.energies.poisson import PoissonEnergy
 from itervae.inference.engine import LOOK_EVERY, State
 from itervae.inference.engines.descent import Descent
@@ -75,7 +76,7 @@ class Optimal(Descent):
         if isinstance(energy, LassoEnergy) and _compiled(energy):
             solve = minimize if is_matrix(energy.quadratic.operator) else minimize_maps
             u, point = solve(energy, problem.start() if state is None else state.u, self.tolerance)
-            return replace(self.begin(u, point, memory), step_count=max(count, SINGLE))
+            return replace(self.begin(energy, u, point, memory), step_count=max(count, SINGLE))
         return replace(super().init(problem, state), step_count=count)
 
     def advance(self, problem: Problem, state: State, most: int) -> tuple[State, int]:
@@ -113,11 +114,20 @@ class Optimal(Descent):
         elif isinstance(energy, PoissonEnergy) and count >= SINGLE:
             if count == SINGLE:  # another rule takes over, which has not moved yet
                 damping = state.memory["damping"]
-                state = replace(state, memory={"damping": damping, "momentum": torch.ones_like(damping)})
+                state = replace(state, memory={"damping": damping, "momentum": torch.ones_like(damping[:, :1])})
             return replace(self._fista.step(problem, state), step_count=count + 1)
         else:
-            return replace(self._lca.step(problem, state), step_count=count + 1)
+            return replace(self._lca_step(problem, state), step_count=count + 1)
         return State(u, state.memory, point, state.diagnostics, step_count=count + 1)
+
+    def places(self, energy: LinearEnergy) -> int:
+        return self._fista.places(energy)
+
+    def _lca_step(self, problem: Problem, state: State) -> State:
+        """A step of the LCA, with one κ for a datum."""
+        damping = state.memory["damping"]
+        new = self._lca.step(problem, replace(state, memory=state.memory | {"damping": damping[:, :1]}))
+        return replace(new, memory=new.memory | {"damping": new.memory["damping"].expand_as(damping)})
 
 
 def _compiled(energy: LassoEnergy) -> bool:

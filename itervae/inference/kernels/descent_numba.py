@@ -193,8 +193,8 @@ def propose(parts, flow, inertial, point, memory, terms, new_u, new_mean):
         flow: whether the step is one of the LCA (`PoissonEnergy.flow_step`), else a proximal one.
         inertial: whether there is a last step to repeat a share of.
         point: u, mean, data_gradient, gradient, before the step.
-        memory: damping (B,), momentum (B,), velocity and velocity_data_gradient (of any shape if
-            not inertial; the last also if `flow`).
+        memory: damping (B, P), one for each place of a map, 1 if `flow`; momentum (B,), velocity
+            and velocity_data_gradient (of any shape if not inertial; the last also if `flow`).
         terms: c/σ², the metric of proximal steps and log r (1 or B, K each), β, `LEAK`, `LARGEST`.
     """
     size = len(new_u)
@@ -212,7 +212,7 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
     diagonal, metric, prior, beta, leak, largest = terms
     latents, log_ratio, per_beta = u.shape[1], np.empty_like(metric[0]), ONE / beta
     for row in range(first, last):
-        kappa, log_r, own = damping[row], prior[min(row, len(prior) - 1)], metric[min(row, len(metric) - 1)]
+        kappa, log_r, own = damping[row, 0], prior[min(row, len(prior) - 1)], metric[min(row, len(metric) - 1)]
         curvature = diagonal[min(row, len(diagonal) - 1)]
         if not flow and (row == first or len(metric) > 1):
             for k in range(latents):
@@ -223,7 +223,7 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
                 step = -gradient[row, k] / (leak * beta + kappa * curvature[k] * mean[row, k])
                 v = u[row, k] + min(max(step, -largest), largest) + inertia * velocity[row, k]
                 new_u[row, k], new_mean[row, k] = v, exp(v)
-        else:
+        elif damping.shape[1] == 1:
             log_kappa = log(kappa)
             for k in range(latents):
                 y, slope = mean[row, k], data_gradient[row, k]
@@ -233,8 +233,42 @@ def propose_rows(first, last, flow, inertial, point, memory, terms, new_u, new_m
                 log_a = log_ratio[k] - log_kappa
                 s = (kappa * own[k] * y - slope) * per_beta + (log_r[k] - log_a)
                 new_u[row, k] = log_a + log_lambertw_exp(s)
+        else:
+            _shrink(
+                inertia,
+                inertial,
+                damping[row],
+                (mean[row], data_gradient[row]),
+                (velocity[row], velocity_data_gradient[row]),
+                (log_ratio, own, log_r, per_beta),
+                new_u[row],
+            )
+        if not flow:
             for k in range(latents):
                 new_mean[row, k] = exp(new_u[row, k])
+
+
+@compiled
+@no_type_check
+def _shrink(inertia, inertial, damping, point, last_step, terms, new_u):
+    """Proximal steps with a κ for each place (P,)."""
+    mean, data_gradient = point
+    velocity, turned = last_step
+    log_ratio, own, log_r, per_beta = terms
+    places = len(damping)
+    log_kappa = np.empty_like(damping)
+    for p in range(places):
+        log_kappa[p] = log(damping[p])
+    for start in range(0, len(mean), places):
+        for p in range(places):
+            k = start + p
+            y, slope = mean[k], data_gradient[k]
+            if inertial:
+                y += inertia * velocity[k]
+                slope += inertia * turned[k]
+            log_a = log_ratio[k] - log_kappa[p]
+            s = (damping[p] * own[k] * y - slope) * per_beta + (log_r[k] - log_a)
+            new_u[k] = log_a + log_lambertw_exp(s)
 
 
 @compiled
@@ -246,7 +280,7 @@ def _longer(momentum):
 
 @compiled_parallel
 @no_type_check
-def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
+def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory, rejected, seen):
     """Cut the steps that overshoot, take back those that raise F, and find κ and momentum of the
     next step.
 
@@ -265,16 +299,18 @@ def settle(parts, rule, point, memory, terms, residual, limits, new, new_memory,
             two if there is to be a step to repeat, velocity_data_gradient unless it is the LCA that
             steps.
         rejected: how many steps were taken back so far (B,), which is counted on.
+        seen: where the sums of `descent.followed` are put (3, B, P) if there is more than one κ,
+            which are not found here then; else (3, B, 0).
     """
     size = len(rejected)
     for part in prange(parts):
         first, last = size * part // parts, size * (part + 1) // parts
-        settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected)
+        settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected, seen)
 
 
 @compiled_sums
 @no_type_check
-def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected):
+def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, new_memory, rejected, places):
     lca, flow, inertial, repeated = rule
     u, mean, data_gradient, gradient, value = point
     damping, momentum, velocity, velocity_data_gradient = memory
@@ -316,13 +352,18 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
             size += other * other * own[k]
             square += (other - one) * (other - one) * own[k]
         worse = not (total <= value[row] + rounding * (abs(value[row]) + offset[row]))
-        arrived = size > 0 and square <= still * size
+        several = places.shape[2] > 0
+        arrived = size > 0 and square <= still * size and not several
+        if several:
+            last_step = (velocity[row], velocity_data_gradient[row]) if inertial else (mean[row], mean[row])
+            here = mean[row], data_gradient[row], new_mean[row], new_smooth[row], own
+            _at_places(inertia, last_step, here, places[0, row], places[1, row], places[2, row])
         curvature = seen / max(square, LEAST_SQUARE)
-        kappa = damping[row] * (2.0 if worse else 1.0 if arrived else decay)
+        kappa = damping[row, 0] * (2.0 if worse else 1.0 if arrived else decay)
         if np.isfinite(curvature) and not arrived:
             kappa = max(kappa, curvature)
         restart = worse or arrived or (lca and after > 0)
-        new_damping[row] = min(max(kappa, least), most)
+        new_damping[row, 0] = min(max(kappa, least), most)
         new_momentum[row] = ONE if restart else longer
         new_value[row] = value[row] if worse else total
         if worse:
@@ -334,6 +375,23 @@ def settle_rows(first, last, rule, point, memory, terms, residual, limits, new, 
             _repeat(row, restart or (lca and not flow), u if lca else mean, new_u if lca else new_mean, new_velocity)
             if not lca:
                 _repeat(row, restart, data_gradient, new_smooth, new_velocity_data_gradient)
+
+
+@compiled_sums
+@no_type_check
+def _at_places(inertia, last_step, here, bent, size, square):
+    """Sums over the latents at each place (P,)."""
+    velocity, turned = last_step
+    mean, data_gradient, new_mean, new_smooth, own = here
+    count = len(bent)
+    bent[:], size[:], square[:] = 0, 0, 0
+    for start in range(0, len(mean), count):
+        for p in range(count):
+            k = start + p
+            moved = new_mean[k] - mean[k] - inertia * velocity[k]
+            bent[p] += (new_smooth[k] - data_gradient[k] - inertia * turned[k]) * moved
+            size[p] += new_mean[k] * new_mean[k] * own[k]
+            square[p] += moved * moved * own[k]
 
 
 @compiled

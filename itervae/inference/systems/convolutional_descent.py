@@ -29,6 +29,9 @@ FEWEST = 1000
 """Coefficients that may enter a working set at once; as many as it has, where these are more."""
 CLOSE = 0.1
 """Share of the gap of all coefficients to which those of a working set are solved."""
+SPARE, ENOUGH = 0.9, 0.8
+"""Share of the tolerance at which a datum is done, the rest being left to the rounding of its
+certificate; and share of that to which a working set is solved at most."""
 SWEEPS = 2000
 """Largest number of sweeps over a working set."""
 
@@ -47,7 +50,7 @@ def minimize_maps(
     """Solve the lasso from potentials u (B, K·P), float64 on a CPU, with a soft threshold and a
     convolutional dictionary.
 
-    Each datum goes on until its duality gap is half the tolerance, or as far as rounding lets it.
+    Each datum goes on until its duality gap is 0.9 of the tolerance, or as far as rounding lets it.
     There are as many threads as torch has, each with data of its own.
 
     Returns:
@@ -63,7 +66,7 @@ def minimize_maps(
     @torch.no_grad()  # which is of a thread
     def part(row: int) -> None:
         own = root[row] if root is not None and root.ndim == 2 else root
-        _minimize(energy, inner, own, x[row : row + 1], mean[row].numpy(), norms[row].numpy(), tolerance / 2)
+        _minimize(energy, inner, own, x[row : row + 1], mean[row].numpy(), norms[row].numpy(), SPARE * tolerance)
 
     threads = torch.get_num_threads()
     if threads == 1 or len(mean) == 1:
@@ -112,7 +115,7 @@ def _minimize(
         known = np.concatenate([inside, outside])
         maps, first = _places(inner, known)
         some, image = code[known], pull.reshape(weight.shape).numpy().copy()
-        aim = max(0.3 * tolerance, CLOSE * gap)
+        aim = max(ENOUGH * tolerance, CLOSE * gap)
         made.solve(atoms, weight, image, maps, first, norms[known], some, threshold, signed, aim, SWEEPS)
         code[known] = some
 
