@@ -54,7 +54,7 @@ def energy(x, codes, atoms):
     "estimator",
     [
         PoissonVAE(**SMALL, inference="lca-unrolled:3"),
-        GaussianVAE(**SMALL),
+        pytest.param(GaussianVAE(**SMALL), marks=pytest.mark.slow),
         SparseCoding(**SMALL),
         pytest.param(PoissonVAE(**SMALL, inference="optimal"), marks=pytest.mark.slow),
         pytest.param(PoissonVAE(**SMALL, inference="amortized"), marks=pytest.mark.slow),
