@@ -53,7 +53,7 @@ def energy(x, codes, atoms):
 @pytest.mark.parametrize(
     "estimator",
     [
-        PoissonVAE(**SMALL, inference="lca-unrolled:3"),
+        pytest.param(PoissonVAE(**SMALL, inference="lca-unrolled:3"), marks=pytest.mark.slow),
         pytest.param(GaussianVAE(**SMALL), marks=pytest.mark.slow),
         SparseCoding(**SMALL),
         pytest.param(PoissonVAE(**SMALL, inference="optimal"), marks=pytest.mark.slow),

@@ -63,6 +63,7 @@ def test_other_arrays_are_refused():
             scene_cuts(frames)
 
 
+@pytest.mark.slow
 def test_real_clips_have_their_cuts_and_no_others(real_data, tmp_path):
     clips = (
         read_clips(real_data / "clips", cache=tmp_path).clips

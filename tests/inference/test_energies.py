@@ -88,7 +88,8 @@ def test_sampled_gradient_is_the_finite_difference_of_the_expectation():
     assert (curvature.abs() < 4 * point.diagonal.std(0) / 20_000**0.5).all()
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", pytest.param("bernoulli", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_sampled_gradient_of_a_nonlinear_decoder_points_down(likelihood):
     model = any_model("mlp", likelihood, latents=8)
     x = torch.rand(1, 64, generator=torch.Generator().manual_seed(1)).expand(4000, -1)

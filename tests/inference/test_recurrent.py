@@ -121,7 +121,8 @@ def test_training_beats_the_solver_and_runs_on_another_dictionary():
     assert torch.isfinite(free_energy(other, random_data(other, 20), engine)).all()
 
 
-@pytest.mark.parametrize("family", ["gaussian-relu", pytest.param("laplace", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gaussian-relu", "laplace"])
 def test_training_closes_the_gap_of_other_families(family):
     model = made(family)
     x = torch.randn(200, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)

@@ -34,7 +34,14 @@ def test_exact_is_the_mean_of_samples():
     torch.testing.assert_close(exact.total, exact.reconstruction + kl)
 
 
-@pytest.mark.parametrize(("estimator", "temperature"), [("eat", 0.0), ("eat", 0.5), ("straight-through", 0.5)])
+@pytest.mark.parametrize(
+    ("estimator", "temperature"),
+    [
+        pytest.param("eat", 0.0, marks=pytest.mark.slow),
+        ("eat", 0.5),
+        pytest.param("straight-through", 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_sampled_estimators_agree_with_the_exact_value(estimator, temperature):
     model = random_model(size=16, latents=24)
     x = random_data(model, 2)

@@ -143,7 +143,7 @@ def test_rates_stay_finite_when_those_before_are_tiny_or_large(model, kind, dtyp
 @pytest.mark.parametrize(
     ("kind", "lr"),
     [
-        (Adaptive, 0.1),
+        pytest.param(Adaptive, 0.1, marks=pytest.mark.slow),
         pytest.param(without_level, 0.1, marks=pytest.mark.slow),
         pytest.param(Gated, 0.03, marks=pytest.mark.slow),
     ],

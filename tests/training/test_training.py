@@ -92,11 +92,13 @@ def test_tensorboard_events_can_be_read(rows, tmp_path):
         ("lca-unrolled", {"engine": {"steps": 5}}),
         ("lca-unrolled", {"gradient": "unroll", "engine": {"steps": 5}}),
         ("fista-unrolled", {"gradient": "truncate", "truncate_steps": 2, "engine": {"steps": 5}}),
-        ("ista-unrolled", {"gradient": "checkpoint", "engine": {"steps": 5}}),
+        pytest.param("ista-unrolled", {"gradient": "checkpoint", "engine": {"steps": 5}}, marks=pytest.mark.slow),
         ("lca-unrolled", {"gradient": "implicit", "engine": {"steps": 5}}),
-        ("optimal", {"batch_size": 10}),
+        pytest.param("optimal", {"batch_size": 10}, marks=pytest.mark.slow),
         ("lista", {"loss": "steps", "engine": {"steps": 2}}),
-        ("recurrent", {"loss": "steps", "gradient": "checkpoint", "engine": {"steps": 2}}),
+        pytest.param(
+            "recurrent", {"loss": "steps", "gradient": "checkpoint", "engine": {"steps": 2}}, marks=pytest.mark.slow
+        ),
         ("semi-amortized", {"engine": {"steps": 1}}),
         ("lca-ode", {"engine": {"steps": 3}}),
         ("spiking-lca", {"engine": {"steps": 4}}),
@@ -136,6 +138,7 @@ def test_learned_engines_train_with_any_decoder_and_family(rows, tmp_path, infer
     assert sum(energies[-2:]) / 2 < 0.95 * energies[0]
 
 
+@pytest.mark.slow
 def test_distillation_closes_the_gap_of_a_frozen_model(rows, tmp_path):
     """On the distance to the best posterior, where F and the model's parameters take no part."""
     train_run(settings(rows, updates=40), tmp_path / "model")
