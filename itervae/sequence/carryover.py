@@ -83,7 +83,7 @@ class LinearMap(Carryover):
 
     On maps A is the same at every place or, with a reach, a convolution: each map is predicted by
     the maps (the diagonal kind: by itself) at places up to so many steps away, so that what moves
-    is predicted where it moves to.
+    is predicted around where it was.
 
     Args:
         size: K, of maps.

@@ -163,9 +163,10 @@ class DictionaryStep:
         kept = min((1 - 1 / self.count) ** FORGETTING, self._most_kept)
         for name, value in self._kept.items():
             value.mul_(kept).add_(self._processes.total(found[name]))
-        self._largest.mul_(kept)
-        for _, posterior in codes:  # of several processes those of the leading one, which chooses
-            torch.maximum(self._largest, posterior.mean.square().amax(0), out=self._largest)
+        if self._restart is not None:
+            self._largest.mul_(kept)
+            for _, posterior in codes:  # of several processes those of the leading one, which chooses
+                torch.maximum(self._largest, posterior.mean.square().amax(0), out=self._largest)
         if self.count % RENEWED == 0:
             self._replace(*codes[-1])
         self._set_dictionary()

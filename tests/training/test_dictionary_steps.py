@@ -222,9 +222,12 @@ def test_an_atom_that_one_datum_has_to_itself_is_replaced_where_that_is_asked_fo
 
 
 def test_the_largest_use_of_an_atom_fades_with_the_rest():
+    """Looked for only where it decides something."""
     model = learned("poisson")
-    step = step_of(model)
+    step, plain = DictionaryStep(model, 0.5, True, Processes(), restart=0.3), step_of(model)
     pairs = [codes_of("poisson", model, seed) for seed in range(3)]
+    plain.take(pairs[:1])
+    assert_close(plain.state_dict()["largest"], torch.zeros(LATENTS, dtype=torch.float64))
     expected = torch.zeros(LATENTS, dtype=torch.float64)
     for number, pair in enumerate(pairs, 1):
         step.take([pair])
